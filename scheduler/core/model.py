@@ -1,0 +1,261 @@
+"""The values everything else talks about.  All frozen; none of them knows Ray, SQLite or the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, NewType
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass as validated
+
+JobId = NewType("JobId", str)
+"""A UUID in its canonical text form; also the primary key of the row in Supabase."""
+NodeId = NewType("NodeId", str)
+"""Ray's node id, in hexadecimal."""
+Fence = NewType("Fence", int)
+"""Grows by one for each started run of a job; every write of a run carries it."""
+
+Json = dict[str, Any]
+
+
+class Status(StrEnum):
+    """Where a job stands.  Spelled as in the database; the moves between them are in `lifecycle.EDGES`."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing more happens to the job unless a person asks for it."""
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+class Phase(StrEnum):
+    """Where a run stands, within `running`."""
+
+    RESERVING = "reserving"
+    """The run's own actor is being placed on its node."""
+    STARTING = "starting"
+    """Ray Train starts the processes of the gang."""
+    LOADING = "loading"
+    """The loop was entered on rank 0: model and data are being read."""
+    TRAINING = "training"
+    """The first step is done."""
+    SAVING = "saving"
+    """The loop writes a checkpoint or its final output."""
+    STOPPING = "stopping"
+    """The run was told to stop and has not gone yet."""
+
+
+class StopKind(StrEnum):
+    """Why a running job was told to stop; decides where it goes once its processes are gone."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    PREEMPT = "preempt"
+    TIMEOUT = "timeout"
+
+
+class Cause(StrEnum):
+    """Who is answerable for a run that did not complete.  Each has a retry budget of its own."""
+
+    USER = "user"
+    INFRASTRUCTURE = "infrastructure"
+    PREEMPTION = "preemption"
+
+
+class Ending(StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"
+    STOPPED = "stopped"
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Label = Annotated[str, Field(max_length=200)]
+
+
+@validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Gang:
+    """What a job needs, all at once or not at all."""
+
+    num_ranks: Annotated[
+        int, Field(ge=1, le=4096, strict=True, description="Ranks (Ray Train workers) that start and stop together.")
+    ] = 1
+    cpus_per_rank: Annotated[float, Field(gt=0, le=4096, description="CPU cores for each rank.")] = 1.0
+    gpus_per_rank: Annotated[
+        float,
+        Field(ge=0, le=1024, description="GPUs for each rank: a whole number, or a fraction below 1 to share one."),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_rank > 1 and self.gpus_per_rank != int(self.gpus_per_rank):
+            raise ValueError(
+                f"gpus_per_rank={self.gpus_per_rank} is neither a whole number nor a fraction below 1; "
+                "ask for whole GPUs, or for less than one"
+            )
+
+    def __str__(self) -> str:
+        ranks = "1 rank" if self.num_ranks == 1 else f"{self.num_ranks} ranks at once"
+        gpus = f" and {self.gpus_per_rank:g} GPU" if self.gpus_per_rank else ""
+        return f"{ranks} with {self.cpus_per_rank:g} CPU{gpus}" + (" each" if self.num_ranks > 1 else "")
+
+
+@validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class JobSpec:
+    """What a user submits.  The same fields in JSON, YAML and as keyword arguments."""
+
+    loop: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=300, description="`sft`, `torch_ddp`, or a loop of your own as `module:function`."
+        ),
+    ]
+    name: Annotated[Name, Field(description="For people; need not be unique.")] = "job"
+    config: Annotated[Json, Field(description="Handed to the loop; its schema is at GET /api/training/loops.")] = field(
+        default_factory=dict[str, Any]
+    )
+    resources: Gang = field(default_factory=Gang)
+    priority: Annotated[int, Field(ge=-1000, le=1000, strict=True, description="Higher starts first.")] = 0
+    user: Annotated[Label, Field(description="Who submits.")] = ""
+    project: Annotated[Label, Field(description="What it is for.")] = ""
+    max_failures: Annotated[
+        int, Field(ge=0, le=100, strict=True, description="How often the loop itself may fail and be retried.")
+    ] = 0
+    max_runtime_s: Annotated[
+        float | None, Field(gt=0, description="Longest time one run may take, in seconds; null for no limit.")
+    ] = None
+    labels: Annotated[dict[Label, Label], Field(max_length=64, description="Free key-value pairs.")] = field(
+        default_factory=dict[str, str]
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why it is so: a stable word for programs, a sentence for people, and what was seen (a traceback)."""
+
+    code: str
+    message: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """The nodes a gang holds, in the order of its ranks."""
+
+    ranks: tuple[tuple[NodeId, int], ...]
+    """(node, number of ranks on it); rank 0 is on the first."""
+
+    @property
+    def node_of_each_rank(self) -> tuple[NodeId, ...]:
+        return tuple(node for node, count in self.ranks for _ in range(count))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """An intention, written down before any signal is sent."""
+
+    kind: StopKind
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended, with the reason; `cause` only where it did not complete."""
+
+    ending: Ending
+    reason: Reason
+    cause: Cause | None = None
+    result: Json | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One unit of work: the spec, where it stands, and the proof numbers.  Lives across its runs."""
+
+    id: JobId
+    spec: JobSpec
+    status: Status
+    reason: Reason
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+    """+1 for each commit; a mirror takes only newer ones."""
+    fence: Fence = Fence(0)
+    """The newest run; 0 before the first."""
+    queue_seq: int | None = None
+    """Place in the line.  Kept while the job runs, so that a preempted or lost one returns to its old place."""
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    retry_at: datetime | None = None
+    """Not started before this moment: the pause between two tries."""
+    allocation: Allocation | None = None
+    """Held exactly while running."""
+    stop: Stop | None = None
+    failures: int = 0
+    """Failures of the user's own code; these use up `max_failures`."""
+    losses: int = 0
+    """Runs lost to the infrastructure; a budget of their own."""
+    restarts: int = 0
+    """How often a person restarted the job from the beginning; each has a training folder of its own."""
+    progress: Json | None = None
+    """The last the loop said: step, total_steps, loss, ..."""
+    result: Json | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def attempt(self) -> int:
+        """How many runs the job has had."""
+        return int(self.fence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One line of a job's history."""
+
+    job_id: JobId
+    version: int
+    """The version of the job that this event made."""
+    kind: str
+    at: datetime
+    by: str
+    from_status: Status | None
+    to_status: Status
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A live Ray node: what it has in all, and what Ray says is free (it lags by up to a second)."""
+
+    id: NodeId
+    cpus: float
+    gpus: float = 0.0
+    available_cpus: float | None = None
+    """None: not known, so only our own runs count."""
+    available_gpus: float | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The cluster at one instant, for planning: live nodes, and the jobs that hold them."""
+
+    nodes: tuple[Node, ...]
+    running: tuple[tuple[Gang, Allocation], ...] = ()
+
+
+JOB: TypeAdapter[Job] = TypeAdapter(Job)
+SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)

@@ -1,0 +1,188 @@
+"""What goes over the wire: the answers of the API, shared by the server and the client."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scheduler.core.model import JobSpec, Json, Phase, Status
+
+
+class Document(BaseModel):
+    """Frozen.  A client ignores fields it does not know, so that it can talk to a newer server."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ReasonDocument(Document):
+    code: str = Field(description="A stable word for programs.")
+    message: str = Field(description="A sentence for people.")
+    detail: str | None = Field(None, description="What was seen, such as a traceback.")
+
+
+class ResultDocument(Document):
+    output_dir: str | None = Field(None, description="The final adapter or model, on the storage of the cluster.")
+    metrics: Json = Field(default_factory=dict, description="What the loop returned or last reported.")
+
+
+class JobDocument(Document):
+    """One job.  Times are UTC in ISO 8601."""
+
+    job_id: str
+    name: str
+    status: Status
+    phase: Phase | None = Field(None, description="Where the run stands; only while running.")
+    phases: dict[str, datetime] = Field(default_factory=dict, description="When each phase of the run began.")
+    reason: ReasonDocument = Field(description="Why it is so; for a waiting job, why it waits.")
+    attempt: int = Field(description="How many runs the job has had.")
+    queue_position: int | None = Field(None, description="1 is next; only while queued.")
+    progress: Json | None = Field(None, description="What the loop last said: step, total_steps, loss, ...")
+    created_at: datetime
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    updated_at: datetime
+    verified_at: datetime | None = Field(
+        None, description="When the state was last checked against reality; for a running job, when its run last answered."
+    )
+    evidence: str | None = Field(None, description="What backs the state, in words.")
+    version: int
+    spec: JobSpec
+    result: ResultDocument | None = None
+
+
+class JobPage(Document):
+    jobs: list[JobDocument]
+    next_cursor: str | None = Field(None, description="Pass as `cursor` for the next page; null on the last.")
+    verified: bool = Field(True, description="False when the registry did not answer and rows may be old.")
+
+
+class SubmittedJob(Document):
+    job_id: str
+    status: Status
+    queue_position: int | None = None
+
+
+class BatchAnswer(Document):
+    jobs: list[SubmittedJob] = Field(description="In the order of the request.")
+
+
+class ForceStartAnswer(Document):
+    success: bool
+    job_id: str
+    previous_status: Status
+    new_status: Status
+    queue_position: int | None = None
+    message: str
+
+
+class EventDocument(Document):
+    version: int
+    kind: str
+    at: datetime
+    by: str
+    from_status: Status | None
+    to_status: Status
+    reason: ReasonDocument
+
+
+class EventPage(Document):
+    job_id: str
+    events: list[EventDocument]
+
+
+class LogChunk(Document):
+    """Part of one rank's log.  Ask again with `offset=next_offset` for what came after."""
+
+    job_id: str
+    attempt: int
+    rank: int
+    text: str
+    offset: int
+    next_offset: int = Field(description="Bytes.")
+    ended: bool = Field(description="The attempt is over and this is the end of its log.")
+
+
+class LoopDocument(Document):
+    name: str
+    description: str
+    config_schema: dict[str, Any] = Field(description="JSON schema of the spec's `config` for this loop.")
+
+
+class LoopList(Document):
+    loops: list[LoopDocument]
+    allowed: list[str] = Field(description="Patterns of users' own loops that the operator allows.")
+
+
+class LoopHealth(Document):
+    """One periodic loop of the scheduler."""
+
+    every_s: float
+    passes: int = 0
+    errors: int = 0
+    last_success_at: datetime | None = None
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+    next_run_at: datetime | None = None
+
+
+class NodeHealth(Document):
+    node_id: str
+    name: str
+    cpus: float
+    gpus: float
+    free_cpus: float
+    free_gpus: float
+
+
+class PoolHealth(Document):
+    """Prepared processes: a hit starts a run in about a second, a miss costs a cold start and nothing else."""
+
+    size: int
+    ready: int
+    hits: int
+    misses: int
+    note: str = ""
+
+
+class Health(Document):
+    status: str = Field(description="`healthy` or `degraded`.")
+    problems: list[str] = Field(default_factory=list, description="Why it is degraded, in words.")
+    service: str = "training-scheduler"
+    version: str
+    cluster: str = ""
+    gpu_available: bool = False
+    gpu_info: list[Json] = Field(default_factory=list)
+    registry: Json = Field(default_factory=dict, description="incarnation, pid, since, jobs by status.")
+    database: Json = Field(default_factory=dict, description="The mirror: configured or not, last success, last error.")
+    loops: dict[str, LoopHealth] = Field(default_factory=dict)
+    unmirrored_writes: int = 0
+    nodes: list[NodeHealth] = Field(default_factory=list)
+    pool: PoolHealth | None = None
+
+
+class ProblemField(Document):
+    field: str
+    message: str
+
+
+class ProblemDocument(Document):
+    """RFC 9457 (application/problem+json): what was wrong, which field, what to do."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[ProblemField] = Field(default_factory=list)
+
+
+class SubmitBatch(BaseModel):
+    """The body of POST /api/training/batch: all are accepted, or none."""
+
+    model_config = ConfigDict(extra="forbid")
+    jobs: list[JobSpec] = Field(min_length=1, max_length=5000)
+
+

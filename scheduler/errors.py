@@ -1,0 +1,120 @@
+"""Everything that can be refused, and why.
+
+SchedulerError
+├── InvalidSpec          422  the job spec is not acceptable; one problem per field
+├── InvalidRequest       422  some other part of the request is not
+├── BodyTooLarge         413
+├── NotAllowed           400  the job's status does not permit it
+├── JobNotFound          404
+├── Unauthorized         401
+├── RegistryUnavailable  503  the scheduler actor does not answer (yet); ask again
+├── JournalUnwritable    503  the disk refused; nothing was accepted
+├── JournalUnusable      500  the file is torn, newer than this release, or owned by a newer scheduler
+│   └── Superseded       500  a newer incarnation owns the journal; this one must stop
+├── VersionConflict      409  a write came from an older copy of the job
+├── RunUnreachable       503  a run does not answer: unknown, not dead
+└── NotReady             500  something start-up needs is missing
+
+Each class knows its HTTP status and a stable `code`; each instance pickles, because errors cross Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where, what, and what to do about it."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class SchedulerError(Exception):
+    """The root.  `str(error)` is a sentence for people: what was wrong and what to do next."""
+
+    http_status = 500
+    code = "scheduler_error"
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.problems)
+
+
+class InvalidSpec(SchedulerError):
+    http_status = 422
+    code = "invalid_spec"
+
+    @classmethod
+    def of(cls, *problems: Problem) -> InvalidSpec:
+        return cls("the job was not accepted; " + "; ".join(map(str, problems)), problems)
+
+
+class InvalidRequest(SchedulerError):
+    http_status = 422
+    code = "invalid_request"
+
+
+class BodyTooLarge(SchedulerError):
+    http_status = 413
+    code = "body_too_large"
+
+
+class NotAllowed(SchedulerError):
+    http_status = 400
+    code = "not_allowed"
+
+
+class JobNotFound(SchedulerError):
+    http_status = 404
+    code = "job_not_found"
+
+    @classmethod
+    def of(cls, job_id: str) -> JobNotFound:
+        return cls(f"no job {job_id!r} is known here; `scheduler list` shows the jobs that are")
+
+
+class Unauthorized(SchedulerError):
+    http_status = 401
+    code = "unauthorized"
+
+
+class RegistryUnavailable(SchedulerError):
+    http_status = 503
+    code = "registry_unavailable"
+
+
+class JournalUnwritable(SchedulerError):
+    http_status = 503
+    code = "journal_unwritable"
+
+
+class JournalUnusable(SchedulerError):
+    code = "journal_unusable"
+
+
+class Superseded(JournalUnusable):
+    code = "superseded"
+
+
+class VersionConflict(SchedulerError):
+    http_status = 409
+    code = "version_conflict"
+
+
+class RunUnreachable(SchedulerError):
+    http_status = 503
+    code = "run_unreachable"
+
+
+class NotReady(SchedulerError):
+    code = "not_ready"

@@ -1,0 +1,95 @@
+"""Every number and path that can be set, read once from the environment.  Nothing else reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import field_validator, model_validator
+
+
+class NodeType(BaseModel):
+    """A kind of node that the cluster's autoscaler may add."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    cpus: float = Field(gt=0)
+    gpus: float = Field(0, ge=0)
+    max_nodes: int = Field(1, ge=1)
+
+
+class Settings(BaseSettings):
+    """Read with `Settings()`; each field is `SCHEDULER_` + its name in capitals.  Times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="SCHEDULER_", frozen=True, extra="ignore")
+
+    state_dir: Path = Path("~/.scheduler/state")
+    """The journal, the token of Ray, and what `up` left running."""
+    storage_path: Path = Path("~/.scheduler/storage")
+    """Runs, checkpoints and logs; a folder that every node sees."""
+    data_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders that specs may read models and data from, separated by `:`.
+    Default: the storage path, the folder `up` was called in, the home folder, the temporary folder."""
+    allowed_loops: Annotated[tuple[str, ...], NoDecode] = ()
+    """Loops besides `sft` and `torch_ddp`, as patterns such as `mypkg.loops:*`, separated by commas."""
+    node_types: dict[str, NodeType] = {}
+    """What an autoscaler may add: `{"gpu": {"cpus": 32, "gpus": 8, "max_nodes": 4}}`."""
+
+    cluster: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+    """Names this scheduler; two on one machine or one Supabase need two names."""
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    token: SecretStr | None = None
+    """Bearer token of the API; required when `host` is not loopback."""
+    supabase_url: str | None = None
+    supabase_key: SecretStr | None = None
+
+    tick_every_s: float = Field(1.0, gt=0)
+    """Placement runs at once when something changed, and at least this often."""
+    observe_every_s: float = Field(1.0, gt=0)
+    """How often progress is fetched from each run."""
+    observe_timeout_s: float = Field(5.0, gt=0)
+    liveness_every_s: float = Field(30.0, gt=0)
+    """Each run that should be alive is checked this often."""
+    lost_after_s: float = Field(300.0, gt=0)
+    """A run that could not be verified for so long is lost."""
+    reconcile_every_s: float = Field(600.0, gt=0)
+    stale_after_s: float = Field(600.0, gt=0)
+    inbox_every_s: float = Field(2.0, gt=0)
+    relay_backoff_max_s: float = Field(300.0, gt=0)
+    stop_grace_s: float = Field(10.0, gt=0)
+    """How long a run may take to stop before it is killed."""
+    max_losses: int = Field(3, ge=0)
+    """Runs that the infrastructure may lose before the job fails."""
+    retry_backoff_s: float = Field(1.0, ge=0)
+    retry_backoff_max_s: float = Field(60.0, ge=0)
+    warm_runs: int = Field(1, ge=0, le=8)
+    """Runs for which each node keeps prepared processes; 0 turns the pool off."""
+    finished_in_memory: int = Field(1000, ge=0)
+    """Finished jobs kept in memory; older ones are read from the journal."""
+    max_body_bytes: int = Field(8_000_000, ge=1000)
+
+    @field_validator("data_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(filter(None, value.split(":"))) if isinstance(value, str) else value
+
+    @field_validator("allowed_loops", mode="before")
+    @classmethod
+    def _split_loops(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("state_dir", "storage_path", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _token_beyond_loopback(self) -> Settings:
+        if self.token is None and self.host not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError(
+                f"host {self.host} is reachable from other machines: set SCHEDULER_TOKEN to a long random secret, "
+                "or keep the default SCHEDULER_HOST=127.0.0.1"
+            )
+        return self
