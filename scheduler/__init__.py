@@ -2,10 +2,129 @@
 
     >>> import scheduler
     >>> job = scheduler.submit(loop="torch_ddp", config={"steps": 100})
-    >>> job.wait().status
-    'completed'
+    >>> print(job.wait().status)
+    completed
 
 Everything here talks HTTP to a running scheduler (`SCHEDULER_URL`); Ray is not needed.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scheduler.client import (
+        AsyncClient,
+        AsyncJobHandle,
+        Client,
+        JobHandle,
+        cancel,
+        force_start,
+        get,
+        list_jobs,
+        submit,
+        wait,
+    )
+    from scheduler.core.model import Gang, JobSpec, Status
+    from scheduler.errors import (
+        BodyTooLarge,
+        InvalidRequest,
+        InvalidSpec,
+        JobNotCompleted,
+        JobNotFound,
+        NotAllowed,
+        RegistryUnavailable,
+        SchedulerError,
+        ServerUnreachable,
+        Unauthorized,
+        WaitTimedOut,
+    )
+    from scheduler.spec_file import load_spec
+
+    __version__: str
+
+# Loaded on first use: `import scheduler` costs nothing, in a notebook as in every process of a run.
+_HOME = {
+    "scheduler.client": (
+        "AsyncClient",
+        "AsyncJobHandle",
+        "Client",
+        "JobHandle",
+        "cancel",
+        "force_start",
+        "get",
+        "list_jobs",
+        "submit",
+        "wait",
+    ),
+    "scheduler.core.model": ("Gang", "JobSpec", "Status"),
+    "scheduler.errors": (
+        "BodyTooLarge",
+        "InvalidRequest",
+        "InvalidSpec",
+        "JobNotCompleted",
+        "JobNotFound",
+        "NotAllowed",
+        "RegistryUnavailable",
+        "SchedulerError",
+        "ServerUnreachable",
+        "Unauthorized",
+        "WaitTimedOut",
+    ),
+    "scheduler.spec_file": ("load_spec",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJobHandle",
+    "BodyTooLarge",
+    "Client",
+    "Gang",
+    "InvalidRequest",
+    "InvalidSpec",
+    "JobHandle",
+    "JobNotCompleted",
+    "JobNotFound",
+    "JobSpec",
+    "NotAllowed",
+    "RegistryUnavailable",
+    "SchedulerError",
+    "ServerUnreachable",
+    "Status",
+    "Unauthorized",
+    "WaitTimedOut",
+    "__version__",
+    "cancel",
+    "force_start",
+    "get",
+    "list_jobs",
+    "load_spec",
+    "submit",
+    "wait",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    else:
+        raise AttributeError(f"module 'scheduler' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("training-scheduler")
+    except PackageNotFoundError:
+        return "0+source"  # a checkout on PYTHONPATH that was never installed

@@ -13,7 +13,10 @@ SchedulerError
 │   └── Superseded       500  a newer incarnation owns the journal; this one must stop
 ├── VersionConflict      409  a write came from an older copy of the job
 ├── RunUnreachable       503  a run does not answer: unknown, not dead
-└── NotReady             500  something start-up needs is missing
+├── NotReady             500  something start-up needs is missing
+├── ServerUnreachable    503  seen by a client: no scheduler answers at the URL
+├── WaitTimedOut         504  seen by a client: the job had not ended in time
+└── JobNotCompleted      409  seen by a client: it wants the result of a job that has none
 
 Each class knows its HTTP status and a stable `code`; each instance pickles, because errors cross Ray.
 """
@@ -118,3 +121,18 @@ class RunUnreachable(SchedulerError):
 
 class NotReady(SchedulerError):
     code = "not_ready"
+
+
+class ServerUnreachable(SchedulerError):
+    http_status = 503
+    code = "server_unreachable"
+
+
+class WaitTimedOut(SchedulerError, TimeoutError):
+    http_status = 504
+    code = "wait_timed_out"
+
+
+class JobNotCompleted(SchedulerError):
+    http_status = 409
+    code = "job_not_completed"

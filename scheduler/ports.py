@@ -108,6 +108,17 @@ class Observation:
     ranks: tuple[RankProcess, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Bytes `offset` to `next_offset` of a log, as text."""
+
+    text: str
+    offset: int
+    next_offset: int
+    is_end: bool
+    """Nothing came after it when it was read."""
+
+
 class Runner(Protocol):
     """Starts, stops and watches runs.  `start` and `stop` are safe to repeat for the same (job, fence)."""
 
@@ -129,6 +140,10 @@ class Runner(Protocol):
 
     async def live(self) -> frozenset[Run]:
         """Runs that exist now, wanted or not."""
+        ...
+
+    async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
+        """Part of a log of a run, live or long gone; a log that is not there yet is empty."""
         ...
 
     async def nodes(self) -> tuple[Node, ...]:

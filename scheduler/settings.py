@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,10 @@ class Settings(BaseSettings):
     """Finished jobs kept in memory; older ones are read from the journal."""
     max_body_bytes: int = Field(8_000_000, ge=1000)
 
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a process that is to have the same."""
+        return {f"SCHEDULER_{name.upper()}": _as_text(getattr(self, name)) for name in self.model_fields_set}
+
     @field_validator("data_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
@@ -93,3 +98,25 @@ class Settings(BaseSettings):
                 "or keep the default SCHEDULER_HOST=127.0.0.1"
             )
         return self
+
+
+class ClientSettings(BaseSettings):
+    """How a client finds its scheduler: `SCHEDULER_URL` and `SCHEDULER_TOKEN`."""
+
+    model_config = SettingsConfigDict(env_prefix="SCHEDULER_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    url: str = "http://127.0.0.1:8000"
+    token: SecretStr | None = None
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case tuple():
+            parts = [str(part) for part in value]
+            return (":" if value and isinstance(value[0], Path) else ",").join(parts)
+        case dict():
+            return json.dumps({key: kind.model_dump() for key, kind in value.items()})
+        case _:
+            return str(value)

@@ -1,4 +1,4 @@
-"""The whole life of a job on one page: the edges, the events that take them, and what must be done about it."""
+"""The whole life of a job on one page: its edges, the events that take them, and what must be done then."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from scheduler.core.model import (
     Status,
     Stop,
     StopKind,
+    compact,
 )
 from scheduler.errors import NotAllowed
 
@@ -81,7 +82,7 @@ class Admit(Happened):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskStop(Happened):
-    """Cancel, pause, preempt, or out of time.  A job that does not run stops at once where that makes sense."""
+    """Cancel, pause, preempt, or out of time.  A job that waits is cancelled at once."""
 
     kind: StopKind
 
@@ -154,13 +155,19 @@ class RetryPolicy:
         return timedelta(seconds=min(self.backoff_max_s, self.backoff_s * 2 ** (tries - 1)))
 
 
+DEFAULT_POLICY = RetryPolicy()
+
+YIELDS = {StopKind.PREEMPT: 0, StopKind.TIMEOUT: 0, StopKind.PAUSE: 1, StopKind.CANCEL: 2}
+"""A stop gives way only to a stronger one: what a person asks for beats what the system does."""
+
+
 def accept(
     job_id: JobId, spec: JobSpec, *, at: datetime, queue_seq: int, idempotency_key: str | None = None
 ) -> Job:
     """A new job, at the end of the line."""
     return Job(
         id=job_id,
-        spec=spec,
+        spec=compact(spec),
         status=Status.QUEUED,
         reason=Reason(code="accepted", message="in the queue; not looked at yet"),
         created_at=at,
@@ -171,37 +178,29 @@ def accept(
     )
 
 
-def apply(job: Job, event: Event, policy: RetryPolicy = RetryPolicy()) -> tuple[Job, list[Action]]:  # noqa: B008
+def apply(job: Job, event: Event, policy: RetryPolicy = DEFAULT_POLICY) -> tuple[Job, list[Action]]:
     """Return the job after *event*, and what the shell must do about it.
 
     An event that changes nothing (a second cancel, the end of a replaced run) returns the same object.
     Raises NotAllowed, in words for the person who asked, when the job's status does not permit it.
     """
     match event:
-        case Adopt(queue_seq=seq):
-            _require(job, Status.PENDING, doing="adopt")
-            return _queue(job, event, seq, Reason(code="adopted", message="found in the database; in the queue")), []
+        case Adopt():
+            return _adopt(job, event), []
         case Admit():
             return _admit(job, event)
+        case AskStop() if job.status is Status.RUNNING:
+            return _stop_run(job, event)
         case AskStop():
-            return _ask_stop(job, event)
-        case RunEnded(fence=fence):
-            if job.status is not Status.RUNNING or fence != job.fence:
-                return job, []  # the run was replaced: its word counts no more
+            return _stop_waiting(job, event), []
+        case RunEnded():
             return _end_run(job, event, policy), []
-        case ForceStart(queue_seq=seq):
-            return _force_start(job, event, seq), []
-        case Resume(queue_seq=seq):
-            if job.status is Status.QUEUED:
-                return job, []
-            _require(job, Status.PAUSED, Status.FAILED, Status.CANCELLED, doing="resume")
-            message = f"resumed by {event.by}; goes on from its last checkpoint"
-            return _queue(job, event, seq, Reason(code="resumed", message=message)), []
-        case GiveUp(reason=reason):
-            if job.status is Status.FAILED:
-                return job, []
-            _require(job, Status.PENDING, Status.QUEUED, Status.PAUSED, doing="mark as failed")
-            return _to(job, Status.FAILED, event, reason), []
+        case ForceStart():
+            return _force_start(job, event), []
+        case Resume():
+            return _resume(job, event), []
+        case GiveUp():
+            return _give_up(job, event), []
         case _:
             assert_never(event)
 
@@ -220,84 +219,91 @@ def record(before: Job | None, after: Job, event: Event | None) -> JobEvent:
     )
 
 
+def _adopt(job: Job, event: Adopt) -> Job:
+    _require(job, Status.PENDING, doing="adopt")
+    reason = Reason(code="adopted", message="found in the database; in the queue")
+    return _queue(job, event, event.queue_seq, reason)
+
+
 def _admit(job: Job, event: Admit) -> tuple[Job, list[Action]]:
     _require(job, Status.QUEUED, doing="start")
-    fence = Fence(job.fence + 1)
-    message = f"attempt {fence} is starting on {_nodes(event.allocation)}"
+    fence, allocation = Fence(job.fence + 1), event.allocation
+    where = "1 node" if len(allocation.ranks) == 1 else f"{len(allocation.ranks)} nodes"
+    reason = Reason(code="admitted", message=f"attempt {fence} is starting on {where}")
+    after = _to(job, Status.RUNNING, event, reason)
     after = replace(
-        _to(job, Status.RUNNING, event, Reason(code="admitted", message=message)),
+        after,
         fence=fence,
-        allocation=event.allocation,
+        allocation=allocation,
         started_at=job.started_at or event.at,
-        retry_at=None,
+        admitted_at=event.at,
     )
-    start = StartRun(
-        job_id=job.id, fence=fence, spec=job.spec, allocation=event.allocation, restarts=job.restarts
-    )
+    start = StartRun(job_id=job.id, fence=fence, spec=job.spec, allocation=allocation, restarts=job.restarts)
     return after, [start]
 
 
-def _ask_stop(job: Job, event: AskStop) -> tuple[Job, list[Action]]:
-    if job.status is Status.RUNNING:
-        if job.stop and (job.stop.kind is event.kind or job.stop.kind is StopKind.CANCEL):
-            return job, [StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind)]
-        reason = Reason(code=f"{event.kind}_asked", message=f"{event.by} asked to {event.kind}; the run is being stopped")
-        after = replace(
-            _next(job, event, reason), stop=Stop(kind=event.kind, by=event.by, at=event.at)
-        )
-        return after, [StopRun(job_id=job.id, fence=job.fence, kind=event.kind)]
-    if event.kind is StopKind.CANCEL:
-        if job.status is Status.CANCELLED:
-            return job, []
-        _require(job, Status.PENDING, Status.QUEUED, Status.PAUSED, doing="cancel")
-        return _to(job, Status.CANCELLED, event, Reason(code="cancelled", message=f"cancelled by {event.by}")), []
-    if event.kind is StopKind.PAUSE and job.status is Status.PAUSED:
-        return job, []
-    _require(job, Status.RUNNING, doing=event.kind)
-    raise AssertionError("not reached")
+def _stop_run(job: Job, event: AskStop) -> tuple[Job, list[Action]]:
+    if job.stop and YIELDS[job.stop.kind] >= YIELDS[event.kind]:
+        return job, [StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind)]
+    why = (
+        "it reached its time limit"
+        if event.kind is StopKind.TIMEOUT
+        else f"{event.by} asked to {event.kind} it"
+    )
+    reason = Reason(code=f"{event.kind}_asked", message=f"the run is being stopped: {why}")
+    after = replace(_next(job, event, reason), stop=Stop(kind=event.kind, by=event.by, at=event.at))
+    return after, [StopRun(job_id=job.id, fence=job.fence, kind=event.kind)]
+
+
+def _stop_waiting(job: Job, event: AskStop) -> Job:
+    if (event.kind, job.status) in ((StopKind.CANCEL, Status.CANCELLED), (StopKind.PAUSE, Status.PAUSED)):
+        return job
+    waits = (Status.PENDING, Status.QUEUED, Status.PAUSED) if event.kind is StopKind.CANCEL else ()
+    _require(job, *waits, Status.RUNNING, doing=event.kind)
+    return _to(job, Status.CANCELLED, event, Reason(code="cancelled", message=f"cancelled by {event.by}"))
 
 
 def _end_run(job: Job, event: RunEnded, policy: RetryPolicy) -> Job:
+    if job.status is not Status.RUNNING or event.fence != job.fence:
+        return job  # the run was replaced: its word counts no more
     outcome, stop = event.outcome, job.stop
-    gone = replace(job, allocation=None, stop=None, result=outcome.result)
+    progress = outcome.progress or job.progress
+    gone = replace(job, allocation=None, stop=None, progress=progress, result=outcome.result)
     if outcome.ending is Ending.COMPLETED:
         return _to(gone, Status.COMPLETED, event, outcome.reason)
     if stop and stop.kind is StopKind.CANCEL:
-        return _to(gone, Status.CANCELLED, event, Reason(code="cancelled", message=f"cancelled by {stop.by}; its processes are gone"))
+        return _to(gone, Status.CANCELLED, event, _stopped("cancelled", stop, outcome))
     if stop and stop.kind is StopKind.TIMEOUT:
-        limit = f"max_runtime_s={job.spec.max_runtime_s:g}" if job.spec.max_runtime_s else "its time limit"
-        return _to(gone, Status.FAILED, event, Reason(code="timeout", message=f"stopped at {limit}; raise it and resume"))
+        return _to(gone, Status.FAILED, event, _timed_out(job, outcome))
 
-    if outcome.ending is Ending.FAILED:
-        gone = replace(gone, failures=job.failures + 1)
-        tries, budget, name = gone.failures, job.spec.max_failures, "max_failures"
-    elif outcome.ending is Ending.LOST:
-        gone = replace(gone, losses=job.losses + 1)
-        tries, budget, name = gone.losses, policy.max_losses, "the limit for lost runs"
-    else:
-        tries, budget, name = 0, 0, ""
-
+    gone, tries, budget, whose = _charge(gone, outcome, policy, asked=stop is not None)
     if tries > budget:
-        spent = Reason(
-            code=outcome.reason.code,
-            message=f"{outcome.reason.message} (attempt {job.fence}; {name} is {budget})",
-            detail=outcome.reason.detail,
-        )
-        return _to(gone, Status.FAILED, event, spent)
+        return _to(gone, Status.FAILED, event, _spent(job, outcome, f"{whose} is {budget}"))
     if stop and stop.kind is StopKind.PAUSE:
-        return _to(gone, Status.PAUSED, event, Reason(code="paused", message=f"paused by {stop.by}; its processes are gone"))
-    if stop and stop.kind is StopKind.PREEMPT:
-        return _requeue(gone, event, Reason(code="preempted", message="gave its nodes to another job; keeps its place"), 0, policy)
-    again = Reason(
-        code="retrying",
-        message=f"attempt {job.fence} ended: {outcome.reason.message}; tried again from its last checkpoint "
-        f"({tries} of {budget} retries used)",
-        detail=outcome.reason.detail,
-    )
-    return _requeue(gone, event, again, tries, policy)
+        return _to(gone, Status.PAUSED, event, _stopped("paused", stop, outcome))
+    if stop and stop.kind is StopKind.PREEMPT and not tries:
+        reason = Reason(
+            code="preempted", message="gave its nodes to another job; keeps its place in the line"
+        )
+        return _requeue(gone, event, reason, None)
+    reason = _again(job, outcome, f"{tries} of {budget} retries used" if tries else "not counted as a retry")
+    return _requeue(gone, event, reason, event.at + policy.pause(tries) if tries else None)
 
 
-def _force_start(job: Job, event: ForceStart, seq: int) -> Job:
+def _charge(job: Job, outcome: Outcome, policy: RetryPolicy, *, asked: bool) -> tuple[Job, int, int, str]:
+    """Put the end of a run on the account of whoever is answerable: (job, tries, budget, whose it is)."""
+    free = asked and outcome.ending is Ending.STOPPED
+    blame = outcome.cause or (Cause.USER if outcome.ending is Ending.FAILED else Cause.INFRASTRUCTURE)
+    if free or blame is Cause.PREEMPTION:
+        return job, 0, 0, ""
+    if blame is Cause.USER:
+        job = replace(job, failures=job.failures + 1)
+        return job, job.failures, job.spec.max_failures, "max_failures"
+    job = replace(job, losses=job.losses + 1)
+    return job, job.losses, policy.max_losses, "the limit for lost runs"
+
+
+def _force_start(job: Job, event: ForceStart) -> Job:
     refusals = {
         Status.RUNNING: "it is running; use pause and resume",
         Status.COMPLETED: "it is completed and cannot be restarted; submit it again as a new job",
@@ -306,37 +312,48 @@ def _force_start(job: Job, event: ForceStart, seq: int) -> Job:
     if job.status in refusals:
         raise NotAllowed(f"job {job.id} cannot be force-started: {refusals[job.status]}")
     if job.status is Status.QUEUED:
-        return replace(_next(job, event, job.reason), retry_at=None) if job.retry_at else job
-    after = _queue(job, event, seq, Reason(code="force_started", message=f"put in the queue by {event.by}"))
-    began = job.fence > 0
-    return replace(after, restarts=job.restarts + began, progress=None if began else job.progress)
+        if job.retry_at is None:
+            return job
+        reason = Reason(code="force_started", message=f"{event.by} ended the pause before the next try")
+        return replace(_next(job, event, reason), retry_at=None)
+    after = _queue(
+        job, event, event.queue_seq, Reason(code="force_started", message=f"put in the queue by {event.by}")
+    )
+    return replace(after, restarts=job.restarts + 1, progress=None) if job.fence else after
+
+
+def _resume(job: Job, event: Resume) -> Job:
+    if job.status is Status.QUEUED:
+        return job
+    _require(job, Status.PAUSED, Status.FAILED, Status.CANCELLED, doing="resume")
+    message = f"resumed by {event.by}; goes on from its last checkpoint, if it has one"
+    return _queue(job, event, event.queue_seq, Reason(code="resumed", message=message))
+
+
+def _give_up(job: Job, event: GiveUp) -> Job:
+    if job.status is Status.FAILED:
+        return job
+    _require(job, Status.PENDING, Status.QUEUED, Status.PAUSED, doing="mark as failed")
+    return _to(job, Status.FAILED, event, event.reason)
 
 
 def _queue(job: Job, event: Event, seq: int, reason: Reason) -> Job:
     """To the end of the line, with fresh budgets: a person asked for it."""
-    return replace(
-        _to(job, Status.QUEUED, event, reason),
-        queue_seq=seq,
-        queued_at=event.at,
-        finished_at=None,
-        retry_at=None,
-        failures=0,
-        losses=0,
-        result=None,
-    )
+    after = replace(_to(job, Status.QUEUED, event, reason), queue_seq=seq, queued_at=event.at)
+    return replace(after, finished_at=None, failures=0, losses=0, result=None)
 
 
-def _requeue(job: Job, event: Event, reason: Reason, tries: int, policy: RetryPolicy) -> Job:
+def _requeue(job: Job, event: Event, reason: Reason, retry_at: datetime | None) -> Job:
     """Back to its old place in the line."""
-    retry_at = event.at + policy.pause(tries) if tries else None
-    return replace(_to(job, Status.QUEUED, event, reason), queued_at=event.at, retry_at=retry_at, result=None)
+    after = _to(job, Status.QUEUED, event, reason)
+    return replace(after, queued_at=event.at, retry_at=retry_at, result=None)
 
 
 def _to(job: Job, status: Status, event: Event, reason: Reason) -> Job:
     if status not in EDGES[job.status]:
         raise NotAllowed(f"job {job.id} is {job.status} and cannot become {status}")
-    after = replace(_next(job, event, reason), status=status)
-    return replace(after, finished_at=event.at) if status.is_terminal else after
+    finished_at = event.at if status.is_terminal else job.finished_at
+    return replace(_next(job, event, reason), status=status, finished_at=finished_at, retry_at=None)
 
 
 def _next(job: Job, event: Event, reason: Reason) -> Job:
@@ -349,6 +366,24 @@ def _require(job: Job, *allowed: Status, doing: str) -> None:
         raise NotAllowed(f"cannot {doing} job {job.id}: it is {job.status}, not {wanted}")
 
 
-def _nodes(allocation: Allocation) -> str:
-    count = len(allocation.ranks)
-    return "1 node" if count == 1 else f"{count} nodes"
+def _stopped(what: str, stop: Stop, outcome: Outcome) -> Reason:
+    gone = outcome.reason.message if outcome.ending is Ending.LOST else "its processes are gone"
+    return Reason(code=what, message=f"{what} by {stop.by}; {gone}", detail=outcome.reason.detail)
+
+
+def _timed_out(job: Job, outcome: Outcome) -> Reason:
+    limit = f"max_runtime_s={job.spec.max_runtime_s:g}" if job.spec.max_runtime_s else "its time limit"
+    message = f"stopped at {limit}; resume it, or submit it with a higher limit"
+    return Reason(code="timeout", message=message, detail=outcome.reason.detail)
+
+
+def _spent(job: Job, outcome: Outcome, limit: str) -> Reason:
+    message = f"{outcome.reason.message} (attempt {job.fence}; {limit})"
+    return replace(outcome.reason, message=message)
+
+
+def _again(job: Job, outcome: Outcome, used: str) -> Reason:
+    message = (
+        f"attempt {job.fence} ended: {outcome.reason.message}; goes on from its last checkpoint ({used})"
+    )
+    return Reason(code="retrying", message=message, detail=outcome.reason.detail)

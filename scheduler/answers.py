@@ -1,0 +1,85 @@
+"""From what the scheduler knows to what it says: jobs as documents."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from scheduler.core.model import Job, JobEvent, Reason, Status
+from scheduler.documents import EventDocument, JobDocument, ReasonDocument, ResultDocument, SubmittedJob
+from scheduler.registry import Sighting
+
+
+def job_document(
+    job: Job, *, position: int | None, waits: Reason | None, looked_at: datetime | None, seen: Sighting | None, now: datetime
+) -> JobDocument:
+    """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
+    observation = seen.observation if seen else None
+    reason = waits if waits and job.status is Status.QUEUED else job.reason
+    return JobDocument(
+        job_id=job.id,
+        name=job.spec.name,
+        status=job.status,
+        phase=observation.phase if observation else None,
+        phases={name: datetime.fromtimestamp(at, UTC) for name, at in observation.phases.items()} if observation else {},
+        reason=_reason(reason),
+        attempt=job.attempt,
+        queue_position=position,
+        progress=(observation.progress if observation else None) or job.progress,
+        created_at=job.created_at,
+        queued_at=job.queued_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        updated_at=job.updated_at,
+        verified_at=_verified_at(job, looked_at, seen),
+        evidence=_evidence(job, looked_at, seen, now),
+        version=job.version,
+        spec=job.spec,
+        result=ResultDocument(**job.result) if job.result else None,
+    )
+
+
+def submitted(document: JobDocument) -> SubmittedJob:
+    return SubmittedJob(job_id=document.job_id, status=document.status, queue_position=document.queue_position)
+
+
+def event_document(event: JobEvent) -> EventDocument:
+    return EventDocument(
+        version=event.version,
+        kind=event.kind,
+        at=event.at,
+        by=event.by,
+        from_status=event.from_status,
+        to_status=event.to_status,
+        reason=_reason(event.reason),
+    )
+
+
+def _reason(reason: Reason) -> ReasonDocument:
+    return ReasonDocument(code=reason.code, message=reason.message, detail=reason.detail)
+
+
+def _verified_at(job: Job, looked_at: datetime | None, seen: Sighting | None) -> datetime | None:
+    if job.status is Status.RUNNING:
+        return seen.at if seen else None
+    if job.status is Status.QUEUED:
+        return looked_at
+    return job.updated_at
+
+
+def _evidence(job: Job, looked_at: datetime | None, seen: Sighting | None, now: datetime) -> str:
+    if job.status is Status.RUNNING:
+        if seen is None:
+            return "not verified yet: the run has not answered since this scheduler started"
+        step = (seen.observation.progress or {}).get("step")
+        what = seen.observation.phase.value if step is None else f"step {step}"
+        return f"{what}, {_age(now, seen.at)} ago"
+    if job.status is Status.QUEUED:
+        return f"in the line; placement looked {_age(now, looked_at)} ago" if looked_at else "in the line; on disk"
+    if job.status is Status.COMPLETED:
+        return "the run left its final record"
+    return "on disk; no process of it is left" if job.attempt else "on disk; it never ran"
+
+
+def _age(now: datetime, then: datetime) -> str:
+    seconds = max(0.0, (now - then).total_seconds())
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,216 @@
+"""Every call of the API as a value: what to send, and how to read the answer.  Neither sync nor async."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from scheduler import errors
+from scheduler.core.model import JobSpec, Status
+from scheduler.documents import (
+    BatchAnswer,
+    Document,
+    EventPage,
+    ForceStartAnswer,
+    Health,
+    JobDocument,
+    JobPage,
+    LogChunk,
+    LoopList,
+    ProblemDocument,
+)
+from scheduler.errors import InvalidRequest, Problem, SchedulerError, ServerUnreachable, Unauthorized
+from scheduler.specs import to_wire
+
+T = TypeVar("T")
+D = TypeVar("D", bound=Document)
+
+API = "/api/training"
+_KEY = re.compile(r"[!-~]{1,200}")
+_LOST_ON_THE_WAY = frozenset({502, 503, 504})
+_NOT_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One request and the reading of its answer."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    params: Mapping[str, str | int] = field(default_factory=dict[str, "str | int"])
+    json: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_repeatable: bool = True
+    """Sending it twice does what sending it once does, so a lost answer may be asked for again."""
+    timeout_s: float | None = None
+    """Where it must be shorter than the client's own."""
+    answers: frozenset[int] = frozenset()
+    """Statuses beside 2xx that carry an answer, not a problem."""
+
+
+def submit(spec: JobSpec, idempotency_key: str) -> Call[JobDocument]:
+    if not _KEY.fullmatch(idempotency_key):
+        raise InvalidRequest("idempotency_key must be 1 to 200 visible ASCII characters; a UUID will do")
+    return Call(
+        method="POST",
+        path=API,
+        json=to_wire(spec),
+        headers={"Idempotency-Key": idempotency_key},
+        read=JobDocument.model_validate_json,
+    )
+
+
+def submit_batch(specs: Iterable[JobSpec]) -> Call[BatchAnswer]:
+    body = {"jobs": [to_wire(spec, f"jobs.{index}.") for index, spec in enumerate(specs)]}
+    return Call(
+        method="POST",
+        path=f"{API}/batch",
+        json=body,
+        read=BatchAnswer.model_validate_json,
+        is_repeatable=False,  # a batch has no idempotency key: sent twice it would be there twice
+    )
+
+
+def status(job_id: str) -> Call[JobDocument]:
+    return _get(f"{API}/status/{_segment(job_id)}", JobDocument)
+
+
+def jobs(
+    *, statuses: frozenset[Status], user: str | None, project: str | None, cursor: str | None, limit: int
+) -> Call[JobPage]:
+    joined = ",".join(sorted(statuses)) or None
+    return _get(f"{API}/jobs", JobPage, status=joined, user=user, project=project, cursor=cursor, limit=limit)
+
+
+def cancel(job_id: str) -> Call[JobDocument]:
+    return _post(job_id, "cancel", JobDocument)
+
+
+def force_start(job_id: str) -> Call[ForceStartAnswer]:
+    return _post(job_id, "force-start", ForceStartAnswer)
+
+
+def mark_failed(job_id: str) -> Call[JobDocument]:
+    return _post(job_id, "fail", JobDocument)
+
+
+def events(job_id: str) -> Call[EventPage]:
+    return _get(f"{API}/{_segment(job_id)}/events", EventPage)
+
+
+def logs(job_id: str, *, rank: int, attempt: int | None, offset: int, limit: int = 65536) -> Call[LogChunk]:
+    path = f"{API}/{_segment(job_id)}/logs"
+    return _get(path, LogChunk, rank=rank, attempt=attempt, offset=offset, limit=limit)
+
+
+def loops() -> Call[LoopList]:
+    return _get(f"{API}/loops", LoopList)
+
+
+def health() -> Call[Health]:
+    """Of a server whose registry does not answer, too: that comes with 503."""
+    return Call(method="GET", path="/health", read=Health.model_validate_json, answers=frozenset({503}))
+
+
+def worth_repeating(call: Call[Any], answer: httpx.Response | httpx.TransportError) -> bool:
+    """Whether the same call may be sent again, and may fare better."""
+    if isinstance(answer, Exception):
+        is_ours = isinstance(answer, httpx.LocalProtocolError | httpx.UnsupportedProtocol)
+        return isinstance(answer, _NOT_DELIVERED) or (call.is_repeatable and not is_ours)
+    return call.is_repeatable and answer.status_code in _LOST_ON_THE_WAY - call.answers
+
+
+def result_of(call: Call[T], answer: httpx.Response | httpx.TransportError, url: str) -> T:
+    """Raises the `SchedulerError` that the server named, or ServerUnreachable when no scheduler answered."""
+    if isinstance(answer, Exception):
+        raise _unreachable(call, answer, url)
+    if not answer.is_success and answer.status_code not in call.answers:
+        raise _refusal(answer, url)
+    try:
+        return call.read(answer.content)
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]
+        where = ".".join(map(str, what["loc"])) or "the whole answer"
+        raise ServerUnreachable(
+            f"{call.method} {url}{call.path} was answered, but not as a training scheduler answers "
+            f"({where}: {what['msg']}); check SCHEDULER_URL, and that client and server are of one release"
+        ) from None
+
+
+def _get(path: str, document: type[D], **params: str | int | None) -> Call[D]:
+    given = {name: value for name, value in params.items() if value is not None}
+    return Call(method="GET", path=path, params=given, read=document.model_validate_json)
+
+
+def _post(job_id: str, action: str, document: type[D]) -> Call[D]:
+    return Call(method="POST", path=f"{API}/{_segment(job_id)}/{action}", read=document.model_validate_json)
+
+
+def _segment(job_id: str) -> str:
+    if job_id in ("", ".", ".."):
+        raise InvalidRequest(
+            f"{job_id!r} is not a job id; a job id is a UUID, as `scheduler list` shows them"
+        )
+    return quote(job_id, safe="")
+
+
+def _unreachable(call: Call[Any], error: httpx.TransportError, url: str) -> ServerUnreachable:
+    if isinstance(error, _NOT_DELIVERED):
+        return ServerUnreachable(
+            f"no scheduler answers at {url} ({_in_words(error)}); start one with `scheduler up`, "
+            "or set SCHEDULER_URL to where it runs"
+        )
+    doubt = (
+        ""
+        if call.is_repeatable
+        else "; it may have been accepted all the same: look at `scheduler list` before you send it again"
+    )
+    return ServerUnreachable(
+        f"the scheduler at {url} gave no answer to {call.method} {call.path} ({_in_words(error)}){doubt}; "
+        "`scheduler health` says how it is"
+    )
+
+
+def _in_words(error: httpx.TransportError) -> str:
+    return str(error) or type(error).__name__
+
+
+def _refusal(answer: httpx.Response, url: str) -> SchedulerError:
+    try:
+        document = ProblemDocument.model_validate_json(answer.content)
+    except ValidationError:
+        return _stranger(answer, url)
+    problems = tuple(Problem(one.field, one.message) for one in document.errors)
+    known = _ERROR_OF.get(document.code, SchedulerError)
+    error = known(document.detail or document.title, problems)
+    if known is SchedulerError:
+        error.code, error.http_status = document.code, document.status
+    return error
+
+
+def _stranger(answer: httpx.Response, url: str) -> SchedulerError:
+    """It does not speak as a scheduler does: a proxy, or another program on that port."""
+    asked = f"{answer.request.method} {answer.request.url}"
+    said = f"{asked} was answered {answer.status_code} {answer.reason_phrase}"
+    if answer.status_code == 401:
+        return Unauthorized(f"{said}; set SCHEDULER_TOKEN to the token of this scheduler")
+    return ServerUnreachable(
+        f"{said}, which is no answer of a training scheduler; check that one runs at {url}, "
+        "or set SCHEDULER_URL to where it does"
+    )
+
+
+def _tree(root: type[SchedulerError]) -> Iterator[type[SchedulerError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+_ERROR_OF = {kind.code: kind for kind in _tree(errors.SchedulerError)}

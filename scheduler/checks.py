@@ -1,0 +1,114 @@
+"""Is everything there that a scheduler needs?  Each check names what is missing and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scheduler.journal.files import inspect
+from scheduler.errors import JournalUnusable
+from scheduler.settings import Settings
+
+PACKAGES = ("ray", "torch", "transformers", "peft", "accelerate", "fastapi", "jinja2", "psutil")
+MIN_FREE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.  `remedy` is a command or a setting; empty when all is well."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def run(settings: Settings, *, ours_is_up: bool = False) -> list[Check]:
+    """All checks, in the order in which they are worth mending."""
+    return list(_all(settings, ours_is_up))
+
+
+def _all(settings: Settings, ours_is_up: bool) -> Iterator[Check]:
+    yield _python()
+    yield from (_package(name) for name in PACKAGES)
+    yield _loops()
+    yield _folder("state folder", settings.state_dir, "SCHEDULER_STATE_DIR")
+    yield _folder("storage folder", settings.storage_path, "SCHEDULER_STORAGE_PATH")
+    yield _journal(settings.state_dir / "journal.db")
+    yield _port(settings, ours_is_up)
+    yield _supabase(settings)
+    yield _gpu()
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("Python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer")
+
+
+def _package(name: str) -> Check:
+    found = importlib.util.find_spec(name) is not None
+    return Check(f"package {name}", found, "found" if found else "not installed", "pip install 'training-scheduler[server]'")
+
+
+def _loops() -> Check:
+    found = importlib.util.find_spec("train_loops") is not None
+    return Check("training loops", found, "found" if found else "train_loops cannot be imported", "make install")
+
+
+def _folder(name: str, path: Path, setting: str) -> Check:
+    remedy = f"make {path} writable for this user, or set {setting} to a folder that is"
+    probe = path / f".probe-{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        return Check(name, False, f"{path} cannot be written: {error.strerror}", remedy)
+    if free < MIN_FREE_BYTES:
+        return Check(name, False, f"{path} has only {free / 1e9:.1f} GB free", f"free some space, or set {setting}")
+    return Check(name, True, f"{path}, {free / 1e9:.0f} GB free")
+
+
+def _journal(path: Path) -> Check:
+    try:
+        return Check("journal", True, inspect(path))
+    except JournalUnusable as error:
+        return Check("journal", False, str(error), f"restore {path} from a backup, or move it away to start empty")
+
+
+def _port(settings: Settings, ours_is_up: bool) -> Check:
+    where = f"{settings.host}:{settings.port}"
+    if ours_is_up:
+        return Check("API port", True, f"{where} is ours")
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            return Check("API port", False, f"{where}: {error.strerror}", "scheduler up --port PORT, with a free one")
+    return Check("API port", True, f"{where} is free")
+
+
+def _supabase(settings: Settings) -> Check:
+    if settings.supabase_url is None:
+        return Check("Supabase", True, "not configured; the journal on disk is the only store")
+    words = "SCHEDULER_SUPABASE_URL is set, but this release does not mirror to Supabase yet"
+    return Check("Supabase", False, words, "unset SCHEDULER_SUPABASE_URL")
+
+
+def _gpu() -> Check:
+    """A driver that torch cannot use is the mistake that costs days."""
+    if shutil.which("nvidia-smi") is None:
+        return Check("GPU", True, "none here; jobs run on the CPU")
+    import torch
+
+    words = f"{torch.cuda.device_count()} seen by torch {torch.__version__}"
+    return Check("GPU", torch.cuda.is_available(), words, "install a torch built for CUDA: see https://pytorch.org")
+

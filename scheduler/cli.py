@@ -1,0 +1,307 @@
+"""The command line: `scheduler --help`.  Over HTTP, but for `up`, `down` and `doctor`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from scheduler import cli_server
+from scheduler.cli_options import EPILOG, AsJson, Command, JobId, Timeout, Url, connect, watching
+from scheduler.cli_views import (
+    health_page,
+    job_page,
+    job_table,
+    print_events,
+    print_jobs,
+    print_json,
+    print_loops,
+    print_page,
+)
+from scheduler.client import Client
+from scheduler.core.model import Status
+from scheduler.documents import JobDocument
+from scheduler.errors import InvalidRequest, InvalidSpec, WaitTimedOut
+from scheduler.follow import follow as follow_job
+from scheduler.handles import JobHandle
+from scheduler.spec_file import SpecFile, parse_value, read_spec_file
+
+WATCH_EVERY_S = 2.0
+
+app = typer.Typer(
+    name="scheduler",
+    help="Submit training jobs, and see how they really stand.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show its progress until it has ended.")]
+
+
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return app.command(name, cls=Command, epilog="Exit codes: see `scheduler --help`.")
+
+
+command("up")(cli_server.up)
+command("down")(cli_server.down)
+command("doctor")(cli_server.doctor)
+
+
+@command("submit")
+def submit(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="A spec in YAML or JSON; `-` reads stdin.")
+    ] = None,
+    loop: Annotated[str | None, typer.Option(help="`sft`, `torch_ddp`, or `module:function`.")] = None,
+    name: Annotated[str | None, typer.Option(help="For people; need not be unique.")] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A field, as resources.num_ranks=2; other keys go to config."
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when the job has ended; 0 only if it completed.")
+    ] = False,
+    follow: Follow = False,
+    timeout_s: Timeout = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--idempotency-key", help="A submit repeated with the same key returns the first job."),
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a job, from a file or from options; options win over the file."""
+    source = _source(file, {"loop": loop, "name": name}, values or [])
+    try:
+        handle = connect(url).submit(source.spec(), idempotency_key=key)
+    except InvalidSpec as error:
+        raise source.placed(error) from None
+    if wait or follow:
+        if not as_json:
+            print(f"job {handle.id} submitted", file=sys.stderr)
+        _see_to_its_end(handle, follow, timeout_s, as_json)
+    else:
+        _show(handle.last, as_json)
+
+
+@command("wait")
+def wait(
+    job_id: JobId, follow: Follow = False, timeout_s: Timeout = None, url: Url = None, as_json: AsJson = False
+) -> None:
+    """Wait for a job's end; exit code 0 only if it completed."""
+    _see_to_its_end(connect(url).get(job_id), follow, timeout_s, as_json)
+
+
+@command("status")
+def status(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """How a job stands, why, what proves it, and what to do next."""
+    _show(connect(url).status(job_id), as_json)
+
+
+@command("list")
+def list_jobs(
+    statuses: Annotated[
+        list[str] | None,
+        typer.Option("--status", help=f"Only these, repeated or with commas: {', '.join(Status)}."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only this project's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Keep the list on the screen up to date.")
+    ] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Jobs, newest first."""
+    if watch and as_json:
+        raise InvalidRequest("--watch and --json do not go together: --json prints one document")
+    filters: dict[str, Any] = {
+        "status": ",".join(statuses or []),
+        "user": user,
+        "project": project,
+        "limit": limit,
+    }
+    client = connect(url)
+    if watch:
+        _watch_list(client, filters)
+        return
+    jobs, verified = _fetch(client, filters)
+    if as_json:
+        print_json({"jobs": jobs, "verified": verified})
+    else:
+        print_jobs(jobs, verified=verified)
+
+
+@command("logs")
+def logs(
+    job_id: JobId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job has ended, retries included.")
+    ] = False,
+    rank: Annotated[int, typer.Option(min=0, help="Which process of the gang.")] = 0,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="Which run of the job.  Default: the newest.")
+    ] = None,
+    tail_bytes: Annotated[int | None, typer.Option(min=1, help="Begin so many bytes before the end.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """The log of one rank."""
+    where: dict[str, Any] = {"rank": rank, "attempt": attempt, "tail_bytes": tail_bytes}
+    chunks = connect(url).log_chunks(job_id, follow, **where)
+    with watching(job_id):
+        if as_json:
+            parts = list(chunks)
+            text, ended = "".join(part.text for part in parts), bool(parts) and parts[-1].ended
+            print_json(
+                {
+                    "job_id": job_id,
+                    "rank": rank,
+                    "attempt": parts[-1].attempt if parts else None,
+                    "text": text,
+                    "ended": ended,
+                }
+            )
+            return
+        for chunk in chunks:
+            sys.stdout.write(chunk.text)
+            sys.stdout.flush()
+
+
+@command("cancel")
+def cancel(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Cancel a job; a running one is `cancelled` once its processes are gone."""
+    _show(connect(url).cancel(job_id), as_json)
+
+
+@command("force-start")
+def force_start(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Queue a job that is pending, queued, failed or cancelled, from the beginning."""
+    answer = connect(url).force_start(job_id)
+    if as_json:
+        print_json(answer)
+    else:
+        print(f"{answer.message}; it was {answer.previous_status}")
+
+
+@command("fail")
+def fail(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Mark a job as failed that is pending or queued; it can be force-started later."""
+    _show(connect(url).mark_failed(job_id), as_json)
+
+
+@command("events")
+def events(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """A job's history, oldest first: every move, who asked for it, and why."""
+    page = connect(url).events(job_id)
+    if as_json:
+        print_json(page)
+    else:
+        print_events(page)
+
+
+@command("loops")
+def loops(url: Url = None, as_json: AsJson = False) -> None:
+    """The loops that can be run, and what their `config` takes."""
+    found = connect(url).loops()
+    if as_json:
+        print_json(found)
+    else:
+        print_loops(found)
+
+
+@command("health")
+def health(url: Url = None, as_json: AsJson = False) -> None:
+    """How the scheduler is; exit code 1 when it is not well, 4 when its registry does not answer."""
+    found = connect(url).health()
+    if as_json:
+        print_json(found)
+    else:
+        print_page(health_page(found))
+    if found.status != "healthy":
+        raise typer.Exit(1 if found.registry else 4)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from scheduler import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script `scheduler`."""
+    app(prog_name="scheduler")
+
+
+def _source(file: str | None, options: dict[str, str | None], values: list[str]) -> SpecFile:
+    changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for value in values:
+        key, is_pair, text = value.partition("=")
+        if not is_pair or not key:
+            raise InvalidRequest(
+                f"--set {value}: write it as KEY=VALUE, for example --set learning_rate=1e-4"
+            )
+        changes[key] = parse_value(text)
+    if file is None and "loop" not in changes:
+        raise InvalidRequest(
+            "nothing to submit: give a FILE with a spec, or --loop; `scheduler loops` lists them"
+        )
+    return (read_spec_file(file) if file is not None else SpecFile("the command line")).with_values(changes)
+
+
+def _see_to_its_end(handle: JobHandle, follow: bool, timeout_s: float | None, as_json: bool) -> None:
+    """Show the job when it has ended; 0 is for completed alone."""
+    try:
+        with watching(handle.id):
+            if follow and not as_json:
+                job = follow_job(handle, Console(stderr=True), timeout_s=timeout_s)
+            else:
+                job = handle.wait(timeout_s)
+    except WaitTimedOut:
+        _show(handle.last, as_json)
+        raise
+    _show(job, as_json)
+    if job.status is not Status.COMPLETED:
+        raise typer.Exit(1)
+
+
+def _show(job: JobDocument | None, as_json: bool) -> None:
+    if job and as_json:
+        print_json(job)
+    elif job:
+        print_page(job_page(job))
+
+
+def _fetch(client: Client, filters: dict[str, Any]) -> tuple[list[JobDocument], bool]:
+    pages = list(client.job_pages(**filters))
+    return [job for page in pages for job in page.jobs], all(page.verified for page in pages)
+
+
+def _watch_list(client: Client, filters: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        while True:
+            print_jobs(*_fetch(client, filters)[:1], verified=True)
+            print(flush=True)
+            time.sleep(WATCH_EVERY_S)
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(job_table(_fetch(client, filters)[0]), refresh=True)
+            time.sleep(WATCH_EVERY_S)
+
+
+if __name__ == "__main__":
+    main()

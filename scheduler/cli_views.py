@@ -1,0 +1,255 @@
+"""What the command line prints: pages for people, one JSON document for programs, errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scheduler.core.model import Status
+from scheduler.documents import EventPage, Health, JobDocument, LoopList, ProblemDocument, ProblemField
+from scheduler.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    InvalidSpec,
+    JobNotFound,
+    NotAllowed,
+    SchedulerError,
+    Unauthorized,
+    WaitTimedOut,
+)
+from scheduler.follow import duration, measures, printable
+
+_UNVERIFIED_AFTER_S = 30.0
+_COLOUR = {
+    Status.PENDING: "yellow",
+    Status.QUEUED: "cyan",
+    Status.RUNNING: "blue",
+    Status.PAUSED: "yellow",
+    Status.COMPLETED: "green",
+    Status.FAILED: "red",
+    Status.CANCELLED: "magenta",
+}
+_NEXT = {
+    Status.PENDING: "`scheduler force-start {id}` queues it now; `scheduler fail {id}` gives it up",
+    Status.QUEUED: "`scheduler wait {id}` waits for its end; `scheduler cancel {id}` withdraws it",
+    Status.RUNNING: "`scheduler logs -f {id}` shows its log; `scheduler cancel {id}` stops it",
+    Status.PAUSED: "it holds nothing and waits to be resumed; `scheduler cancel {id}` withdraws it",
+    Status.FAILED: "`scheduler logs {id}` shows why; `scheduler force-start {id}` starts it from the beginning",
+    Status.CANCELLED: "`scheduler force-start {id}` starts it from the beginning",
+}
+_EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
+    (InvalidSpec, 2),
+    (InvalidRequest, 2),
+    (BodyTooLarge, 2),
+    (JobNotFound, 3),
+    (NotAllowed, 5),
+    (WaitTimedOut, 124),
+)
+_REMEDY: tuple[tuple[type[SchedulerError], str], ...] = (
+    (InvalidSpec, "mend it and submit again; `scheduler loops` shows what each loop takes"),
+    (Unauthorized, "set SCHEDULER_TOKEN to the token of the scheduler"),
+)
+
+
+def exit_code(error: SchedulerError) -> int:
+    for kind, code in _EXIT_CODES:
+        if isinstance(error, kind):
+            return code
+    return 4 if error.http_status == 503 else 1
+
+
+def print_error(error: SchedulerError, *, as_json: bool) -> None:
+    """To stderr: what was wrong, which fields, what to do next."""
+    if as_json:
+        fields = [ProblemField(field=one.field, message=one.message) for one in error.problems]
+        document = ProblemDocument(
+            title=type(error).__name__,
+            status=error.http_status,
+            detail=error.message,
+            code=error.code,
+            errors=fields,
+        )
+        print(document.model_dump_json(indent=2), file=sys.stderr)
+        return
+    # With fields, the sentence would only say them all again on one line.
+    print(f"error: {error.message.partition('; ')[0] if error.problems else error.message}", file=sys.stderr)
+    for problem in error.problems:
+        print(f"  {problem}", file=sys.stderr)
+    for kind, remedy in _REMEDY:
+        if isinstance(error, kind):
+            print(f"next: {remedy}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One document, and nothing else on stdout."""
+    print(json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False))
+
+
+def print_page(lines: Iterable[tuple[str, str | Text]]) -> None:
+    console = _console()
+    for name, value in lines:
+        text = value if isinstance(value, Text) else Text(value)
+        console.print(Text(f"{name:<10}", style="bold") + text, soft_wrap=True)
+
+
+def job_page(job: JobDocument, now: datetime | None = None) -> list[tuple[str, str | Text]]:
+    """A job for people: where it stands, why, what to do next, and what backs it."""
+    now = now or datetime.now(UTC)
+    lines: list[tuple[str, str | Text | None]] = [
+        ("job", job.job_id),
+        ("name", _what(job)),
+        ("status", _status(job)),
+        ("why", printable(job.reason.message)),
+        ("next", next_step(job)),
+        ("progress", " · ".join(measures(job.progress)) or None),
+        ("proof", _proof(job, now)),
+        ("times", _times(job, now)),
+        ("output", job.result.output_dir if job.result else None),
+        ("detail", Text(f"\n{job.reason.detail}") if job.reason.detail else None),
+    ]
+    return [(name, value) for name, value in lines if value]
+
+
+def next_step(job: JobDocument) -> str:
+    if job.status is Status.COMPLETED:
+        return "nothing; it is done"
+    return _NEXT[job.status].format(id=job.job_id)
+
+
+def job_table(jobs: Iterable[JobDocument], now: datetime | None = None) -> Table:
+    now = now or datetime.now(UTC)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, options in {
+        "JOB": {"no_wrap": True, "min_width": 36},
+        "NAME": {"overflow": "ellipsis", "no_wrap": True, "max_width": 24},
+        "STATUS": {"no_wrap": True},
+        "AGE": {"no_wrap": True},
+        "USER": {"overflow": "ellipsis", "no_wrap": True, "max_width": 12},
+        "PROGRESS OR REASON": {"overflow": "ellipsis", "no_wrap": True},
+    }.items():
+        table.add_column(column, **options)
+    for job in jobs:
+        table.add_row(
+            *(
+                Text(cell, style=_COLOUR[job.status] if i == 2 else "")
+                for i, cell in enumerate(_row(job, now))
+            )
+        )
+    return table
+
+
+def print_jobs(jobs: list[JobDocument], *, verified: bool) -> None:
+    """A table on a terminal; elsewhere one line for each job, its columns separated by tabs, nothing shortened."""
+    console = _console()
+    if console.is_terminal:
+        console.print(job_table(jobs))
+    else:
+        now = datetime.now(UTC)
+        for job in jobs:
+            print("\t".join(_row(job, now)))
+    if not jobs:
+        print("no jobs match", file=sys.stderr)
+    if not verified:
+        print("note: the scheduler's registry did not answer; these states may be old", file=sys.stderr)
+
+
+def print_events(page: EventPage) -> None:
+    for event in page.events:
+        move = (
+            f"{event.from_status or 'new'} -> {event.to_status}"
+            if event.from_status != event.to_status
+            else event.to_status
+        )
+        print(
+            printable(
+                f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind:<10} {move:<22} {event.by}: {event.reason.message}"
+            )
+        )
+
+
+def health_page(health: Health) -> list[tuple[str, str | Text]]:
+    colour = "green" if health.status == "healthy" else "red"
+    counts = health.registry.get("jobs") or {}
+    return [
+        ("status", Text(health.status, style=colour)),
+        *(("problem", printable(problem)) for problem in health.problems),
+        ("version", health.version),
+        ("jobs", ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"),
+        *(
+            ("node", f"{n.name}: {n.free_cpus:g} of {n.cpus:g} CPUs, {n.free_gpus:g} of {n.gpus:g} GPUs free")
+            for n in health.nodes
+        ),
+        *((f"{'loop'}", f"{name}: {_loop(loop)}") for name, loop in health.loops.items()),
+    ]
+
+
+def print_loops(loops: LoopList) -> None:
+    for loop in loops.loops:
+        print(f"{loop.name}: {printable(loop.description)}")
+        required = loop.config_schema.get("required", [])
+        for name, schema in loop.config_schema.get("properties", {}).items():
+            need = "required" if name in required else f"default {json.dumps(schema.get('default'))}"
+            print(f"  {name} ({need}): {printable(schema.get('description', ''))}")
+    if loops.allowed:
+        print(f"loops of your own: {', '.join(loops.allowed)}")
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _what(job: JobDocument) -> str:
+    parts = [job.name, f"loop {job.spec.loop}", str(job.spec.resources)]
+    parts += [f"user {job.spec.user}"] if job.spec.user else []
+    return printable(" · ".join(parts + ([f"project {job.spec.project}"] if job.spec.project else [])))
+
+
+def _status(job: JobDocument) -> Text:
+    text = Text(job.status.value, style=_COLOUR[job.status])
+    if job.queue_position:
+        text.append(f", position {job.queue_position}", style="default")
+    if job.status is Status.RUNNING:
+        text.append(f", {job.phase or 'phase not known'}", style="default")
+    return text.append(f", attempt {job.attempt}", style="default") if job.attempt else text
+
+
+def _proof(job: JobDocument, now: datetime) -> Text:
+    evidence = printable(job.evidence or "none given")
+    if job.verified_at is None:
+        return Text(evidence, style="yellow")
+    age_s = (now - job.verified_at).total_seconds()
+    if job.status.is_terminal or age_s < _UNVERIFIED_AFTER_S:
+        return Text(f"{evidence} (checked {duration(age_s)} ago)")
+    return Text(f"{evidence} (not verified for {duration(age_s)})", style="yellow")
+
+
+def _times(job: JobDocument, now: datetime) -> str:
+    parts = [f"submitted {duration((now - job.created_at).total_seconds())} ago"]
+    if job.started_at:
+        waited = (job.started_at - job.created_at).total_seconds()
+        ran = ((job.finished_at or now) - job.started_at).total_seconds()
+        parts += [
+            f"started after {duration(waited)}",
+            f"{'took' if job.finished_at else 'since'} {duration(ran)}",
+        ]
+    return ", ".join(parts)
+
+
+def _row(job: JobDocument, now: datetime) -> list[str]:
+    said = " · ".join(measures(job.progress)) if job.status is Status.RUNNING else ""
+    age = duration((now - job.created_at).total_seconds())
+    cells = [job.job_id, job.name, job.status.value, age, job.spec.user or "-", said or job.reason.message]
+    return [printable(cell) for cell in cells]
+
+
+def _loop(loop: Any) -> str:
+    words = f"every {loop.every_s:g} s, {loop.passes} passes, {loop.errors} errors"
+    return words + (f", last error: {printable(loop.last_error)}" if loop.last_error else "")

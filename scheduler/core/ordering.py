@@ -1,0 +1,42 @@
+"""Who is first: priority, then the place in the line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduler.core.model import Job, JobId, Reason, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The queued jobs; each is in exactly one of the two."""
+
+    ready: list[Job]
+    """May start now, in the order of their turn."""
+    paused: dict[JobId, Reason]
+    """Wait between two tries, and hold nobody up meanwhile.  Code: `retry_pause`."""
+
+
+def order(jobs: Iterable[Job], *, now: datetime) -> Line:
+    """Line up those of *jobs* that are queued; the others are left out."""
+    queued = [job for job in jobs if job.status is Status.QUEUED]
+    ready = sorted((job for job in queued if not _rests(job, now)), key=turn)
+    return Line(ready=ready, paused={job.id: _pause(job, now) for job in queued if _rests(job, now)})
+
+
+def turn(job: Job) -> tuple[int, int, str]:
+    """Sorts queued jobs by whose turn it is; a job's queue position is its place in that order."""
+    return -job.spec.priority, job.queue_seq or 0, job.id
+
+
+def _rests(job: Job, now: datetime) -> bool:
+    return job.retry_at is not None and job.retry_at > now
+
+
+def _pause(job: Job, now: datetime) -> Reason:
+    left_s = math.ceil(((job.retry_at or now) - now).total_seconds())
+    message = f"tried again in {left_s} s; {job.reason.message}"
+    return Reason(code="retry_pause", message=message, detail=job.reason.detail)

@@ -1,0 +1,202 @@
+"""What is free on the nodes, and the search for room: whole-number arithmetic, no policy."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+
+from scheduler.core.model import Allocation, Gang, Node, NodeId, Snapshot
+
+UNIT = 10_000
+"""Ray counts resources in ten-thousandths; so do we, in whole numbers."""
+
+Devices = tuple[int, tuple[int, ...]]
+"""The GPUs of one node: how many are wholly free, and what is left of each shared one, ascending."""
+Free = tuple[int, Devices]
+"""What is free on one node: CPU units, GPUs."""
+NOTHING: Free = (0, (0, ()))
+
+
+class Need:
+    """A gang in whole numbers.  Compared by identity: one for each shape in a pass."""
+
+    __slots__ = ("cpus", "gang", "part", "ranks", "whole")
+
+    def __init__(self, gang: Gang) -> None:
+        gpus = max(1, units(gang.gpus_per_rank)) if gang.gpus_per_rank else 0
+        self.gang, self.ranks = gang, gang.num_ranks
+        self.cpus = max(1, units(gang.cpus_per_rank))
+        self.whole, self.part = divmod(gpus, UNIT)
+
+    def on_devices(self, devices: Devices) -> int:
+        """Ranks that the GPUs of one node can carry; a fraction must fit on a single GPU."""
+        if self.whole:
+            return devices[0] // self.whole
+        if self.part:
+            return devices[0] * (UNIT // self.part) + sum(left // self.part for left in devices[1])
+        return self.ranks
+
+    def on(self, free: Free) -> int:
+        return min(self.ranks, free[0] // self.cpus, self.on_devices(free[1]))
+
+    def off(self, free: Free, ranks: int) -> Free:
+        """What is left once *ranks* are taken off.  What is not there is taken as far as it goes: the
+        freest GPUs first, because those are the ones that a kept place waits for."""
+        cpus, devices = max(0, free[0] - ranks * self.cpus), free[1]
+        if self.whole:
+            return cpus, _without_whole(devices, ranks * self.whole)
+        for _ in range(ranks if self.part else 0):
+            devices = _without_part(devices, self.part)
+        return cpus, devices
+
+
+class Shelves:
+    """Nodes sorted by what is free on them: one shelf for each state of the GPUs, by CPUs within it."""
+
+    def __init__(self, free: Mapping[NodeId, Free]) -> None:
+        self.free = dict(free)
+        self._shelves: dict[Devices, list[tuple[int, NodeId]]] = {}
+        for node, (cpus, devices) in free.items():
+            if cpus:  # every rank needs some: without CPUs a node can hold nothing
+                self._shelves.setdefault(devices, []).append((cpus, node))
+        for shelf in self._shelves.values():
+            shelf.sort()
+        self._order = sorted((gpu_units(devices), devices) for devices in self._shelves)
+
+    def copy(self) -> Shelves:
+        other = Shelves({})
+        other.free, other._order = dict(self.free), list(self._order)
+        other._shelves = {devices: list(shelf) for devices, shelf in self._shelves.items()}
+        return other
+
+    def capacity(self, need: Need) -> int:
+        """How many ranks fit, over all nodes (not counted beyond what one gang needs on each node)."""
+        total = 0
+        for devices, shelf in self._shelves.items():
+            most = min(need.ranks, need.on_devices(devices))
+            if most and shelf[0][0] >= most * need.cpus:
+                total += most * len(shelf)
+            elif most:
+                total += sum(min(most, cpus // need.cpus) for cpus, _ in shelf)
+        return total
+
+    def place(self, need: Need) -> Allocation | None:
+        """Take room for the whole gang: on one node if any can hold it, else on as few as possible.
+
+        Among equals the node with the least left over (GPUs, then CPUs), then the smallest id.
+        """
+        if on_one := self._find(need, need.ranks, 1):
+            self.take(on_one[0], need, need.ranks)
+            return Allocation(ranks=((on_one[0], need.ranks),))
+        if self.capacity(need) < need.ranks:
+            return None
+        return Allocation(ranks=tuple(self._spread(need)))
+
+    def take(self, node: NodeId, need: Need, ranks: int) -> None:
+        self.put(node, need.off(self.free[node], ranks))
+
+    def _spread(self, need: Need) -> Iterator[tuple[NodeId, int]]:
+        """Fill the most spacious nodes first: no other way takes fewer."""
+        left = need.ranks
+        while left:
+            count = min(left, self._most(need))
+            for node in self._find(need, count, left // count):
+                self.take(node, need, count)
+                left -= count
+                yield node, count
+
+    def _find(self, need: Need, ranks: int, limit: int) -> list[NodeId]:
+        """Up to *limit* nodes that can each hold *ranks*, best fit first."""
+        least = (ranks * need.cpus, NodeId(""))
+        for _, devices in self._order:
+            if need.on_devices(devices) >= ranks:
+                shelf = self._shelves[devices]
+                if shelf[-1] >= least:
+                    first = bisect_left(shelf, least)
+                    return [node for _, node in shelf[first : first + limit]]
+        return []
+
+    def _most(self, need: Need) -> int:
+        """Ranks that the most spacious node can hold."""
+        return max(
+            min(need.on_devices(devices), shelf[-1][0] // need.cpus)
+            for devices, shelf in self._shelves.items()
+        )
+
+    def put(self, node: NodeId, after: Free) -> None:
+        """Say what is free on *node* now."""
+        before, self.free[node] = self.free[node], after
+        if before == after:
+            return
+        if before[0]:
+            shelf = self._shelves[before[1]]
+            del shelf[bisect_left(shelf, (before[0], node))]
+            if not shelf:
+                del self._shelves[before[1]]
+                self._order.remove((gpu_units(before[1]), before[1]))
+        if after[0]:
+            if after[1] not in self._shelves:
+                self._shelves[after[1]] = []
+                insort(self._order, (gpu_units(after[1]), after[1]))
+            insort(self._shelves[after[1]], (after[0], node))
+
+
+def free_now(snapshot: Snapshot) -> dict[NodeId, Free]:
+    """For each node the lesser of what our own runs leave and what Ray says is available."""
+    free = {node.id: total(node) for node in snapshot.nodes}
+    for gang, allocation in snapshot.running:
+        take(free, Need(gang), allocation)
+    for node in snapshot.nodes:
+        cpus, devices = free[node.id]
+        if node.available_cpus is not None:
+            cpus = min(cpus, units(node.available_cpus))
+        if node.available_gpus is not None:
+            devices = _at_most(devices, units(node.available_gpus))
+        free[node.id] = cpus, devices
+    return free
+
+
+def take(free: dict[NodeId, Free], need: Need, allocation: Allocation) -> None:
+    for node, ranks in allocation.ranks:
+        if node in free:  # a run may still be ending on a node that has gone
+            free[node] = need.off(free[node], ranks)
+
+
+def total(node: Node) -> Free:
+    whole, part = divmod(units(node.gpus), UNIT)
+    return units(node.cpus), (whole, (part,) if part else ())
+
+
+def units(amount: float) -> int:
+    return round(amount * UNIT)
+
+
+def gpu_units(devices: Devices) -> int:
+    return devices[0] * UNIT + sum(devices[1])
+
+
+def _without_whole(devices: Devices, gpus: int) -> Devices:
+    whole, parts = devices
+    if gpus <= whole:
+        return whole - gpus, parts
+    return 0, parts[: max(0, len(parts) - (gpus - whole))]
+
+
+def _without_part(devices: Devices, part: int) -> Devices:
+    """Best fit: the shared GPU with the least room that is enough, else a whole one."""
+    whole, parts = devices
+    at = bisect_left(parts, part)
+    if at == len(parts):
+        if not whole:
+            return 0, parts[:-1]
+        whole, parts = whole - 1, (*parts, UNIT)
+    left = parts[at] - part
+    rest = (*parts[:at], *parts[at + 1 :])
+    return whole, tuple(sorted((*rest, left))) if left else rest
+
+
+def _at_most(devices: Devices, limit: int) -> Devices:
+    """Without what somebody else holds: whole GPUs as long as it can be, then part of one."""
+    while (excess := gpu_units(devices) - limit) > 0:
+        devices = _without_whole(devices, 1) if excess >= UNIT else _without_part(devices, excess)
+    return devices

@@ -1,0 +1,155 @@
+"""What a client does over several calls: ask again, wait, turn pages, follow a log.
+
+A flow is a generator that yields what is to be done (send a call, pause, hand an item out) and returns
+its result; who drives it decides whether that happens by blocking or by awaiting.  Both clients share it all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any, TypeVar
+
+import httpx
+
+from scheduler import calls
+from scheduler.calls import Call
+from scheduler.core.model import Status
+from scheduler.documents import JobDocument, JobPage, LogChunk
+from scheduler.errors import WaitTimedOut
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something for whoever iterates."""
+
+    value: Any
+
+
+Step = Call[Any] | Pause | Item
+Answer = httpx.Response | httpx.TransportError | None
+Flow = Generator[Step, Answer, T]
+Send = Callable[[Call[T]], Flow[T]]
+"""One call seen through to its result; the client binds `sending` to its URL and its patience."""
+
+_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_FIRST_LOOK_S = 0.05
+PAGE = 100
+
+
+def sending(call: Call[T], *, url: str, patience_s: Callable[[], float]) -> Flow[T]:
+    """Send *call* until it is answered, with growing pauses, for *patience_s* seconds at most.
+
+    Only what is safe to send twice is sent twice.
+    """
+    began_s, pause_s = monotonic(), _PAUSE_S
+    while True:
+        answer = yield call
+        assert answer is not None, "a call was sent and nothing came back"
+        if not calls.worth_repeating(call, answer) or monotonic() - began_s + pause_s > patience_s():
+            return calls.result_of(call, answer, url)
+        yield Pause(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def waiting(
+    send: Send[Any],
+    job_id: str,
+    *,
+    timeout_s: float | None = None,
+    poll_s: float = 1.0,
+    on_update: Callable[[JobDocument], None] | None = None,
+) -> Flow[JobDocument]:
+    """Look until the job has ended.  Looks often at first, then every *poll_s* seconds."""
+    until_s = math.inf if timeout_s is None else monotonic() + timeout_s
+    pause_s, seen = min(_FIRST_LOOK_S, poll_s), None
+    while True:
+        job: JobDocument = yield from send(_in_time(calls.status(job_id), until_s))
+        if on_update and job != seen:
+            on_update(job)
+        if job.status.is_terminal:
+            return job
+        left_s = until_s - monotonic()
+        if left_s <= 0:
+            raise WaitTimedOut(
+                f"job {job_id} is {job.status} after {timeout_s:g} s: {job.reason.message}; "
+                f"it goes on; `scheduler wait {job_id}` waits again"
+            )
+        yield Pause(min(pause_s, left_s))
+        pause_s, seen = min(1.5 * pause_s, poll_s), job
+
+
+def turning_pages(
+    send: Send[Any],
+    *,
+    statuses: frozenset[Status],
+    user: str | None = None,
+    project: str | None = None,
+    limit: int | None = None,
+) -> Flow[None]:
+    """Hand out pages until there are no more, or *limit* jobs."""
+    cursor, left = None, math.inf if limit is None else limit
+    while left > 0:
+        size = int(min(PAGE, left))
+        page: JobPage = yield from send(
+            calls.jobs(statuses=statuses, user=user, project=project, cursor=cursor, limit=size)
+        )
+        yield Item(page)
+        cursor, left = page.next_cursor, left - len(page.jobs)
+        if cursor is None:
+            return
+
+
+def reading_log(
+    send: Send[Any],
+    job_id: str,
+    *,
+    follow: bool,
+    rank: int = 0,
+    attempt: int | None = None,
+    tail_bytes: int | None = None,
+    poll_s: float = 0.5,
+) -> Flow[None]:
+    """Hand out the log piece by piece; with *follow* until the job, or the *attempt* asked for, has ended."""
+    if follow and not (yield from _began(send, job_id, attempt or 1, poll_s)):
+        return
+    asked, offset = attempt, -tail_bytes if tail_bytes else 0
+    while True:
+        chunk: LogChunk = yield from send(calls.logs(job_id, rank=rank, attempt=asked, offset=offset))
+        yield Item(chunk)
+        # Offsets belong to one attempt's file: stay with it even when a newer one begins.
+        asked, offset = chunk.attempt, chunk.next_offset
+        if chunk.text and not chunk.ended:
+            continue
+        if not follow or (attempt and chunk.ended):
+            return
+        if chunk.ended:
+            job: JobDocument = yield from send(calls.status(job_id))
+            if job.attempt > asked:
+                asked, offset = asked + 1, 0
+                continue
+            if job.status.is_terminal:
+                return
+        yield Pause(poll_s)
+
+
+def _began(send: Send[Any], job_id: str, attempt: int, poll_s: float) -> Flow[bool]:
+    """Wait until *attempt* has begun; False when the job ended without it."""
+    while True:
+        job: JobDocument = yield from send(calls.status(job_id))
+        if job.attempt >= attempt or job.status.is_terminal:
+            return job.attempt >= attempt
+        yield Pause(poll_s)
+
+
+def _in_time(call: Call[T], until_s: float) -> Call[T]:
+    return call if until_s == math.inf else replace(call, timeout_s=max(0.5, until_s - monotonic()))

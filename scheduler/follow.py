@@ -1,0 +1,171 @@
+"""A job as it goes: a progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from time import monotonic
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from scheduler.core.model import Phase, Status
+from scheduler.documents import JobDocument
+from scheduler.handles import JobHandle
+
+POLL_S = 0.5
+PLAIN_LINE_EVERY_S = 10.0
+
+
+def follow(
+    handle: JobHandle,
+    console: Console | None = None,
+    *,
+    timeout_s: float | None = None,
+    poll_s: float = POLL_S,
+) -> JobDocument:
+    """Show the job on *console* until it has ended, and return its last document.
+
+    Raises as `JobHandle.wait` does; leaving early (Ctrl-C) does nothing to the job.
+    """
+    console = console or Console()
+    view: _View = _Bar(console) if console.is_terminal and not console.is_dumb_terminal else _Lines(console)
+    try:
+        return handle.wait(timeout_s, poll_s=poll_s, on_update=view.show)
+    finally:
+        view.close()
+
+
+def measures(progress: dict[str, Any] | None) -> list[str]:
+    """The numbers of a job's progress in words: `step 12/60`, `loss 2.310`, `140 tokens/s`."""
+    step, total = number(progress, "step"), number(progress, "total_steps")
+    loss, speed = number(progress, "loss"), number(progress, "tokens_per_s")
+    return [
+        *([f"step {step:.0f}" + (f"/{total:.0f}" if total else "")] if step is not None else []),
+        *([f"loss {loss:.4g}"] if loss is not None else []),
+        *([f"{speed:.0f} tokens/s"] if speed is not None else []),
+    ]
+
+
+def number(progress: dict[str, Any] | None, name: str) -> float | None:
+    """None where the loop said nothing, or nothing that is a finite number."""
+    value = (progress or {}).get(name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def printable(text: str) -> str:
+    """*text* on one line, without what could steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+class _View(Protocol):
+    def show(self, job: JobDocument) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Moments:
+    """Says each change of state once."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, ...] | None = None
+
+    def news(self, job: JobDocument) -> str | None:
+        moment = (job.status, job.phase, job.attempt, job.queue_position, job.reason.message)
+        if moment == self._last:
+            return None
+        self._last = moment
+        return f"{datetime.now():%H:%M:%S}  {_headline(job)}"
+
+
+class _Pace:
+    """How long the rest will take, from the steps seen so far in this attempt."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float, float] | None = None
+
+    def eta_s(self, job: JobDocument) -> float | None:
+        step, total = number(job.progress, "step"), number(job.progress, "total_steps")
+        if step is None or total is None:
+            return None
+        now_s = monotonic()
+        if self._first is None or self._first[0] != job.attempt or step < self._first[1]:
+            self._first = (job.attempt, step, now_s)
+        done = step - self._first[1]
+        return (now_s - self._first[2]) / done * (total - step) if done > 0 else None
+
+
+class _Lines:
+    """For pipes and files: state changes, and the progress now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._moments, self._pace = console, _Moments(), _Pace()
+        self._quiet_until_s = 0.0
+
+    def show(self, job: JobDocument) -> None:
+        if news := self._moments.news(job):
+            self._print(news)
+        line = _progress_line(job, self._pace.eta_s(job))
+        if job.status is Status.RUNNING and line and monotonic() >= self._quiet_until_s:
+            self._quiet_until_s = monotonic() + PLAIN_LINE_EVERY_S
+            self._print(f"          {line}")
+
+    def close(self) -> None:
+        pass
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Bar:
+    """For a terminal: state changes scroll by above one live line."""
+
+    def __init__(self, console: Console) -> None:
+        self._moments, self._pace = _Moments(), _Pace()
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[measures]}", markup=False),
+            console=console,
+        )
+        self._task = self._bar.add_task("", total=None, measures="")
+        self._bar.start()
+
+    def show(self, job: JobDocument) -> None:
+        if news := self._moments.news(job):
+            self._bar.console.print(news, markup=False, highlight=False, soft_wrap=True)
+        step, total = number(job.progress, "step"), number(job.progress, "total_steps")
+        self._bar.update(
+            self._task,
+            description=job.phase or job.status.value,
+            total=total,
+            completed=step or 0,
+            measures=_progress_line(job, self._pace.eta_s(job)),
+        )
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def _headline(job: JobDocument) -> str:
+    where = {
+        Status.QUEUED: f" (position {job.queue_position})" if job.queue_position else "",
+        Status.RUNNING: f" ({job.phase or Phase.RESERVING}, attempt {job.attempt})",
+    }.get(job.status, "")
+    return printable(f"{job.status}{where}: {job.reason.message}")
+
+
+def _progress_line(job: JobDocument, eta_s: float | None) -> str:
+    is_moving = eta_s is not None and job.status is Status.RUNNING and job.phase is Phase.TRAINING
+    return " · ".join([*measures(job.progress), *([f"ETA {duration(eta_s or 0)}"] if is_moving else [])])

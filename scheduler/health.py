@@ -1,0 +1,59 @@
+"""How the scheduler is, with the reason in words for everything that is not well."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+
+from scheduler import __version__
+from scheduler.core.invariants import violations
+from scheduler.core.model import Status
+from scheduler.documents import Health, NodeHealth, PoolHealth
+from scheduler.service import Service
+
+
+async def health(service: Service, *, started_at: datetime, pool: PoolHealth | None) -> Health:
+    problems = await _problems(service, pool)
+    gpus = [{"node": node.name, "gpus": node.gpus, "free": node.available_gpus} for node in service.nodes if node.gpus]
+    return Health(
+        status="degraded" if problems else "healthy",
+        problems=problems,
+        version=__version__,
+        cluster=service.settings.cluster,
+        gpu_available=bool(gpus),
+        gpu_info=gpus,
+        registry={
+            "incarnation": service.journal.incarnation,
+            "pid": os.getpid(),
+            "started_at": started_at.isoformat(),
+            "jobs": {status.value: count for status, count in (await _counts(service)).items()},
+        },
+        database={"configured": False, "note": "no Supabase is set: the journal on disk is the only store"},
+        loops={loop.name: loop.health() for loop in service.loops},
+        unmirrored_writes=0,
+        nodes=[
+            NodeHealth(
+                node_id=node.id,
+                name=node.name,
+                cpus=node.cpus,
+                gpus=node.gpus,
+                free_cpus=node.available_cpus or 0.0,
+                free_gpus=node.available_gpus or 0.0,
+            )
+            for node in service.nodes
+        ],
+        pool=pool,
+    )
+
+
+async def _problems(service: Service, pool: PoolHealth | None) -> list[str]:
+    found = [loop.problem() for loop in service.loops]
+    found.append(service.background.problem())
+    found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
+    found += violations(service.registry.active(), service.nodes)[:10]
+    return [words for words in found if words]
+
+
+async def _counts(service: Service) -> Mapping[Status, int]:
+    return await service.journal.counts()

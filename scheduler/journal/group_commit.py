@@ -1,0 +1,131 @@
+"""Many callers, one fsync: work that arrives while a transaction is under way shares the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from scheduler.errors import JournalUnwritable, SchedulerError
+from scheduler.journal.files import QUERIES
+
+Work = Callable[[sqlite3.Connection], None]
+CLOSED = "the journal is closed; nothing was accepted. Ask the scheduler that runs now"
+Waiting = tuple[Work, asyncio.Future[None]]
+
+
+class GroupCommit:
+    """Runs work on one connection, in one thread, in the order in which it was asked for.
+
+    Each piece of work is all or nothing by itself; what it raises reaches its caller alone.  What the disk or
+    *guard* (run first in every transaction) raises reaches every caller of that transaction, and nothing of it stays.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        thread: ThreadPoolExecutor,
+        guard: Work,
+        explain: Callable[[sqlite3.Error | OSError], SchedulerError],
+    ) -> None:
+        self._connection = connection
+        self._thread = thread
+        self._guard = guard
+        self._explain = explain
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Waiting] = []
+        self._under_way = False
+        self.closed = False
+
+    async def run(self, work: Work) -> None:
+        """Return when *work* is on disk.  A caller that is cancelled may find it done or not."""
+        if self.closed:
+            raise JournalUnwritable(CLOSED)
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((work, done))
+        # Not at once: callers that became ready in the same turn of the loop belong in one transaction.
+        self._loop.call_soon(self._begin)
+        await done
+
+    async def close(self) -> None:
+        """Finish what was asked for, then refuse more.  Safe to repeat."""
+        if self.closed:
+            return
+        last = asyncio.ensure_future(self.run(lambda _: None))
+        await asyncio.sleep(0)
+        self.closed = True
+        with suppress(SchedulerError):
+            await last
+        await self._loop.run_in_executor(self._thread, self._connection.close)
+
+    def _begin(self) -> None:
+        if self._under_way:
+            return
+        batch = [(work, done) for work, done in self._waiting if not done.cancelled()]
+        self._waiting = []
+        if not batch:
+            return
+        self._under_way = True
+        write = self._loop.run_in_executor(self._thread, self._write, [work for work, _ in batch])
+        write.add_done_callback(lambda written: self._settle(batch, written))
+
+    def _settle(self, batch: Sequence[Waiting], written: asyncio.Future[list[Exception | None]]) -> None:
+        self._under_way = False
+        error = written.exception()
+        outcomes = [error] * len(batch) if error else written.result()
+        for (_, done), outcome in zip(batch, outcomes, strict=True):
+            if done.cancelled():
+                continue
+            if outcome is None:
+                done.set_result(None)
+            else:
+                done.set_exception(outcome)
+        # After the callers just woken, whose next commits then share the transaction of those who waited.
+        self._loop.call_soon(self._begin)
+
+    def _write(self, batch: Sequence[Work]) -> list[Exception | None]:
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            self._guard(connection)
+            outcomes = [self._attempt(work) for work in batch]
+            self._commit()
+            return outcomes
+        except (sqlite3.Error, OSError) as error:
+            return [self._explain(error) for _ in batch]
+        except SchedulerError as error:
+            return [copy.copy(error) for _ in batch]
+        finally:
+            self._roll_back()
+
+    def _commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            # When only the fsync failed, the log ends with a transaction that is complete but was refused: a crash
+            # now would bring it back.  Whatever is written next, durable or not, takes its place in the log.
+            self._roll_back()
+            with suppress(sqlite3.Error):
+                self._connection.execute(QUERIES["overwrite_refused"])
+            raise
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _attempt(self, work: Work) -> Exception | None:
+        self._connection.execute("SAVEPOINT attempt")
+        try:
+            work(self._connection)
+            return None
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised in the caller; its neighbours go on
+            self._connection.execute("ROLLBACK TO attempt")
+            return error
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("RELEASE attempt")

@@ -1,0 +1,45 @@
+-- Version 1 of the journal.  Files of older versions get here by the steps in files.py.
+-- Documents are the JSON of core.model; the columns beside them are what is searched for.
+
+CREATE TABLE meta (
+    only_row        INTEGER PRIMARY KEY CHECK (only_row = 1),
+    incarnation     INTEGER NOT NULL,  -- which life of the scheduler opened the file last
+    refused_commits INTEGER NOT NULL   -- how often the disk failed in the middle of one
+);
+INSERT INTO meta VALUES (1, 0, 0);
+
+CREATE TABLE jobs (
+    id              TEXT PRIMARY KEY NOT NULL,
+    status          TEXT NOT NULL,
+    user            TEXT NOT NULL,
+    project         TEXT NOT NULL,
+    created_at      INTEGER NOT NULL,  -- microseconds since the epoch: text would not sort
+    version         INTEGER NOT NULL,
+    fence           INTEGER NOT NULL,
+    queue_seq       INTEGER,
+    idempotency_key TEXT,
+    doc             TEXT NOT NULL
+);
+CREATE INDEX jobs_active ON jobs (created_at, id) WHERE status IN ('pending', 'queued', 'running', 'paused');
+CREATE INDEX jobs_newest ON jobs (created_at, id);
+CREATE INDEX jobs_by_status ON jobs (status, created_at, id);
+CREATE INDEX jobs_by_user ON jobs (user, created_at, id);
+CREATE INDEX jobs_by_project ON jobs (project, created_at, id);
+CREATE UNIQUE INDEX jobs_by_key ON jobs (user, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+CREATE TABLE events (
+    seq     INTEGER PRIMARY KEY,
+    job_id  TEXT NOT NULL REFERENCES jobs (id),
+    version INTEGER NOT NULL,  -- the version of the job that the event made
+    doc     TEXT NOT NULL,
+    UNIQUE (job_id, version)
+);
+
+CREATE TABLE outbox (
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given out twice: a late `forget` must not hit a new row
+    job_id  TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    doc     TEXT NOT NULL,  -- the job as it was at that version
+    FOREIGN KEY (job_id, version) REFERENCES events (job_id, version)
+);
+CREATE INDEX outbox_by_event ON outbox (job_id, version);

@@ -1,0 +1,61 @@
+"""The process that `scheduler up` leaves behind: it brings up the actor and the API, and stays.
+
+It must stay: Ray ends the prepared processes of a driver that has gone.  If it dies, jobs, the registry and the
+API go on; only the starts get cold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from scheduler.actor import ACTOR_NAME, SchedulerActor, default_roots, namespace
+from scheduler.settings import Settings
+from serve_app.deployment import bind
+
+log = logging.getLogger("scheduler.keeper")
+
+
+def bring_up(settings: Settings, working_dir: Path) -> None:
+    """The actor first, then the API.  Safe to repeat: what is there is kept."""
+    actor = (
+        ray.remote(SchedulerActor)
+        .options(
+            name=ACTOR_NAME,
+            namespace=namespace(settings.cluster),
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=0,
+            num_cpus=0,
+            resources={"node:__internal_head__": 0.001},
+        )
+        .remote(settings, default_roots(settings, working_dir))
+    )
+    incarnation = ray.get(actor.ready.remote())
+    log.info("the registry is up, incarnation %s", incarnation)
+    serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
+    serve.run(bind(settings, ACTOR_NAME, namespace(settings.cluster)), name="scheduler", route_prefix="/")
+    log.info("the API is up on http://%s:%s", settings.host, settings.port)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", required=True, help="Ray's GCS, host:port")
+    parser.add_argument("--working-dir", type=Path, default=Path.cwd())
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings()
+    ray.init(address=arguments.address, namespace=namespace(settings.cluster), log_to_driver=False)
+    bring_up(settings, arguments.working_dir)
+    while True:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Is a process really gone?  Asked on the node where it ran; a pid alone is not an identity."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+import psutil
+
+from scheduler.ports import RankProcess
+
+
+def alive_here(ranks: Sequence[RankProcess]) -> list[RankProcess]:
+    """Those of *ranks* that still live on this machine."""
+    return [rank for rank in ranks if _find(rank)]
+
+
+def end_here(ranks: Sequence[RankProcess], grace_s: float) -> list[RankProcess]:
+    """Wait up to *grace_s* seconds for them to go by themselves, then kill.  Returns who outlived even that."""
+    if _wait_gone(ranks, grace_s):
+        return []
+    for rank in ranks:
+        if process := _find(rank):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    return [] if _wait_gone(ranks, 5.0) else alive_here(ranks)
+
+
+def _wait_gone(ranks: Sequence[RankProcess], seconds: float) -> bool:
+    until_s = time.monotonic() + seconds
+    while alive_here(ranks):
+        if time.monotonic() >= until_s:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _find(rank: RankProcess) -> psutil.Process | None:
+    try:
+        process = psutil.Process(rank.pid)
+        same = abs(process.create_time() - rank.created_at_s) < 1.0
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None

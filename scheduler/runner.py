@@ -1,0 +1,200 @@
+"""Runs as detached Ray actors, found again by name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.model import Cause, Ending, Node, NodeId, Outcome, Reason, StopKind
+from scheduler.errors import RunUnreachable
+from scheduler.ports import LogPart, Observation, RankProcess, Run
+from scheduler.processes import end_here
+from scheduler.run_actor import RunActor, RunPlan, run_name, run_of
+from scheduler.run_folder import RunFolder
+
+log = logging.getLogger("scheduler.runner")
+
+POLITE = frozenset({StopKind.PAUSE, StopKind.PREEMPT, StopKind.TIMEOUT})
+"""Stops that let the loop save a checkpoint first."""
+
+
+class RayRunner:
+    """The Runner on Ray.  Keeps no state that a restart could lose: everything is in Ray's names and on disk."""
+
+    def __init__(
+        self,
+        *,
+        storage: Path,
+        namespace: str,
+        env_vars: Mapping[str, str],
+        function_of: Callable[[str], str],
+        observe_timeout_s: float,
+        stop_grace_s: float,
+        on_start: Callable[[NodeId, bool], None] = lambda _node, _warm: None,
+    ) -> None:
+        self._storage, self._namespace = storage, namespace
+        self._env_vars, self._function_of = dict(env_vars), function_of
+        self._observe_timeout_s, self._stop_grace_s = observe_timeout_s, stop_grace_s
+        self._on_start = on_start
+
+    async def start(self, action: StartRun) -> None:
+        folder = self._folder((action.job_id, action.fence))
+        if folder.has_begun():
+            return  # it lives, or it is over: `wait` will tell which
+        plan = RunPlan(
+            start=action,
+            storage=self._storage,
+            function=self._function_of(action.spec.loop),
+            requested_at_s=time.time(),
+        )
+        actor = await asyncio.to_thread(self._create, plan)
+        actor.run.remote()
+        node = action.allocation.node_of_each_rank[0]
+        asyncio.get_running_loop().create_task(self._tell_whether_warm(actor, node))
+
+    async def stop(self, action: StopRun) -> None:
+        run = (action.job_id, action.fence)
+        actor = await self._actor(run)
+        if actor is None:
+            return
+        if action.kind in POLITE:
+            self._folder(run).stop_file.touch()
+            await asyncio.wait([asyncio.ensure_future(_ended(actor))], timeout=self._stop_grace_s)
+        ray.kill(actor, no_restart=True)
+        await self._see_gone(run)
+
+    async def wait(self, run: Run) -> Outcome:
+        outcome = await self._outcome(run)
+        if actor := await self._actor(run):
+            ray.kill(actor, no_restart=True)
+        await self._see_gone(run)
+        return outcome
+
+    async def observe(self, run: Run) -> Observation:
+        actor = await self._actor(run)
+        if actor is None:
+            raise RunUnreachable(f"the actor of run {run_name(*run)} is gone")
+        try:
+            return await asyncio.wait_for(actor.observe.remote(), self._observe_timeout_s)
+        except (TimeoutError, RayActorError, RayTaskError) as error:
+            raise RunUnreachable(f"run {run_name(*run)} does not answer: {type(error).__name__}") from error
+
+    async def live(self) -> frozenset[Run]:
+        names = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        ours = (run_of(entry["name"]) for entry in names if entry["namespace"] == self._namespace)
+        return frozenset(run for run in ours if run)
+
+    async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
+        return await asyncio.to_thread(self._folder(run).read_log, rank, offset, limit)
+
+    async def nodes(self) -> tuple[Node, ...]:
+        return await asyncio.to_thread(_nodes)
+
+    def _folder(self, run: Run) -> RunFolder:
+        return RunFolder.of(self._storage, *run)
+
+    def _create(self, plan: RunPlan) -> Any:
+        first_node = plan.start.allocation.node_of_each_rank[0]
+        return (
+            ray.remote(RunActor)
+            .options(
+                name=run_name(plan.start.job_id, plan.start.fence),
+                namespace=self._namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                max_restarts=0,
+                num_cpus=0,
+                runtime_env={"env_vars": self._env_vars},
+                scheduling_strategy=NodeAffinitySchedulingStrategy(first_node, soft=True),
+            )
+            .remote(plan)
+        )
+
+    async def _tell_whether_warm(self, actor: Any, node: NodeId) -> None:
+        try:
+            self._on_start(node, await actor.was_warm.remote())
+        except RayActorError:
+            return  # it died first: `wait` reports that
+
+    async def _actor(self, run: Run) -> Any | None:
+        try:
+            return await asyncio.to_thread(ray.get_actor, run_name(*run), self._namespace)
+        except ValueError:
+            return None
+
+    async def _outcome(self, run: Run) -> Outcome:
+        """The run's own final record wins over everything that was seen from outside."""
+        while actor := await self._actor(run):
+            try:
+                return await actor.run.remote()
+            except ActorUnavailableError:
+                await asyncio.sleep(0.5)  # unknown is not dead
+            except RayActorError as error:
+                return self._folder(run).final() or _lost("the actor of the run died", error)
+            except RayTaskError as error:
+                return self._folder(run).final() or _lost(f"the actor of the run failed: {error.cause}", error)
+        return self._folder(run).final() or _lost("the actor of the run was gone when the scheduler looked for it")
+
+    async def _see_gone(self, run: Run) -> None:
+        """Return when no rank of the run is left on any live node."""
+        by_node = sorted(self._folder(run).ranks(), key=lambda rank: rank.node_id)
+        groups = [(node, list(ranks)) for node, ranks in groupby(by_node, key=lambda rank: rank.node_id)]
+        await asyncio.gather(*(self._end_ranks(node, ranks) for node, ranks in groups))
+
+    async def _end_ranks(self, node_id: str, ranks: Sequence[RankProcess]) -> None:
+        if node_id == ray.get_runtime_context().get_node_id():
+            left = await asyncio.to_thread(end_here, ranks, 5.0)
+        elif node_id in {node.id for node in await self.nodes()}:
+            left = await _on_node(node_id).remote(ranks, 5.0)
+        else:
+            return  # its node is gone, and the process with it
+        if left:
+            log.error("ranks %s on node %s outlive a SIGKILL", [rank.pid for rank in left], node_id)
+
+
+async def _ended(actor: Any) -> None:
+    try:
+        await actor.run.remote()
+    except (RayActorError, RayTaskError):
+        return
+
+
+def _on_node(node_id: str) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(end_here).options(num_cpus=0, scheduling_strategy=strategy)
+
+
+def _nodes() -> tuple[Node, ...]:
+    from ray._private.state import available_resources_per_node
+
+    available = available_resources_per_node()
+    return tuple(
+        _node(node, available.get(node["NodeID"])) for node in ray.nodes() if node["Alive"] and node["Resources"]
+    )
+
+
+def _node(node: dict[str, Any], available: Mapping[str, float] | None) -> Node:
+    total = node["Resources"]
+    return Node(
+        id=NodeId(node["NodeID"]),
+        name=node["NodeName"],
+        cpus=total.get("CPU", 0.0),
+        gpus=total.get("GPU", 0.0),
+        available_cpus=available.get("CPU", 0.0) if available is not None else None,
+        available_gpus=available.get("GPU", 0.0) if available is not None else None,
+    )
+
+
+def _lost(message: str, error: Exception | None = None) -> Outcome:
+    reason = Reason(code="run_lost", message=message, detail=str(error) if error else None)
+    return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)

@@ -1,0 +1,361 @@
+"""The shell around the core: decide, commit, act, in that order and in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from weakref import WeakValueDictionary
+
+from scheduler.answers import event_document, job_document, submitted
+from scheduler.core import lifecycle, ordering, placement, reconcile
+from scheduler.core.lifecycle import AskStop, Event, ForceStart, GiveUp, RetryPolicy, RunEnded, StartRun, StopRun
+from scheduler.core.model import (
+    Cause,
+    Ending,
+    Fence,
+    Job,
+    JobId,
+    JobSpec,
+    Node,
+    Outcome,
+    Reason,
+    Snapshot,
+    Status,
+    StopKind,
+)
+from scheduler.documents import EventPage, ForceStartAnswer, JobDocument, JobPage, LogChunk, LoopList, SubmittedJob
+from scheduler.errors import InvalidRequest, InvalidSpec, JobNotFound, JournalUnwritable, Problem, RunUnreachable, VersionConflict
+from scheduler.paging import cursor_after, position_of_cursor
+from scheduler.pacing import Background, Loop
+from scheduler.ports import Change, Clock, JobQuery, Journal, Run, Runner
+from scheduler.registry import Registry, Sighting
+from scheduler.settings import Settings
+from scheduler.validation import Door
+
+log = logging.getLogger("scheduler")
+
+
+class Service:
+    """The one writer.  Every public method may be repeated: a second call finds what the first one did."""
+
+    def __init__(self, *, journal: Journal, runner: Runner, clock: Clock, settings: Settings, door: Door) -> None:
+        self.journal, self.runner, self.clock, self.settings, self.door = journal, runner, clock, settings, door
+        self.registry = Registry(settings.finished_in_memory)
+        self.nodes: tuple[Node, ...] = ()
+        self.blocked: dict[JobId, Reason] = {}
+        self.looked_at: datetime | None = None
+        self._policy = RetryPolicy(
+            max_losses=settings.max_losses,
+            backoff_s=settings.retry_backoff_s,
+            backoff_max_s=settings.retry_backoff_max_s,
+        )
+        self._started_at = clock.now()
+        self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
+        self._watchers: dict[Run, asyncio.Task[None]] = {}
+        self.background = Background(clock)
+        self.tick = Loop("tick", settings.tick_every_s, self.tick_once, clock)
+        self.loops = (
+            self.tick,
+            Loop("observe", settings.observe_every_s, self.observe_once, clock),
+            Loop("liveness", settings.liveness_every_s, self.liveness_once, clock),
+        )
+
+    # Commands
+
+    async def submit(self, job_id: str, spec: JobSpec, idempotency_key: str | None) -> tuple[JobDocument, bool]:
+        """Accept a job.
+
+        When this returns, the job is in the journal and survives a crash.  When it raises or times out, the job
+        may or may not be there: call again with the same id or key, and the first one is returned with False.
+        """
+        if known := await self._known(JobId(job_id), spec, idempotency_key):
+            return self._document(known), False
+        await asyncio.to_thread(self.door.check, spec, self.nodes)
+        job = self._accept(job_id, spec, idempotency_key)
+        try:
+            await self._create([job])
+        except VersionConflict:
+            # Two submits with one key met; the journal let one in.
+            known = await self._known(job.id, spec, idempotency_key) or await self._find(job.id)
+            if known is None:
+                raise
+            return self._document(known), False
+        return self._document(self.registry.get(job.id) or job), True
+
+    async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
+        """Accept all of these jobs in one commit, or none.  Safe to repeat with the same ids."""
+        first = await self._find(JobId(jobs[0][0])) if jobs else None
+        if first is None:
+            await asyncio.to_thread(self._check_batch, [spec for _, spec in jobs])
+            await self._create([self._accept(job_id, spec, None) for job_id, spec in jobs])
+        return [submitted(self._document(await self._get(job_id))) for job_id, _ in jobs]
+
+    async def cancel(self, job_id: str, by: str) -> JobDocument:
+        """Written down before any signal is sent; `cancelled` is shown when the processes are gone."""
+        job = await self._get(job_id)
+        return self._document(await self._advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.CANCEL)))
+
+    async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
+        before = await self._get(job_id)
+        seq = self.registry.next_seq()
+        job = await self._advance(before, ForceStart(at=self.clock.now(), by=by, queue_seq=seq))
+        position = self.registry.position(job)
+        return ForceStartAnswer(
+            success=True,
+            job_id=job.id,
+            previous_status=before.status,
+            new_status=Status.QUEUED,
+            queue_position=position,
+            message=f"Job queued successfully (position {position})",
+        )
+
+    async def mark_failed(self, job_id: str, by: str) -> JobDocument:
+        job = await self._get(job_id)
+        reason = Reason(code="given_up", message=f"marked as failed by {by}")
+        return self._document(await self._advance(job, GiveUp(at=self.clock.now(), by=by, reason=reason)))
+
+    # Questions
+
+    async def status(self, job_id: str) -> JobDocument:
+        return self._document(await self._get(job_id))
+
+    async def events(self, job_id: str) -> EventPage:
+        job = await self._get(job_id)
+        return EventPage(job_id=job.id, events=[event_document(event) for event in await self.journal.events(job.id)])
+
+    async def jobs(
+        self, statuses: frozenset[Status], user: str | None, project: str | None, cursor: str | None, limit: int
+    ) -> JobPage:
+        after = position_of_cursor(cursor) if cursor else None
+        query = JobQuery(statuses=statuses, user=user, project=project, after=after, limit=limit)
+        rows = await self.journal.page(query)
+        full = len(rows) == limit
+        return JobPage(
+            jobs=[self._document(self.registry.get(job.id) or job) for job in rows],
+            next_cursor=cursor_after(rows[-1]) if rows and full else None,
+        )
+
+    async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
+        """Part of a rank's log.  `attempt` defaults to the newest; a negative `offset` counts from the end."""
+        job = await self._get(job_id)
+        wanted = job.attempt if attempt is None else attempt
+        if not 1 <= wanted <= job.attempt:
+            raise InvalidRequest(f"job {job.id} has had {job.attempt} attempts; there is no log of attempt {wanted} yet")
+        part = await self.runner.read_log((job.id, Fence(wanted)), rank, offset, limit)
+        over = job.status is not Status.RUNNING or wanted < job.attempt
+        return LogChunk(
+            job_id=job.id,
+            attempt=wanted,
+            rank=rank,
+            text=part.text,
+            offset=part.offset,
+            next_offset=part.next_offset,
+            ended=over and part.is_end,
+        )
+
+    async def known_loops(self) -> LoopList:
+        return await asyncio.to_thread(self.door.loops)
+
+    # Turns: each is one pass; `run_forever` paces them
+
+    async def recover(self) -> None:
+        """Before serving: read the journal, find what still lives, take up every intention again."""
+        for job in await self.journal.active():
+            self.registry.put(job)
+        await self.liveness_once()
+
+    async def run_forever(self) -> None:
+        """Until cancelled, or until a newer life of the scheduler owns the journal (raises Superseded)."""
+        async with asyncio.TaskGroup() as group:
+            for loop in self.loops:
+                group.create_task(loop.run_forever(), name=loop.name)
+
+    async def tick_once(self) -> placement.Plan:
+        self.nodes = await self.runner.nodes()
+        now = self.clock.now()
+        line = ordering.order(self.registry.queued(), now=now)  # 1. who is first
+        plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
+        self.blocked = {**line.paused, **plan.blocked}  # 3. reasons, for whoever asks
+        self.looked_at = now
+        await asyncio.gather(*(self._admit(job_id, plan, now) for job_id in plan.start))  # 4. write it down, do it
+        return plan
+
+    async def observe_once(self) -> None:
+        """Fetch progress and proof of life from every run; who is out of time is asked to stop."""
+        await asyncio.gather(*(self._observe(job) for job in self.registry.running()))
+
+    async def liveness_once(self) -> reconcile.Plan:
+        """Compare what should run with what does; level-triggered, so a second pass finds nothing to do."""
+        live = await self.runner.live()
+        running = {job.id: job for job in self.registry.running()}
+        plan = reconcile.reconcile({job.id: job.fence for job in running.values()}, live)
+        for job in running.values():
+            self._watch(job)
+            if job.stop:
+                self.background.spawn(self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind)))
+        for job_id, fence in plan.orphans:
+            log.warning("run %s of job %s is wanted by nobody; stopping it", fence, job_id)
+            self.background.spawn(self.runner.stop(StopRun(job_id=job_id, fence=fence, kind=StopKind.CANCEL)))
+        return plan
+
+    # Decide, commit, act
+
+    async def _advance(self, job: Job, event: Event) -> Job:
+        """Take *event* to the newest copy of *job*.  Runs to its end even when the caller goes away."""
+        return await asyncio.shield(asyncio.create_task(self._advance_now(job, event)))
+
+    async def _advance_now(self, job: Job, event: Event) -> Job:
+        async with self._locks.setdefault(job.id, asyncio.Lock()):
+            before = self.registry.get(job.id) or job
+            after, actions = lifecycle.apply(before, event, self._policy)
+            if after is not before:
+                change = Change(job=after, event=lifecycle.record(before, after, event), before=before.version)
+                await self.journal.commit([change])
+                self._committed(before, after, event)
+            for action in actions:
+                self._act(after, action)
+        return after
+
+    def _committed(self, before: Job | None, after: Job, event: Event | None) -> None:
+        self.registry.put(after)
+        self.blocked.pop(after.id, None)
+        self.tick.wake()
+        log.info(
+            "job %s: %s -> %s (%s)",
+            after.id,
+            before.status if before else "new",
+            after.status,
+            after.reason.message,
+            extra={"action": "job_advanced", "job_id": after.id, "fence": after.fence, "event": type(event).__name__},
+        )
+
+    def _act(self, job: Job, action: lifecycle.Action) -> None:
+        match action:
+            case StartRun():
+                self._watch(job)
+            case StopRun():
+                self.background.spawn(self.runner.stop(action))
+
+    async def _create(self, jobs: list[Job]) -> None:
+        async def commit() -> None:
+            await self.journal.commit([Change(job=job, event=lifecycle.record(None, job, None), before=0) for job in jobs])
+            for job in jobs:
+                self._committed(None, job, None)
+
+        await asyncio.shield(asyncio.create_task(commit()))
+
+    async def _admit(self, job_id: JobId, plan: placement.Plan, now: datetime) -> None:
+        job = self.registry.get(job_id)
+        if job and job.status is Status.QUEUED:
+            await self._advance(job, lifecycle.Admit(at=now, by="scheduler", allocation=plan.start[job_id]))
+
+    # Runs
+
+    def _watch(self, job: Job) -> None:
+        """See the job's newest run to its end.  One watcher for each run; safe to repeat."""
+        run = (job.id, job.fence)
+        if run not in self._watchers:
+            task = self._watchers[run] = self.background.spawn(self._see_to_its_end(job))
+            task.add_done_callback(lambda _: self._watchers.pop(run, None))
+
+    async def _see_to_its_end(self, job: Job) -> None:
+        assert job.allocation is not None, f"{job.id} runs without an allocation"
+        start = StartRun(
+            job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, restarts=job.restarts
+        )
+        try:
+            await self.runner.start(start)
+            outcome = await self.runner.wait((job.id, job.fence))
+        except Exception as error:  # noqa: BLE001  whatever it was, the run did not come up; the job must hear it
+            log.exception("run %s of job %s could not be followed", job.fence, job.id)
+            outcome = await self._abandoned(job, error)
+        await self._until_written(lambda: self._advance(job, self._ended(job, outcome)))
+
+    async def _abandoned(self, job: Job, error: Exception) -> Outcome:
+        """Nothing of it may be left before the job is tried again."""
+        await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
+        reason = Reason(code="not_started", message=f"the run could not be started: {type(error).__name__}: {error}")
+        return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
+
+    def _ended(self, job: Job, outcome: Outcome) -> RunEnded:
+        return RunEnded(at=self.clock.now(), by="scheduler", fence=job.fence, outcome=outcome)
+
+    async def _until_written(self, write: Callable[[], Awaitable[object]]) -> None:
+        """The end of a run is a fact: a full disk only delays it."""
+        while True:
+            try:
+                await write()
+                return
+            except JournalUnwritable as error:
+                log.error("the end of a run waits for the journal: %s", error)  # noqa: TRY400
+                await asyncio.sleep(1.0)
+
+    async def _observe(self, job: Job) -> None:
+        if self._out_of_time(job):
+            await self._advance(job, AskStop(at=self.clock.now(), by="scheduler", kind=StopKind.TIMEOUT))
+        try:
+            observation = await self.runner.observe((job.id, job.fence))
+        except RunUnreachable:
+            await self._silent(job)
+        else:
+            self.registry.see(job.id, Sighting(job.fence, observation, self.clock.now()))
+
+    def _out_of_time(self, job: Job) -> bool:
+        limit, since = job.spec.max_runtime_s, job.admitted_at
+        if limit is None or since is None or job.stop:
+            return False
+        return (self.clock.now() - since).total_seconds() > limit
+
+    async def _silent(self, job: Job) -> None:
+        """Unknown is not dead: only past the deadline is the run killed, and its death then is a fact."""
+        seen = self.registry.sighting(job)
+        since = max(filter(None, (job.admitted_at, seen.at if seen else None, self._started_at)), default=None)
+        if since and (self.clock.now() - since).total_seconds() > self.settings.lost_after_s:
+            await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
+
+    # Small things
+
+    def _snapshot(self) -> Snapshot:
+        held = tuple((job.spec.resources, job.allocation) for job in self.registry.running() if job.allocation)
+        return Snapshot(nodes=self.nodes, running=held)
+
+    def _accept(self, job_id: str, spec: JobSpec, key: str | None) -> Job:
+        seq = self.registry.next_seq()
+        return lifecycle.accept(JobId(job_id), spec, at=self.clock.now(), queue_seq=seq, idempotency_key=key)
+
+    def _check_batch(self, specs: list[JobSpec]) -> None:
+        problems: list[Problem] = []
+        for index, spec in enumerate(specs):
+            try:
+                self.door.check(spec, self.nodes)
+            except InvalidSpec as error:
+                problems += [Problem(f"jobs.{index}.{problem.field}", problem.message) for problem in error.problems]
+        if problems:
+            raise InvalidSpec.of(*problems)
+
+    async def _known(self, job_id: JobId, spec: JobSpec, key: str | None) -> Job | None:
+        if known := self.registry.get(job_id):
+            return known
+        if key is not None and (known := await self.journal.find_by_key(spec.user, key)):
+            return self.registry.get(known.id) or known
+        return None
+
+    async def _find(self, job_id: JobId) -> Job | None:
+        return self.registry.get(job_id) or await self.journal.get(job_id)
+
+    async def _get(self, job_id: str) -> Job:
+        if job := await self._find(JobId(job_id)):
+            return job
+        raise JobNotFound.of(job_id)
+
+    def _document(self, job: Job) -> JobDocument:
+        return job_document(
+            job,
+            position=self.registry.position(job),
+            waits=self.blocked.get(job.id),
+            looked_at=self.looked_at,
+            seen=self.registry.sighting(job),
+            now=self.clock.now(),
+        )

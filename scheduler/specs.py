@@ -1,0 +1,123 @@
+"""From what a user has in hand (keywords, a mapping, a `JobSpec`) to a valid spec, and from there to JSON."""
+
+from __future__ import annotations
+
+import difflib
+import getpass
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from scheduler.core.model import SPEC, Gang, JobSpec
+from scheduler.errors import InvalidSpec, Problem
+
+SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))
+_FIELDS_IN = {"": SPEC_FIELDS, "resources": tuple(field.name for field in fields(Gang))}
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+
+def to_spec(given: JobSpec | Mapping[str, Any] | None, more: Mapping[str, Any] | None = None) -> JobSpec:
+    """A valid spec from *given*, with *more* fields over it.
+
+    Raises InvalidSpec with one problem for each wrong field.  What only the server can know (data that is not
+    there, a loop that is not allowed) is checked there.
+    """
+    base = {name: getattr(given, name) for name in SPEC_FIELDS} if isinstance(given, JobSpec) else given
+    if base is not None and not isinstance(base, Mapping):
+        raise InvalidSpec.of(
+            Problem("spec", f"is {_kind(base)}; give a JobSpec, a dict, or keyword arguments")
+        )
+    try:
+        return SPEC.validate_python({**(base or {}), **(more or {})})
+    except ValidationError as error:
+        raise InvalidSpec.of(*map(_problem, error.errors(include_url=False))) from None
+
+
+def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
+    """The JSON of *spec*.  Raises InvalidSpec naming each value that JSON cannot carry."""
+    problems: list[Problem] = []
+    plain = {name: getattr(spec, name) for name in SPEC_FIELDS if name != "resources"}
+    plain["resources"] = {field.name: getattr(spec.resources, field.name) for field in fields(Gang)}
+    wire = _plain(plain, prefix.rstrip("."), problems)
+    if problems:
+        raise InvalidSpec.of(*problems)
+    return wire
+
+
+def signed(spec: JobSpec, user: str | None) -> JobSpec:
+    """*spec* with who submits it: what it says itself, else *user*, else the login name of this process."""
+    return spec if spec.user else replace(spec, user=user or login_name())
+
+
+def login_name() -> str:
+    """Empty where the system knows none, as in a container with a bare user id."""
+    try:
+        return getpass.getuser()[:200]
+    except (OSError, KeyError):
+        return ""
+
+
+def _problem(error: Any) -> Problem:
+    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    if error["type"] in _UNKNOWN:
+        return Problem(path, _unknown(path))
+    if error["type"] == "missing":
+        return Problem(path, "is required; add it")
+    given = "" if isinstance(error["input"], Mapping) else f" (it is {_short(error['input'])})"
+    return Problem(path, error["msg"].removeprefix("Value error, ") + given)
+
+
+def _unknown(path: str) -> str:
+    parent, _, name = path.rpartition(".")
+    known = _FIELDS_IN.get(parent, SPEC_FIELDS)
+    meant = difflib.get_close_matches(name, known, n=1)
+    guess = f"did you mean `{meant[0]}`? " if meant else ""
+    return f"is not a known field; {guess}Known here: {', '.join(known)}"
+
+
+def _plain(value: Any, path: str, problems: list[Problem]) -> Any:
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            if not math.isfinite(value):
+                problems.append(Problem(path, f"is {value}, not a finite number; give one"))
+            return float(value)
+        case str():
+            return str(value)
+        case PurePath():
+            return str(value)
+        case Mapping():
+            return {
+                _key(key, path, problems): _plain(item, _join(path, key), problems)
+                for key, item in value.items()
+            }
+        case list() | tuple():
+            return [_plain(item, _join(path, index), problems) for index, item in enumerate(value)]
+    problems.append(
+        Problem(path, f"is {_kind(value)}, which JSON cannot carry; use text, numbers, lists and mappings")
+    )
+    return None
+
+
+def _key(key: Any, path: str, problems: list[Problem]) -> str:
+    if not isinstance(key, str):
+        problems.append(Problem(path, f"has the key {_short(key)}, which is not text; put it in quotes"))
+    return str(key)
+
+
+def _join(path: str, part: object) -> str:
+    return f"{path}.{part}" if path else str(part)
+
+
+def _kind(value: object) -> str:
+    return f"of type {type(value).__name__}"
+
+
+def _short(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

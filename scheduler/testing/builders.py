@@ -1,0 +1,69 @@
+"""Values with good defaults, so that a test names only what it is about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from scheduler.core.lifecycle import record
+from scheduler.core.model import Allocation, Fence, Gang, Job, JobId, JobSpec, Node, NodeId, Reason, Status
+from scheduler.ports import Change
+from scheduler.testing.clock import NOON
+
+_numbers = count(1)
+
+
+def a_spec(*, ranks: int = 1, cpus: float = 1.0, gpus: float = 0.0, **fields: Any) -> JobSpec:
+    """`torch_ddp` for user `ann`; *ranks*, *cpus* and *gpus* (both for each rank) make its gang."""
+    gang = Gang(num_ranks=ranks, cpus_per_rank=cpus, gpus_per_rank=gpus)
+    return JobSpec(**{"loop": "torch_ddp", "user": "ann", "resources": gang, **fields})
+
+
+def a_job(
+    status: Status | str = Status.QUEUED, *, id: str | None = None, spec: JobSpec | None = None, **fields: Any
+) -> Job:
+    """A job that could stand in *status*: a running one has a fence and nodes, an ended one has ended.
+
+    Each call without *id* gives another job, younger by a second than the one before and behind it in the line.
+    """
+    number = next(_numbers)
+    status = Status(status)
+    spec = spec or a_spec()
+    created_at = fields.get("created_at", NOON + timedelta(seconds=number))
+    likely: dict[str, Any] = {
+        "id": JobId(id or str(UUID(int=number))),
+        "reason": Reason(code="test", message=f"a test made it {status}"),
+        "created_at": created_at,
+        "updated_at": created_at,
+    }
+    if status is not Status.PENDING:
+        likely |= {"queue_seq": number, "queued_at": created_at}
+    if status not in (Status.PENDING, Status.QUEUED):
+        likely |= {"fence": Fence(1), "started_at": created_at, "admitted_at": created_at}
+    if status is Status.RUNNING:
+        likely["allocation"] = Allocation(ranks=((NodeId("node-1"), spec.resources.num_ranks),))
+    if status.is_terminal:
+        likely["finished_at"] = created_at
+    return Job(spec=spec, status=status, **(likely | fields))
+
+
+def advanced(job: Job, seconds: float = 1.0, **fields: Any) -> Job:
+    """The next version of *job*, *seconds* later."""
+    later = {"version": job.version + 1, "updated_at": job.updated_at + timedelta(seconds=seconds)}
+    return replace(job, **(later | fields))
+
+
+def a_change(job: Job | None = None, *, before: Job | None = None, kind: str | None = None) -> Change:
+    """The commit of *job*: the step from *before*, or its creation."""
+    job = job or a_job()
+    event = record(before, job, None)
+    kind = kind or ("Submitted" if before is None else "Changed")
+    return Change(job=job, event=replace(event, kind=kind), before=before.version if before else 0)
+
+
+def a_node(id: str = "node-1", *, cpus: float = 8.0, gpus: float = 0.0, **fields: Any) -> Node:
+    """A live node whose name is its id and of which Ray says nothing is used."""
+    return Node(**{"id": NodeId(id), "name": id, "cpus": cpus, "gpus": gpus, **fields})

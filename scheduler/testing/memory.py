@@ -1,0 +1,166 @@
+"""A journal without a disk, which keeps the promises of the real one and fails when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from scheduler.core.model import EVENT, JOB, Job, JobEvent, JobId, Status
+from scheduler.errors import Superseded, VersionConflict
+from scheduler.ports import Change, JobQuery, OutboxRow
+
+
+class Crash(BaseException):
+    """The scheduler's process ends here.  No `except Exception` may survive it."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass
+class Disk:
+    """What survives a crash: give the same disk to the next `MemoryJournal`.
+
+    Documents are kept as JSON, so that nothing a test holds is shared with what was written.
+    """
+
+    jobs: dict[JobId, bytes] = field(default_factory=dict)
+    events: dict[JobId, list[bytes]] = field(default_factory=dict)
+    outbox: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    keys: dict[tuple[str, str], JobId] = field(default_factory=dict)
+    last_seq: int = 0
+    incarnation: int = 0
+    num_writes: int = 0
+    fail_next: Exception | None = None
+    """Raised by the next write, which leaves nothing."""
+    before_commit: Callable[[], None] = _nothing
+    """Called when a write is about to become durable; raise `Crash` to lose it."""
+    after_commit: Callable[[], None] = _nothing
+    """Called when a write is durable and its caller does not know yet; raise `Crash` to keep it so."""
+
+    def all_jobs(self) -> list[Job]:
+        """Every job, in the order of `created_at`."""
+        jobs = [JOB.validate_json(doc) for doc in self.jobs.values()]
+        return sorted(jobs, key=_age)
+
+
+class MemoryJournal:
+    """A `scheduler.ports.Journal` on a `Disk`.  Each one made is the next incarnation.  It never really waits."""
+
+    incarnation: int
+
+    def __init__(self, disk: Disk | None = None) -> None:
+        self.disk = disk or Disk()
+        self.disk.incarnation += 1
+        self.incarnation = self.disk.incarnation
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        self._check_owner()
+        docs = [(JOB.dump_json(change.job), EVENT.dump_json(change.event)) for change in changes]
+        keys = self._check(changes)
+        self._before_write()
+        self.disk.keys |= keys
+        for change, (job, event) in zip(changes, docs, strict=True):
+            self.disk.last_seq += 1
+            self.disk.jobs[change.job.id] = job
+            self.disk.events.setdefault(change.job.id, []).append(event)
+            self.disk.outbox[self.disk.last_seq] = (job, event)
+        self.disk.after_commit()
+
+    async def forget(self, seqs: Sequence[int]) -> None:
+        self._check_owner()
+        self._before_write()
+        for seq in seqs:
+            self.disk.outbox.pop(seq, None)
+        self.disk.after_commit()
+
+    async def active(self) -> list[Job]:
+        return [job for job in self.disk.all_jobs() if not job.status.is_terminal]
+
+    async def get(self, job_id: JobId) -> Job | None:
+        doc = self.disk.jobs.get(job_id)
+        return JOB.validate_json(doc) if doc else None
+
+    async def find_by_key(self, user: str, idempotency_key: str) -> Job | None:
+        job_id = self.disk.keys.get((user, idempotency_key))
+        return await self.get(job_id) if job_id else None
+
+    async def page(self, query: JobQuery) -> list[Job]:
+        newest_first = reversed(self.disk.all_jobs())
+        return [job for job in newest_first if _matches(job, query)][: query.limit]
+
+    async def counts(self) -> dict[Status, int]:
+        counts: dict[Status, int] = {}
+        for job in self.disk.all_jobs():
+            counts[job.status] = counts.get(job.status, 0) + 1
+        return counts
+
+    async def events(self, job_id: JobId) -> list[JobEvent]:
+        return [EVENT.validate_json(doc) for doc in self.disk.events.get(job_id, [])]
+
+    async def outbox(self, limit: int) -> list[OutboxRow]:
+        rows = list(self.disk.outbox.items())[:limit]
+        return [
+            OutboxRow(seq=seq, job=JOB.validate_json(job), event=EVENT.validate_json(event))
+            for seq, (job, event) in rows
+        ]
+
+    async def outbox_size(self) -> int:
+        return len(self.disk.outbox)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _check_owner(self) -> None:
+        if self.disk.incarnation != self.incarnation:
+            raise Superseded(
+                f"the journal was opened by incarnation {self.disk.incarnation}; this one is {self.incarnation}"
+            )
+
+    def _before_write(self) -> None:
+        failure, self.disk.fail_next = self.disk.fail_next, None
+        if failure:
+            raise failure
+        self.disk.before_commit()
+        self.disk.num_writes += 1
+
+    def _check(self, changes: Sequence[Change]) -> dict[tuple[str, str], JobId]:
+        """Return the idempotency keys that *changes* take."""
+        versions: dict[JobId, int] = {}
+        keys: dict[tuple[str, str], JobId] = {}
+        for change in changes:
+            job = change.job
+            if (change.event.job_id, change.event.version) != (
+                job.id,
+                job.version,
+            ) or job.version <= change.before:
+                raise ValueError(f"the event of job {job.id} is not that of its new version")
+            stored = versions.get(job.id) or self._stored_version(job.id)
+            if stored != change.before:
+                raise VersionConflict(f"job {job.id} is at version {stored}, not {change.before}")
+            versions[job.id] = job.version
+            if job.idempotency_key is not None:
+                key = (job.spec.user, job.idempotency_key)
+                if (keys | self.disk.keys).get(key, job.id) != job.id:
+                    raise VersionConflict(f"idempotency key {key} belongs to another job")
+                keys[key] = job.id
+        return keys
+
+    def _stored_version(self, job_id: JobId) -> int:
+        doc = self.disk.jobs.get(job_id)
+        return JOB.validate_json(doc).version if doc else 0
+
+
+def _age(job: Job) -> tuple[datetime, JobId]:
+    return job.created_at, job.id
+
+
+def _matches(job: Job, query: JobQuery) -> bool:
+    return (
+        (not query.statuses or job.status in query.statuses)
+        and query.user in (None, job.spec.user)
+        and query.project in (None, job.spec.project)
+        and (query.after is None or _age(job) < query.after)
+    )

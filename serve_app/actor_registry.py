@@ -1,0 +1,137 @@
+"""The registry inside the scheduler actor: ask it, wait while it restarts, say when it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError, RayTaskError
+
+from scheduler.core.model import JobSpec, Status
+from scheduler.documents import (
+    EventPage,
+    ForceStartAnswer,
+    Health,
+    JobDocument,
+    JobPage,
+    LogChunk,
+    LoopList,
+    SubmittedJob,
+)
+from scheduler.errors import RegistryUnavailable, SchedulerError
+
+_HEALTH_TIMEOUT_S = 2.0
+_PAUSE_S = 0.2
+
+
+class ActorAway(Exception):
+    """The actor does not exist, died, or is being restarted."""
+
+
+class ActorRegistry:
+    """The registry, inside the detached actor *name* of *namespace*.
+
+    Raises what the actor raises, and RegistryUnavailable when it does not answer: within *timeout_s*, after
+    which it is not known whether the call was done, or because it stayed away for *patience_s*.
+    """
+
+    def __init__(
+        self, name: str, namespace: str, *, timeout_s: float = 10.0, patience_s: float = 8.0
+    ) -> None:
+        self._name = name
+        self._namespace = namespace
+        self._timeout_s = timeout_s
+        self._patience_s = patience_s
+        self._handle: ActorHandle[Any] | None = None
+
+    async def submit(
+        self, job_id: str, spec: JobSpec, idempotency_key: str | None
+    ) -> tuple[JobDocument, bool]:
+        return await self._ask("submit", job_id, spec, idempotency_key)
+
+    async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
+        return await self._ask("submit_batch", jobs)
+
+    async def status(self, job_id: str) -> JobDocument:
+        return await self._ask("status", job_id)
+
+    async def events(self, job_id: str) -> EventPage:
+        return await self._ask("events", job_id)
+
+    async def jobs(
+        self,
+        statuses: frozenset[Status],
+        user: str | None,
+        project: str | None,
+        cursor: str | None,
+        limit: int,
+    ) -> JobPage:
+        return await self._ask("jobs", statuses, user, project, cursor, limit)
+
+    async def cancel(self, job_id: str, by: str) -> JobDocument:
+        return await self._ask("cancel", job_id, by)
+
+    async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
+        return await self._ask("force_start", job_id, by)
+
+    async def mark_failed(self, job_id: str, by: str) -> JobDocument:
+        return await self._ask("mark_failed", job_id, by)
+
+    async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
+        return await self._ask("logs", job_id, rank, attempt, offset, limit)
+
+    async def loops(self) -> LoopList:
+        return await self._ask("loops")
+
+    async def health(self) -> Health:
+        """Whoever asks for health wants to know now: no waiting for a restart."""
+        try:
+            return await self._ask_once("health", (), _HEALTH_TIMEOUT_S)
+        except ActorAway as away:
+            raise self._unavailable(away) from away
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        until_s = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return await self._ask_once(method, arguments, self._timeout_s)
+            except ActorAway as away:
+                if time.monotonic() >= until_s:
+                    raise self._unavailable(away) from away
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _ask_once(self, method: str, arguments: tuple[Any, ...], timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s):
+                actor = await self._actor()
+                return await getattr(actor, method).remote(*arguments)
+        except RayTaskError as error:
+            if isinstance(error.cause, SchedulerError):
+                raise error.cause from None
+            raise
+        except RayError as error:
+            self._handle = None
+            what = str(error).strip().partition("\n")[0]
+            raise ActorAway(f"{type(error).__name__}: {what}") from error
+        except TimeoutError:
+            raise RegistryUnavailable(
+                f"the scheduler did not answer {method} within {timeout_s:g} s; whether it was done is not "
+                "known: ask again"
+            ) from None
+
+    async def _actor(self) -> ActorHandle[Any]:
+        if self._handle is None:
+            try:
+                self._handle = await asyncio.to_thread(ray.get_actor, self._name, namespace=self._namespace)
+            except ValueError as error:
+                raise ActorAway("there is no such actor") from error
+        return self._handle
+
+    def _unavailable(self, away: ActorAway) -> RegistryUnavailable:
+        return RegistryUnavailable(
+            f"the scheduler actor {self._name!r} does not answer ({away}); it is restarting, or was stopped: "
+            "ask again in a few seconds, then see `scheduler doctor`"
+        )

@@ -1,0 +1,230 @@
+"""The HTTP API: paths, parameters and answers.  Whatever happens to a job happens in the registry."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import uuid
+from dataclasses import replace
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from scheduler import __version__
+from scheduler.core.model import SPEC, Status
+from scheduler.documents import (
+    BatchAnswer,
+    EventPage,
+    ForceStartAnswer,
+    Health,
+    JobDocument,
+    JobPage,
+    LogChunk,
+    LoopList,
+    SubmitBatch,
+)
+from scheduler.errors import RegistryUnavailable
+from scheduler.settings import Settings
+from serve_app import limits, openapi, pages, problems
+from serve_app.guard import Guard
+from serve_app.registry import Registry
+
+BASE = "/api/training"
+BATCH: TypeAdapter[SubmitBatch] = TypeAdapter(SubmitBatch)
+_TAGS = [
+    {"name": "jobs", "description": "Submit jobs and see how they stand."},
+    {"name": "actions", "description": "What a person may ask of a job."},
+    {"name": "server", "description": "What this server offers and how it is."},
+]
+_DESCRIPTION = (
+    "Jobs are durable once a submit is answered.  Every call is safe to repeat; a submit needs an "
+    "`Idempotency-Key` for that.  Errors are problem documents (RFC 9457) that name the field and the remedy."
+)
+
+
+class JobsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    status: str | None = Field(
+        None, description="Only these, separated by commas.", examples=["running,queued"], max_length=200
+    )
+    user: str | None = Field(None, max_length=200)
+    project: str | None = Field(None, max_length=200)
+    limit: int = Field(50, ge=1, le=500, description="Jobs on a page.")
+    cursor: str | None = Field(None, max_length=500, description="`next_cursor` of the page before.")
+
+
+class LogsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    rank: int = Field(0, ge=0, le=4095)
+    attempt: int | None = Field(None, ge=1, le=2**31 - 1, description="Which run; the newest when not given.")
+    offset: int = Field(0, ge=-(2**53), le=2**53, description="Bytes; below 0: so many before the end.")
+    limit: int = Field(65536, ge=1, le=1_000_000, description="Bytes.")
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,200}$",
+        description="A submit repeated with the same key returns the first job.",
+    ),
+]
+
+
+def who_asked(
+    x_user: Annotated[
+        str | None, Header(max_length=200, description="Who asks, for the job's history.")
+    ] = None,
+) -> str | None:
+    text = (x_user or "").strip()
+    with contextlib.suppress(UnicodeError):  # headers arrive as latin-1; most clients write UTF-8
+        text = text.encode("latin-1").decode()
+    return text or None
+
+
+Asker = Annotated[str | None, Depends(who_asked)]
+
+
+def create_app(registry: Registry, settings: Settings) -> FastAPI:
+    """The API and the pages over *registry*.  Holds no state, so any number may run."""
+    app = FastAPI(
+        title="Training scheduler",
+        version=__version__,
+        summary="Fine-tuning jobs whose states are true.",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=_TAGS,
+        separate_input_output_schemas=False,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.openapi = functools.partial(openapi.describe, app, wants_token=settings.token is not None)
+    app.add_middleware(Guard, settings=settings)
+    problems.install(app)
+    _add_jobs(app, registry, settings)
+    _add_actions(app, registry)
+    _add_server(app, registry)
+    pages.add(app, registry)
+    return app
+
+
+def _add_jobs(app: FastAPI, registry: Registry, settings: Settings) -> None:
+    known = {"model": JobDocument, "description": "The job that an earlier submit with this key made."}
+
+    @app.post(
+        BASE,
+        status_code=201,
+        tags=["jobs"],
+        summary="Submit a job",
+        responses={200: known, **openapi.refusals(413, 422)},
+        openapi_extra=openapi.body(SPEC, openapi.SPEC_EXAMPLE),
+    )
+    async def submit(
+        request: Request, response: Response, asker: Asker, key: IdempotencyKey = None
+    ) -> JobDocument:
+        """Answers when the job is on disk."""
+        spec = await limits.read(request, SPEC, settings.max_body_bytes)
+        spec = replace(spec, user=asker) if asker and not spec.user else spec
+        job, created = await registry.submit(str(uuid.uuid4()), spec, key)
+        response.status_code = 201 if created else 200
+        response.headers["Location"] = f"{BASE}/status/{job.job_id}"
+        return job
+
+    @app.post(
+        f"{BASE}/batch",
+        status_code=201,
+        tags=["jobs"],
+        summary="Submit many jobs: all are accepted, or none",
+        responses=openapi.refusals(413, 422),
+        openapi_extra=openapi.body(BATCH, {"jobs": [openapi.SPEC_EXAMPLE]}),
+    )
+    async def submit_batch(request: Request, asker: Asker) -> BatchAnswer:
+        batch = await limits.read(request, BATCH, settings.max_body_bytes)
+        specs = [replace(spec, user=asker) if asker and not spec.user else spec for spec in batch.jobs]
+        return BatchAnswer(jobs=await registry.submit_batch([(str(uuid.uuid4()), spec) for spec in specs]))
+
+    @app.get(f"{BASE}/status/{{job_id}}", tags=["jobs"], summary="How a job stands", responses=_OF_ONE_JOB)
+    async def status(job_id: UUID) -> JobDocument:
+        return await registry.status(str(job_id))
+
+    @app.get(
+        f"{BASE}/jobs", tags=["jobs"], summary="Recent jobs, newest first", responses=openapi.refusals(422)
+    )
+    async def jobs(query: Annotated[JobsQuery, Query()]) -> JobPage:
+        return await registry.jobs(
+            _statuses(query.status), query.user, query.project, query.cursor, query.limit
+        )
+
+    @app.get(f"{BASE}/{{job_id}}/events", tags=["jobs"], summary="A job's history", responses=_OF_ONE_JOB)
+    async def events(job_id: UUID) -> EventPage:
+        return await registry.events(str(job_id))
+
+    @app.get(f"{BASE}/{{job_id}}/logs", tags=["jobs"], summary="The log of one rank", responses=_OF_ONE_JOB)
+    async def logs(job_id: UUID, query: Annotated[LogsQuery, Query()]) -> LogChunk:
+        return await registry.logs(str(job_id), query.rank, query.attempt, query.offset, query.limit)
+
+
+def _add_actions(app: FastAPI, registry: Registry) -> None:
+    @app.post(f"{BASE}/{{job_id}}/cancel", tags=["actions"], summary="Cancel a job", responses=_OF_AN_ACTION)
+    async def cancel(job_id: UUID, asker: Asker) -> JobDocument:
+        """A running job is `cancelled` once its processes are gone."""
+        return await registry.cancel(str(job_id), asker or "api")
+
+    @app.post(
+        f"{BASE}/{{job_id}}/force-start",
+        tags=["actions"],
+        summary="Queue a pending, queued, failed or cancelled job",
+        responses=_OF_AN_ACTION,
+    )
+    async def force_start(job_id: UUID, asker: Asker) -> ForceStartAnswer:
+        """A failed or cancelled job starts from the beginning.  A queued one is never queued twice."""
+        return await registry.force_start(str(job_id), asker or "api")
+
+    @app.post(
+        f"{BASE}/{{job_id}}/fail", tags=["actions"], summary="Mark a job as failed", responses=_OF_AN_ACTION
+    )
+    async def mark_failed(job_id: UUID, asker: Asker) -> JobDocument:
+        """Only a job that waits; a running one is cancelled instead."""
+        return await registry.mark_failed(str(job_id), asker or "api")
+
+
+def _add_server(app: FastAPI, registry: Registry) -> None:
+    @app.get(
+        f"{BASE}/loops", tags=["server"], summary="Loops and their settings", responses=openapi.refusals()
+    )
+    async def loops() -> LoopList:
+        return await registry.loops()
+
+    @app.get(
+        "/health",
+        tags=["server"],
+        summary="How the scheduler is",
+        responses={
+            **openapi.refusals(),
+            503: {"model": Health, "description": "The registry does not answer."},
+        },
+    )
+    async def health(response: Response) -> Health:
+        """200 whenever the registry answers, `degraded` or not; 503 when it does not."""
+        try:
+            return await registry.health()
+        except RegistryUnavailable as error:
+            response.status_code = 503
+            response.headers["Retry-After"] = str(problems.RETRY_AFTER_S)
+            return Health(status="degraded", problems=[error.message], version=__version__)
+
+
+_OF_ONE_JOB: dict[int | str, Any] = openapi.refusals(404, 422)
+_OF_AN_ACTION: dict[int | str, Any] = openapi.refusals(400, 404, 422)
+
+
+def _statuses(text: str | None) -> frozenset[Status]:
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    unknown = [name for name in names if name not in set(Status)]
+    if unknown:
+        known = ", ".join(Status)
+        raise problems.invalid("status", f"{problems.shown(unknown[0])} is not a status; known are: {known}")
+    return frozenset(map(Status, names))

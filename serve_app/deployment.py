@@ -1,0 +1,35 @@
+"""The API as a Ray Serve application: one replica in front of the scheduler actor."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from ray import serve
+
+from scheduler.settings import Settings
+from serve_app.actor_registry import ActorRegistry
+from serve_app.app import create_app
+
+
+@serve.deployment(
+    name="Api",
+    num_replicas=1,
+    max_ongoing_requests=1000,
+    graceful_shutdown_timeout_s=5,
+    ray_actor_options={"num_cpus": 0},
+    logging_config={"enable_access_log": False},
+)
+@serve.ingress()
+class Api:
+    """Builds the app inside the replica, so that nothing but names and settings is pickled."""
+
+    def __init__(self, settings: Settings, actor_name: str, namespace: str) -> None:
+        self._settings = settings
+        self._registry = ActorRegistry(actor_name, namespace)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self._registry, self._settings)
+
+
+def bind(settings: Settings, actor_name: str, namespace: str) -> serve.Application:
+    """For `serve.run(..., name="scheduler", route_prefix="/")`; *namespace* is the actor's."""
+    return Api.bind(settings, actor_name, namespace)

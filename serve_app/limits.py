@@ -1,0 +1,140 @@
+"""Reading a body: never more than allowed, and only JSON that every part behind the API can store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from scheduler.errors import BodyTooLarge, InvalidRequest, Problem, SchedulerError
+from serve_app.problems import invalid, invalid_spec, path_of, shown
+
+T = TypeVar("T")
+
+_MAX_DEPTH = 64
+_MAX_INTEGER = 2**63
+_MAX_DRAIN_BYTES = 256_000_000
+_PARSE_IN_THREAD_BYTES = 64_000
+
+
+async def read(request: Request, kind: TypeAdapter[T], max_bytes: int) -> T:
+    """The body as *kind*.
+
+    Raises BodyTooLarge, InvalidRequest when it is not JSON that can be stored, InvalidSpec when it is not
+    what *kind* describes.
+    """
+    raw = await _raw(request, max_bytes)
+    content_type = request.headers.get("content-type", "")
+    if len(raw) < _PARSE_IN_THREAD_BYTES:
+        return parse(raw, kind, content_type)
+    return await asyncio.to_thread(parse, raw, kind, content_type)
+
+
+def parse(raw: bytes, kind: TypeAdapter[T], content_type: str = "application/json") -> T:
+    """*raw* as *kind*; a wrong content type matters only where *raw* is not JSON."""
+    text = _text(raw, content_type)
+    _refuse_what_cannot_be_stored(_loaded(text, content_type), [])
+    try:
+        return kind.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise invalid_spec(error.errors(include_url=False), _fields_of(kind)) from None
+
+
+def _fields_of(kind: TypeAdapter[Any]) -> list[str]:
+    return list(kind.json_schema()["properties"])
+
+
+async def _raw(request: Request, max_bytes: int) -> bytes:
+    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= max_bytes:
+            body += chunk
+        elif size > _MAX_DRAIN_BYTES:
+            break
+    # What is too much is read and dropped: a client that still sends would not see the answer.
+    if size > max_bytes:
+        message = (
+            f"is larger than {max_bytes:,} bytes; send fewer jobs at once, or raise SCHEDULER_MAX_BODY_BYTES"
+        )
+        raise BodyTooLarge(f"the body {message}", (Problem("body", message),))
+    return bytes(body)
+
+
+def _text(raw: bytes, content_type: str) -> str:
+    if not raw.strip():
+        raise invalid("body", 'is empty; send a job spec as JSON, at least {"loop": "torch_ddp"}')
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_json(f"is not UTF-8 text (byte {error.start})", content_type) from None
+
+
+def _loaded(text: str, content_type: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise _not_json(f"is not JSON ({where}: {error.msg})", content_type) from None
+    except RecursionError:
+        raise _too_deep("body") from None
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise invalid("body", f"holds a number that cannot be read: {shown(error)}") from None
+
+
+def _not_json(what: str, content_type: str) -> InvalidRequest:
+    sent = "" if "json" in content_type else f" (and its Content-Type is {shown(content_type)})"
+    return invalid("body", f"{what}{sent}; send JSON with Content-Type: application/json")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise invalid(path_of((twice,)), "is given twice in one object; keep one")
+    return found
+
+
+def _refuse_what_cannot_be_stored(value: Any, path: list[str | int]) -> None:
+    if len(path) > _MAX_DEPTH:
+        raise _too_deep(path_of(path[:3]))
+    if isinstance(value, dict):
+        for key, below in value.items():
+            path.append(key)
+            _refuse_text(key, path)
+            _refuse_what_cannot_be_stored(below, path)
+            path.pop()
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            path.append(index)
+            _refuse_what_cannot_be_stored(below, path)
+            path.pop()
+    elif isinstance(value, str):
+        _refuse_text(value, path)
+    elif isinstance(value, int | float):
+        _refuse_number(value, path)
+
+
+def _refuse_number(value: float, path: list[str | int]) -> None:
+    if isinstance(value, int):
+        if not -_MAX_INTEGER <= value < _MAX_INTEGER:
+            raise invalid(path_of(path), "is a whole number of more than 64 bits; send it as a string")
+    elif not math.isfinite(value):
+        raise invalid(path_of(path), "is not a finite number (NaN or infinite); give one that is")
+
+
+def _refuse_text(text: str, path: list[str | int]) -> None:
+    if "\x00" in text:
+        raise invalid(path_of(path), "holds the character NUL, which a database cannot store; remove it")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise invalid(path_of(path), "holds half of a surrogate pair, which is no character; remove it")
+
+
+def _too_deep(field: str) -> SchedulerError:
+    return invalid(field, f"is nested more than {_MAX_DEPTH} levels deep; flatten it")

@@ -1,0 +1,91 @@
+"""The description of the API, as client generators want it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from scheduler.documents import ProblemDocument
+from serve_app.problems import MEDIA_TYPE
+
+Json = dict[str, Any]
+_REF = "#/components/schemas/{model}"
+
+SPEC_EXAMPLE: Json = {
+    "loop": "torch_ddp",
+    "name": "first try",
+    "config": {"steps": 100},
+    "resources": {"num_ranks": 2, "cpus_per_rank": 1, "gpus_per_rank": 0},
+    "user": "ada",
+}
+PROBLEM_EXAMPLE: Json = {
+    "type": "about:blank",
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "detail": "the job was not accepted; resources.num_ranks: is -1; it must be 1 or more",
+    "code": "invalid_spec",
+    "errors": [{"field": "resources.num_ranks", "message": "is -1; it must be 1 or more"}],
+}
+_TOLD = {
+    400: "The job's status does not permit it.",
+    401: "The token is missing or wrong.",
+    403: "Asked under a foreign host name, or by a page of another site.",
+    404: "No such job, or no such log.",
+    413: "The body is larger than the server takes.",
+    422: "Something in the request is not acceptable; `errors` names each field and the remedy.",
+    500: "The server failed; its log says why.",
+    503: "The registry does not answer, or cannot write; ask again after `Retry-After` seconds.",
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, Json]:
+    """What an operation may answer besides success; 401, 403, 500 and 503 always."""
+    return {
+        status: {"model": ProblemDocument, "description": _TOLD[status]}
+        for status in sorted({*statuses, 401, 403, 500, 503})
+    }
+
+
+def body(kind: TypeAdapter[Any], example: Json) -> Json:
+    """The request body of an operation that reads it itself."""
+    schema = kind.json_schema(ref_template=_REF)
+    schema.pop("$defs", None)
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        }
+    }
+
+
+def describe(app: FastAPI, *, wants_token: bool) -> Json:
+    """The document, built once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+            separate_input_output_schemas=False,
+        )
+        for path in document["paths"].values():
+            for operation in path.values():
+                _as_problems(operation["responses"])
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}] if wants_token else [{}, {"token": []}]
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _as_problems(responses: Json) -> None:
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/ProblemDocument"):
+            response["content"] = {MEDIA_TYPE: content["application/json"]}
+            if status == "422":
+                response["content"][MEDIA_TYPE]["example"] = PROBLEM_EXAMPLE

@@ -1,0 +1,127 @@
+"""One real cluster for the whole session: a Ray head, the scheduler actor and the API, started as users start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from scheduler import up
+from scheduler.client import Client
+from scheduler.core.model import Fence, JobId
+from scheduler.run_folder import RunFolder
+from scheduler.settings import Settings
+
+T = TypeVar("T")
+ROOT = Path(__file__).resolve().parents[1]
+
+hypothesis_settings.register_profile("default", deadline=None)
+hypothesis_settings.register_profile("big", deadline=None, max_examples=2000)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def wait_until(seen: Callable[[], T], *, within_s: float, what: str) -> T:
+    """Return the first true value of *seen*; fail in words when there is none in time."""
+    until_s = time.monotonic() + within_s
+    while not (value := seen()):
+        assert time.monotonic() < until_s, f"not within {within_s:g} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The system under test, and the ways to look at it and to hurt it."""
+
+    client: Client
+    settings: Settings
+    info: up.UpInfo
+
+    def submit(self, loop: str, config: dict[str, Any] | None = None, **fields: Any) -> str:
+        if ":" not in loop and loop not in ("sft", "torch_ddp"):
+            loop = f"tests.loops:{loop}"
+        return self.client.submit({"loop": loop, "config": config or {}, **fields}).id
+
+    def status(self, job_id: str) -> Any:
+        return self.client.status(job_id)
+
+    def wait_for(self, job_id: str, *statuses: str, within_s: float = 90) -> Any:
+        def there() -> Any:
+            job = self.status(job_id)
+            return job if job.status in statuses else None
+
+        return wait_until(there, within_s=within_s, what=f"job {job_id} is {' or '.join(statuses)}; {self.status(job_id)}")
+
+    def wait_for_step(self, job_id: str, step: int, attempt: int = 1, within_s: float = 90) -> Any:
+        def there() -> Any:
+            job = self.status(job_id)
+            assert job.status in ("queued", "running"), job
+            return job if job.attempt >= attempt and ((job.progress or {}).get("step") or 0) >= step else None
+
+        return wait_until(there, within_s=within_s, what=f"job {job_id} is at step {step} of attempt {attempt}")
+
+    def folder(self, job_id: str, attempt: int = 1) -> RunFolder:
+        return RunFolder.of(self.settings.storage_path, JobId(job_id), Fence(attempt))
+
+    def rank_pids(self, job_id: str, attempt: int = 1) -> list[int]:
+        return [rank.pid for rank in self.folder(job_id, attempt).ranks()]
+
+    def run_actor_pid(self, job_id: str, attempt: int = 1) -> int:
+        return json.loads((self.folder(job_id, attempt).path / "started.json").read_text())["pid"]
+
+    def registry(self) -> dict[str, Any]:
+        return httpx.get(f"{self.info.api_url}/health", timeout=30).json().get("registry", {})
+
+    def events(self, job_id: str) -> list[Any]:
+        return list(self.client.events(job_id).events)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) -> Cluster:
+    settings = Settings(
+        state_dir=folder / "state",
+        storage_path=folder / "storage",
+        cluster=name,
+        port=free_port(),
+        allowed_loops=("tests.loops:*",),
+        retry_backoff_s=0.2,
+        max_losses=1,
+        **changes,
+    )
+    info = up.up(settings, num_cpus=num_cpus)
+    return Cluster(Client(url=info.api_url), settings, info)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Four CPUs in Ray's books on two real ones, so that several short runs go on at once."""
+    folder = Path(tempfile.mkdtemp(prefix="sched-"))
+    os.chdir(ROOT)
+    cluster = start_cluster(folder, "tests")
+    yield cluster
+    up.down(cluster.settings)
+    shutil.rmtree(folder, ignore_errors=True)

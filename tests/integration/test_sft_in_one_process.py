@@ -1,0 +1,309 @@
+"""What fine-tuning promises, shown on a tiny model without a cluster: Ray Train's own functions, one rank, this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny_model import make_tiny_model, numbered_pairs, write_conversations
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("sft")
+    return {
+        "model": str(make_tiny_model(folder / "model")),
+        "dataset": str(write_conversations(folder / "learn.jsonl", numbered_pairs(21))),
+        "eval_dataset": str(write_conversations(folder / "held-out.jsonl", numbered_pairs(5))),
+    }
+
+
+class Job:
+    """One job on one rank: its checkpoints outlive a try, as Ray Train's do."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder, self.config = folder, config
+        self.progress_file, self.stop_file, self.output = (
+            folder / "progress",
+            folder / "stop",
+            folder / "output",
+        )
+        self.reported: list[dict[str, Any]] = []
+        self.checkpoint: Any = None
+
+    def run(self) -> dict[str, Any]:
+        from ray.train.v2._internal.execution.train_fn_utils import LocalTrainFnUtils, set_train_fn_utils
+
+        from train_loops.sft import train
+
+        job = self
+
+        class Keeping(LocalTrainFnUtils):
+            def report(self, metrics: dict[str, Any], checkpoint: Any = None, **_: Any) -> None:
+                job.keep(metrics, checkpoint)
+
+            def get_checkpoint(self) -> Any:
+                return job.checkpoint
+
+        set_train_fn_utils(Keeping("test"))
+        return train(self.config)
+
+    def keep(self, metrics: dict[str, Any], checkpoint: Any) -> None:
+        from ray.train import Checkpoint
+
+        kept = self.folder / f"checkpoint-{len(self.reported)}"
+        shutil.copytree(checkpoint.path, kept)
+        self.reported.append(metrics)
+        self.checkpoint = Checkpoint.from_directory(kept)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.progress_file.read_text().splitlines()]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return load_file(next(self.output.glob("*model.safetensors")))
+
+
+@pytest.fixture
+def job(
+    tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Job]]:
+    def make(name: str = "job", **config: Any) -> Job:
+        made = Job(
+            tmp_path / name, {**files, "max_steps": 4, "batch_size": 2, "learning_rate": 0.01, **config}
+        )
+        made.folder.mkdir()
+        monkeypatch.setenv("TRAIN_PROGRESS_FILE", str(made.progress_file))
+        monkeypatch.setenv("TRAIN_STOP_FILE", str(made.stop_file))
+        monkeypatch.setenv("TRAIN_OUTPUT_DIR", str(made.output))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Do something once, at the end of a step, before its checkpoint is written."""
+    from train_loops.trainer import TrainReport
+
+    def arrange(step: int, act: Callable[[], object]) -> None:
+        original, done = TrainReport.on_step_begin, []
+
+        def on_step_begin(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == step and not done:
+                done.append(True)
+                act()
+            original(self, args, state, control, **kwargs)
+
+        monkeypatch.setattr(TrainReport, "on_step_begin", on_step_begin)
+
+    return arrange
+
+
+def fail() -> None:
+    raise RuntimeError("pulled the plug")
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_model_learns_and_its_result_opens(job: Callable[..., Job], method: str) -> None:
+    """The whole point: the held-out loss goes down, and what was saved gives that loss again."""
+    from transformers import AutoModelForCausalLM
+
+    run = job(method=method, max_steps=20, sample_prompts=["what is number 3?"], sample_max_tokens=4)
+    said = run.run()
+    assert said["steps"] == 20
+    assert said["eval_loss_after"] < said["eval_loss_before"] - 0.1
+    assert said["train_loss"] < said["eval_loss_before"]
+    assert (said["num_trainable"] < said["num_parameters"]) == (method == "lora")
+    assert [set(sample) for sample in said["samples"]] == [{"prompt", "before", "after"}]
+    assert said["output_dir"] == str(run.output)
+    assert json.dumps(said)
+
+    model = AutoModelForCausalLM.from_pretrained(run.output)  # an adapter names its base model
+    assert model.config.use_cache
+    assert eval_loss(model, run.config) == pytest.approx(said["eval_loss_after"], abs=1e-4)
+
+
+def eval_loss(model: Any, config: dict[str, Any]) -> float:
+    """Written apart from the Trainer: the mean over batches, weighted by their rows."""
+    from transformers import AutoTokenizer
+
+    from train_loops.data import PadBatch, load_examples
+
+    tokenizer = AutoTokenizer.from_pretrained(config["model"])
+    items = load_examples(config["eval_dataset"], tokenizer, 1024).items
+    size = config["batch_size"]
+    model.eval()
+    losses = []
+    for start in range(0, len(items), size):
+        rows = items[start : start + size]
+        with torch.no_grad():
+            losses += [model(**PadBatch(0)(rows)).loss.item()] * size
+    return sum(losses[: len(items)]) / len(items)
+
+
+def test_progress_tells_every_phase_and_each_step_with_its_own_loss(job: Callable[..., Job]) -> None:
+    """A page that shows the loss of another step, or `loading` for ever, is what users complain about."""
+    run = job()
+    run.run()
+    lines = run.lines()
+    phases = [line["phase"] for line in lines]
+    assert phases[0] == "loading"
+    assert set(phases) == {"loading", "training", "saving"}
+    assert phases[-1] == "saving"
+    merged: dict[str, Any] = {}
+    for line in lines:
+        merged |= line
+    assert (merged["step"], merged["total_steps"]) == (4, 4)
+    assert merged["tokens_per_s"] > 0
+    assert {"loss", "learning_rate", "epoch", "eval_loss", "time"} <= merged.keys()
+    assert all("step" in line for line in lines if "loss" in line)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("crash_after", [3, 11, 12], ids=["in an epoch", "at its end", "in the next epoch"])
+def test_a_crashed_run_ends_with_the_weights_of_an_undisturbed_one(
+    job: Callable[..., Job], at_step: Any, method: str, crash_after: int
+) -> None:
+    """Weights, optimizer, schedule, data position and random state (dropout!) must all be in a checkpoint.
+
+    21 examples in batches of 2 make 11 batches; accumulation over 1, so an epoch is 11 steps.
+    """
+    config = {
+        "method": method,
+        "max_steps": 14,
+        "checkpoint_every_steps": crash_after,
+        "lora": {"dropout": 0.3},
+    }
+    undisturbed = job("undisturbed", **config)
+    calm = undisturbed.run()
+
+    crashed = job("crashed", **config)
+    at_step(min(crash_after + 1, 13), fail)
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        crashed.run()
+    assert len(crashed.reported) == 1
+    again = crashed.run()
+    assert same(crashed.weights(), undisturbed.weights())
+    assert again["eval_loss_before"] == calm["eval_loss_before"]
+    assert again["eval_loss_after"] == calm["eval_loss_after"]
+    assert again["train_loss"] == pytest.approx(calm["train_loss"])
+
+
+def test_a_crash_between_accumulated_passes_loses_nothing(job: Callable[..., Job], at_step: Any) -> None:
+    """The data position counts forward passes, the checkpoint counts steps; mixing them up skips data."""
+    config = {
+        "gradient_accumulation_steps": 3,
+        "max_steps": 6,
+        "checkpoint_every_steps": 2,
+        "log_every_steps": 5,
+    }
+    undisturbed = job("undisturbed", **config)
+    calm = undisturbed.run()
+    crashed = job("crashed", **config)
+    at_step(3, fail)
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        crashed.run()
+    again = crashed.run()
+    assert same(crashed.weights(), undisturbed.weights())
+    assert again["train_loss"] == pytest.approx(calm["train_loss"])
+
+
+def test_a_stop_is_obeyed_with_a_checkpoint_and_the_rest_comes_later(
+    job: Callable[..., Job], at_step: Any
+) -> None:
+    """Pausing a job must cost at most the step it is in, and change nothing in the result."""
+    undisturbed = job("undisturbed", max_steps=6)
+    undisturbed.run()
+
+    stopped = job("stopped", max_steps=6)
+    at_step(2, stopped.stop_file.touch)
+    assert stopped.run() == {"stopped": True, "steps": 3}
+    assert [metrics["step"] for metrics in stopped.reported] == [3]
+    assert not stopped.output.exists()
+
+    stopped.stop_file.unlink()
+    assert stopped.run()["steps"] == 6
+    assert same(stopped.weights(), undisturbed.weights())
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_crash_after_the_last_step_takes_no_step_too_many(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The last checkpoint is there, the result is not: only saving is left."""
+    from train_loops import sft
+
+    run = job(method=method, sample_prompts=["what is number 3?"], sample_max_tokens=4)
+    save_result = sft.save_result
+    monkeypatch.setattr(sft, "save_result", lambda *_: fail())
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        run.run()
+    monkeypatch.setattr(sft, "save_result", save_result)
+    said = run.run()
+    assert said["steps"] == 4
+    assert len(run.reported) == 1
+    assert said["samples"][0]["before"] is not None
+    assert said["eval_loss_after"] < said["eval_loss_before"]
+    kept = load_file(next(Path(run.checkpoint.path).glob("*model.safetensors")))
+    assert same(run.weights(), kept)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_the_step(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise hours go into NaN weights, and the good checkpoints are rotated away."""
+    from train_loops import trainer
+
+    real = trainer.Trainer.training_step
+
+    def training_step(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = real(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step == 2 else loss
+
+    monkeypatch.setattr(trainer.Trainer, "training_step", training_step)
+    run = job(checkpoint_every_steps=1)
+    with pytest.raises(ArithmeticError, match=r"the loss is not finite at step 3.*learning_rate"):
+        run.run()
+    assert [metrics["step"] for metrics in run.reported] == [1, 2]
+
+
+def test_bf16_computes_in_bf16_and_trains(job: Callable[..., Job]) -> None:
+    """The path GPUs take by default; a CPU can walk it too."""
+    said = job(precision="bf16", max_steps=10).run()
+    assert said["eval_loss_after"] < said["eval_loss_before"]
+
+
+def test_nothing_is_left_in_the_temporary_folder(
+    job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints are gigabytes; a node's disk would fill within days."""
+    import tempfile
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    run = job(checkpoint_every_steps=2)
+    run.run()
+    assert len(run.reported) == 2
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_the_result_replaces_an_older_one_whole(job: Callable[..., Job]) -> None:
+    """A retried run finds what its predecessor left; nobody must ever read half of each."""
+    run = job()
+    run.output.mkdir()
+    (run.output / "old").touch()
+    run.run()
+    assert not (run.output / "old").exists()
+    assert (run.output / "adapter_model.safetensors").exists()
+    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoint-0", "output", "progress"]

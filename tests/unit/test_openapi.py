@@ -1,0 +1,151 @@
+"""The API as its own description has it: readable by generators, and true for whatever a client sends."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, Phase, settings
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis.checks import not_a_server_error
+
+from scheduler import health
+from scheduler.clock import SystemClock
+from scheduler.documents import Health, LoopList
+from scheduler.ports import LogPart, Runner
+from scheduler.service import Service
+from scheduler.settings import Settings
+from scheduler.testing.builders import a_node, a_spec
+from scheduler.testing.memory import MemoryJournal
+from scheduler.validation import Door
+from serve_app.app import create_app
+from tests.unit.recording_registry import RecordingRegistry
+
+TOKEN = "correct-horse"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+JOB_IDS = [f"0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c000{digit}" for digit in range(3)]
+KNOWN = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)
+
+
+class IdleRunner(Runner):
+    """Nothing runs here: only the door and the registry are asked."""
+
+    async def read_log(self, *_: Any) -> LogPart:
+        return LogPart("", 0, 0, True)
+
+
+class InProcess:
+    """The service, as the actor offers it."""
+
+    def __init__(self) -> None:
+        journal, clock = MemoryJournal(), SystemClock()
+        door = Door((), (Path("/nowhere"),))
+        self._service = Service(
+            journal=journal, runner=IdleRunner(), clock=clock, settings=Settings(), door=door
+        )
+        self._service.nodes = (a_node(),)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    async def loops(self) -> LoopList:
+        return await self._service.known_loops()
+
+    async def health(self) -> Health:
+        return await health.health(self._service, started_at=self._service.clock.now(), pool=None)
+
+
+def an_app() -> FastAPI:
+    """With a queued, a failed and a cancelled job, so that known ids meet more than 404."""
+
+    async def fill(registry: Any) -> None:
+        for job_id in JOB_IDS:
+            await registry.submit(job_id, a_spec(), None)
+        await registry.mark_failed(JOB_IDS[1], "ann")
+        await registry.cancel(JOB_IDS[2], "ann")
+
+    registry = InProcess()
+    asyncio.run(fill(registry))
+    return create_app(registry, Settings(token=TOKEN))
+
+
+def description() -> dict[str, Any]:
+    return create_app(RecordingRegistry(), Settings()).openapi()
+
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", an_app(), headers=AUTHORIZED)
+
+
+@schema.parametrize()
+@KNOWN
+def test_the_api_keeps_to_its_description_whatever_is_sent(case: schemathesis.Case) -> None:
+    """No 500, no undescribed answer, no bad input taken, no good input refused: L1-L7, L9."""
+    case.call_and_validate(headers=AUTHORIZED)
+
+
+@schema.include(path_regex="job_id").parametrize()
+@KNOWN
+def test_no_request_about_a_known_job_makes_the_server_fail(case: schemathesis.Case) -> None:
+    """Random ids never get past 404."""
+    for job_id in JOB_IDS:
+        case.path_parameters["job_id"] = job_id
+        case.call_and_validate(headers=AUTHORIZED, checks=[not_a_server_error])
+
+
+def test_the_description_is_valid_openapi() -> None:
+    """A client generator refuses what is not."""
+    assert list(OpenAPIV31SpecValidator(description()).iter_errors()) == []
+
+
+def operations() -> list[tuple[str, dict[str, Any]]]:
+    paths = description()["paths"]
+    return [(path, operation) for path, methods in paths.items() for operation in methods.values()]
+
+
+def test_operations_have_the_short_names_that_generated_clients_call() -> None:
+    """A renamed operation breaks every generated client."""
+    assert sorted(operation["operationId"] for _, operation in operations()) == [
+        "cancel",
+        "events",
+        "force_start",
+        "health",
+        "jobs",
+        "logs",
+        "loops",
+        "mark_failed",
+        "status",
+        "submit",
+        "submit_batch",
+    ]
+
+
+@pytest.mark.parametrize(("path", "operation"), operations(), ids=str)
+def test_every_operation_describes_its_refusals_as_problems(path: str, operation: dict[str, Any]) -> None:
+    """Otherwise a generated client fails on the first refusal instead of telling it."""
+    assert operation["tags"]
+    assert operation["summary"]
+    refusals = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+    assert refusals.keys() >= {"401", "403", "500", "503"}
+    for status, answer in refusals.items():
+        if (path, status) != ("/health", "503"):
+            content = answer["content"]["application/problem+json"]
+            assert content["schema"] == {"$ref": "#/components/schemas/ProblemDocument"}
+
+
+def test_bodies_are_described_with_an_example_that_is_taken() -> None:
+    """A submit without a described body cannot be generated."""
+    bodies = {operation["operationId"]: operation.get("requestBody") for _, operation in operations()}
+    for name in ("submit", "submit_batch"):
+        content = bodies[name]["content"]["application/json"]
+        assert content["example"]
+        assert content["schema"]["additionalProperties"] is False

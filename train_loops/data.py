@@ -1,0 +1,175 @@
+"""Conversations as training examples: which tokens the model sees, and which of them it is asked to learn."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]
+IGNORED = -100
+"""The label that the loss of every transformers model leaves out."""
+MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\b")
+"""In a chat template: it says itself which part of the text is the assistant's."""
+
+
+@dataclass(slots=True)
+class Examples:
+    """What became of a file: the examples that can be learnt, and what was lost on the way."""
+
+    items: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    num_cut: int = 0
+    """Kept, but longer than the limit and cut at the end."""
+    num_skipped: int = 0
+    """Left out: none of their first tokens, up to the limit, is the assistant's."""
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.items)} examples ({self.num_cut} cut, {self.num_skipped} left out: nothing to learn)"
+        )
+
+
+def load_examples(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
+    """Read a JSONL file of conversations.  Raises ValueError that names the file and, if it can, the line."""
+    examples = Examples()
+    for messages in read_conversations(Path(path)):
+        ids, learnt = encode(tokenizer, messages)
+        # The first token has nothing before it to be predicted from.
+        if not any(learnt[1:max_length]):
+            examples.num_skipped += 1
+            continue
+        examples.num_cut += len(ids) > max_length
+        examples.items.append(as_tensors(ids[:max_length], learnt[:max_length]))
+    if not examples.items:
+        raise ValueError(
+            f"{path}: none of {examples.num_skipped} conversations has an assistant's token among its first "
+            f"{max_length}; raise max_length, or check that the roles are `user` and `assistant`"
+        )
+    return examples
+
+
+def as_tensors(ids: list[int], learnt: list[bool]) -> dict[str, torch.Tensor]:
+    labels = [token if mine else IGNORED for token, mine in zip(ids, learnt, strict=True)]
+    return {
+        "input_ids": torch.tensor(ids, dtype=torch.int32),
+        "labels": torch.tensor(labels, dtype=torch.int32),
+    }
+
+
+def read_conversations(path: Path) -> list[list[Message]]:
+    """One conversation from each line that is not blank; ValueError names the first line that is not one."""
+    conversations: list[list[Message]] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                conversations.append(parse_conversation(line, f"{path}, line {number}"))
+    if not conversations:
+        raise ValueError(f"{path} holds no conversation; it needs one JSON object with `messages` a line")
+    return conversations
+
+
+def parse_conversation(line: str, where: str) -> list[Message]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON ({error})") from None
+    messages = value.get("messages") if isinstance(value, dict) else None
+    if not isinstance(messages, list) or not messages or not all(map(is_message, messages)):
+        raise ValueError(f'{where}: expected {{"messages": [{{"role": "user", "content": "..."}}, ...]}}')
+    return messages
+
+
+def is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("role"), str)
+        and isinstance(value.get("content"), str)
+    )
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> tuple[list[int], list[bool]]:
+    """The tokens of a conversation, and for each whether it is to be learnt: is it the assistant's?"""
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; take an instruction-tuned "
+            "model, or put a chat_template.jinja beside its tokenizer"
+        )
+    if MARKS_ANSWERS.search(str(tokenizer.chat_template)):
+        return encode_with_marks(tokenizer, messages)
+    return encode_by_prefixes(tokenizer, messages)
+
+
+def encode_with_marks(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message]
+) -> tuple[list[int], list[bool]]:
+    encoded: Any = tokenizer.apply_chat_template(
+        messages, return_dict=True, return_assistant_tokens_mask=True
+    )
+    return list(encoded["input_ids"]), [bool(mine) for mine in encoded["assistant_masks"]]
+
+
+def encode_by_prefixes(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message]
+) -> tuple[list[int], list[bool]]:
+    """An answer is what the conversation up to it has more than the conversation up to its question.
+
+    Some templates rewrite earlier answers once the conversation goes on (they drop the reasoning).  Such an
+    answer is seen but not learnt: it stands there in another form than the one the model has to give.  So is
+    an opening by the assistant, which answers nothing.
+    """
+    ids = tokens_of(tokenizer, messages)
+    learnt = [False] * len(ids)
+    for turn, message in enumerate(messages):
+        if turn == 0 or message["role"] != "assistant":
+            continue
+        asked = tokens_of(tokenizer, messages[:turn])
+        start = len_common(ids, tokens_of(tokenizer, messages[:turn], add_generation_prompt=True))
+        answered = tokens_of(tokenizer, messages[: turn + 1])
+        if start >= len(asked) and len_common(ids, answered) == len(answered):
+            end = end_of_turn(tokenizer, ids, start, len(answered))
+            learnt[start:end] = [True] * (end - start)
+    return ids, learnt
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase, messages: list[Message], **options: bool) -> list[int]:
+    return list(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options))
+
+
+def len_common(left: list[int], right: list[int]) -> int:
+    """How many first tokens are the same.  Joined text may merge tokens at the seam: then less than all."""
+    for position, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return position
+    return min(len(left), len(right))
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase, ids: list[int], start: int, end: int) -> int:
+    """Just after the last end-of-sequence token: a line break behind it is the template's."""
+    for position in range(end - 1, start - 1, -1):
+        if ids[position] == tokenizer.eos_token_id:
+            return position + 1
+    return end
+
+
+@dataclass(frozen=True, slots=True)
+class PadBatch:
+    """Pads a batch on the right to its longest example."""
+
+    pad_token_id: int
+
+    def __call__(self, examples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        ids = [example["input_ids"].long() for example in examples]
+        labels = [example["labels"].long() for example in examples]
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        }
