@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         wait,
     )
     from scheduler.core.model import Gang, JobSpec, Status
+    from scheduler.documents import JobDocument
     from scheduler.errors import (
         BodyTooLarge,
         InvalidRequest,
@@ -59,6 +60,7 @@ _HOME = {
         "wait",
     ),
     "scheduler.core.model": ("Gang", "JobSpec", "Status"),
+    "scheduler.documents": ("JobDocument",),
     "scheduler.errors": (
         "BodyTooLarge",
         "InvalidRequest",
@@ -84,6 +86,7 @@ __all__ = [
     "Gang",
     "InvalidRequest",
     "InvalidSpec",
+    "JobDocument",
     "JobHandle",
     "JobNotCompleted",
     "JobNotFound",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from scheduler.core.model import Job, JobEvent, Reason, Status
+from scheduler.core.model import Job, JobEvent, Phase, Reason, Status
 from scheduler.documents import EventDocument, JobDocument, ReasonDocument, ResultDocument, SubmittedJob
 from scheduler.registry import Sighting
 
@@ -14,14 +14,13 @@ def job_document(
 ) -> JobDocument:
     """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
     observation = seen.observation if seen else None
-    reason = waits if waits and job.status is Status.QUEUED else job.reason
     return JobDocument(
         job_id=job.id,
         name=job.spec.name,
         status=job.status,
-        phase=observation.phase if observation else None,
+        phase=_phase(job, seen),
         phases={name: datetime.fromtimestamp(at, UTC) for name, at in observation.phases.items()} if observation else {},
-        reason=_reason(reason),
+        reason=_reason(_why(job, waits, seen)),
         attempt=job.attempt,
         queue_position=position,
         progress=(observation.progress if observation else None) or job.progress,
@@ -52,6 +51,23 @@ def event_document(event: JobEvent) -> EventDocument:
         to_status=event.to_status,
         reason=_reason(event.reason),
     )
+
+
+def _phase(job: Job, seen: Sighting | None) -> Phase | None:
+    if job.status is not Status.RUNNING:
+        return None
+    return seen.observation.phase if seen else Phase.RESERVING
+
+
+def _why(job: Job, waits: Reason | None, seen: Sighting | None) -> Reason:
+    """The newest there is to say: why it waits, how far it is, or what the last event left."""
+    if job.status is Status.QUEUED and waits:
+        return waits
+    if job.status is Status.RUNNING and seen and not job.stop:
+        said = seen.observation.progress or {}
+        step = f", step {said['step']} of {said.get('total_steps', '?')}" if "step" in said else ""
+        return Reason(code="running", message=f"attempt {job.attempt} is {seen.observation.phase}{step}")
+    return job.reason
 
 
 def _reason(reason: Reason) -> ReasonDocument:

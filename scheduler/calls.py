@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
@@ -33,6 +32,7 @@ D = TypeVar("D", bound=Document)
 
 API = "/api/training"
 _KEY = re.compile(r"[!-~]{1,200}")
+_ID = re.compile(r"[0-9A-Za-z-]{1,100}")  # nothing that would make another path
 _LOST_ON_THE_WAY = frozenset({502, 503, 504})
 _NOT_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -154,11 +154,11 @@ def _post(job_id: str, action: str, document: type[D]) -> Call[D]:
 
 
 def _segment(job_id: str) -> str:
-    if job_id in ("", ".", ".."):
+    if not _ID.fullmatch(job_id):
         raise InvalidRequest(
             f"{job_id!r} is not a job id; a job id is a UUID, as `scheduler list` shows them"
         )
-    return quote(job_id, safe="")
+    return job_id
 
 
 def _unreachable(call: Call[Any], error: httpx.TransportError, url: str) -> ServerUnreachable:

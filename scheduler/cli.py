@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -57,7 +58,7 @@ command("doctor")(cli_server.doctor)
 @command("submit")
 def submit(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="A spec in YAML or JSON; `-` reads stdin.")
+        str | None, typer.Argument(metavar="FILE", help="A spec in YAML or JSON; `-` reads stdin.")
     ] = None,
     loop: Annotated[str | None, typer.Option(help="`sft`, `torch_ddp`, or `module:function`.")] = None,
     name: Annotated[str | None, typer.Option(help="For people; need not be unique.")] = None,
@@ -243,6 +244,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """The console script `scheduler`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name in Greek must not end a C-locale script
     app(prog_name="scheduler")
 
 
@@ -254,7 +258,7 @@ def _source(file: str | None, options: dict[str, str | None], values: list[str])
             raise InvalidRequest(
                 f"--set {value}: write it as KEY=VALUE, for example --set learning_rate=1e-4"
             )
-        changes[key] = parse_value(text)
+        changes[key] = parse_value(text, f"--set {value}")
     if file is None and "loop" not in changes:
         raise InvalidRequest(
             "nothing to submit: give a FILE with a spec, or --loop; `scheduler loops` lists them"
@@ -294,12 +298,14 @@ def _watch_list(client: Client, filters: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         while True:
-            print_jobs(*_fetch(client, filters)[:1], verified=True)
+            jobs, verified = _fetch(client, filters)
+            print_jobs(jobs, verified=verified)
             print(flush=True)
             time.sleep(WATCH_EVERY_S)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(job_table(_fetch(client, filters)[0]), refresh=True)
+            jobs, verified = _fetch(client, filters)
+            live.update(job_table(jobs, verified=verified), refresh=True)
             time.sleep(WATCH_EVERY_S)
 
 

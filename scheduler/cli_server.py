@@ -79,9 +79,9 @@ def doctor(port: Port = None, host: Host = None, cluster: Cluster = None, as_jso
         print_json({"ok": all(check.ok for check in found), "checks": found})
     else:
         for check in found:
-            mark = Text("ok      ", style="green") if check.ok else Text("MISSING ", style="bold red")
-            remedy = "" if check.ok else f"\n                  -> {check.remedy}"
-            print_page([("", mark + Text(f"{check.name}: {check.detail}{remedy}"))])
+            mark = ("ok", Text(check.name)) if check.ok else ("MISSING", Text(check.name, style="bold red"))
+            remedy = "" if check.ok else f"\n          -> {check.remedy}"
+            print_page([(mark[0], mark[1] + Text(f": {check.detail}{remedy}", style="default"))])
     if not all(check.ok for check in found):
         raise typer.Exit(1)
 

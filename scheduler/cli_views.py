@@ -42,8 +42,8 @@ _NEXT = {
     Status.QUEUED: "`scheduler wait {id}` waits for its end; `scheduler cancel {id}` withdraws it",
     Status.RUNNING: "`scheduler logs -f {id}` shows its log; `scheduler cancel {id}` stops it",
     Status.PAUSED: "it holds nothing and waits to be resumed; `scheduler cancel {id}` withdraws it",
-    Status.FAILED: "`scheduler logs {id}` shows why; `scheduler force-start {id}` starts it from the beginning",
-    Status.CANCELLED: "`scheduler force-start {id}` starts it from the beginning",
+    Status.FAILED: "`scheduler logs {id}` shows its log; `scheduler force-start {id}` starts it over",
+    Status.CANCELLED: "`scheduler force-start {id}` starts it over",
 }
 _EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
     (InvalidSpec, 2),
@@ -96,8 +96,7 @@ def print_json(value: Any) -> None:
 def print_page(lines: Iterable[tuple[str, str | Text]]) -> None:
     console = _console()
     for name, value in lines:
-        text = value if isinstance(value, Text) else Text(value)
-        console.print(Text(f"{name:<10}", style="bold") + text, soft_wrap=True)
+        console.print(Text.assemble((f"{name:<10}", "bold"), value), soft_wrap=True)
 
 
 def job_page(job: JobDocument, now: datetime | None = None) -> list[tuple[str, str | Text]]:
@@ -121,12 +120,15 @@ def job_page(job: JobDocument, now: datetime | None = None) -> list[tuple[str, s
 def next_step(job: JobDocument) -> str:
     if job.status is Status.COMPLETED:
         return "nothing; it is done"
+    if job.status is Status.FAILED and not job.attempt:
+        return f"it never ran, so there is no log; `scheduler force-start {job.job_id}` queues it again"
     return _NEXT[job.status].format(id=job.job_id)
 
 
-def job_table(jobs: Iterable[JobDocument], now: datetime | None = None) -> Table:
-    now = now or datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def job_table(jobs: Iterable[JobDocument], *, verified: bool = True) -> Table:
+    now = datetime.now(UTC)
+    note = None if verified else "not verified: the registry did not answer"
+    table = Table(box=None, pad_edge=False, header_style="bold", caption=note)
     for column, options in {
         "JOB": {"no_wrap": True, "min_width": 36},
         "NAME": {"overflow": "ellipsis", "no_wrap": True, "max_width": 24},
@@ -147,7 +149,7 @@ def job_table(jobs: Iterable[JobDocument], now: datetime | None = None) -> Table
 
 
 def print_jobs(jobs: list[JobDocument], *, verified: bool) -> None:
-    """A table on a terminal; elsewhere one line for each job, its columns separated by tabs, nothing shortened."""
+    """A table on a terminal; elsewhere a line for each job, with tabs between columns, nothing shortened."""
     console = _console()
     if console.is_terminal:
         console.print(job_table(jobs))
@@ -168,11 +170,8 @@ def print_events(page: EventPage) -> None:
             if event.from_status != event.to_status
             else event.to_status
         )
-        print(
-            printable(
-                f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind:<10} {move:<22} {event.by}: {event.reason.message}"
-            )
-        )
+        who = f"{event.by}: {event.reason.message}"
+        print(printable(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind:<10} {move:<22} {who}"))
 
 
 def health_page(health: Health) -> list[tuple[str, str | Text]]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, TypedDict, TypeVar, Unpack
-from uuid import uuid4
+from typing import Any, TypeVar, Unpack
 
 import httpx
 
-from scheduler import calls, flows
+from scheduler import calls
 from scheduler.calls import Call
-from scheduler.core.model import JobSpec, Status
+from scheduler.connection import Connection, Filters, Spec, Watch, Where
 from scheduler.documents import (
     EventPage,
     ForceStartAnswer,
@@ -22,127 +21,22 @@ from scheduler.documents import (
     JobPage,
     LogChunk,
     LoopList,
-    SubmittedJob,
 )
-from scheduler.errors import InvalidRequest, ServerUnreachable
 from scheduler.flows import Answer, Flow, Item, Pause, Step
 from scheduler.handles import AsyncJobHandle, JobHandle
 from scheduler.settings import ClientSettings
-from scheduler.specs import login_name, signed, to_spec
 
 T = TypeVar("T")
-Spec = JobSpec | Mapping[str, Any]
-
-USER_HEADER = "X-User"
-_FIRST_CONTACT_S = 3.0
-_STEADY_S = 120.0
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class Filters(TypedDict, total=False):
-    status: Status | str | Iterable[Status | str]
-    user: str
-    project: str
-    limit: int | None
-    """At most so many jobs in all."""
-
-
-class Watch(TypedDict, total=False):
-    poll_s: float
-    """The longest time between two looks; the first ones are closer together.  Default 1."""
-    on_update: Callable[[JobDocument], None] | None
-    """Gets each document that differs from the one before."""
-
-
-class Where(TypedDict, total=False):
-    rank: int
-    attempt: int | None
-    """Default: the newest, and with `follow` those after it."""
-    tail_bytes: int | None
-    """Begin so many bytes before the end."""
-    poll_s: float
-
-
-class _Shared:
-    """What both clients have in common: everything but sending and sleeping."""
-
-    _transport: Callable[..., Any]
-
-    def __init__(
-        self,
-        url: str | None = None,
-        token: str | None = None,
-        *,
-        user: str | None = None,
-        timeout_s: float = 30.0,
-        retry_s: float = 30.0,
-    ) -> None:
-        """*url* and *token* default to `SCHEDULER_URL` and `SCHEDULER_TOKEN`, *user* to the login name.
-
-        *timeout_s* bounds one request.  *retry_s* is how long a call goes on asking while the server
-        restarts; a server that never answered this client gets 3 s at most.
-        """
-        settings = ClientSettings()
-        secret = token or (settings.token.get_secret_value() if settings.token else None)
-        bearer = {"Authorization": f"Bearer {secret.strip()}".encode()} if secret else {}
-        self.url = _base(url or settings.url)
-        self.user = "".join(filter(str.isprintable, user or login_name()))[:200]
-        self._retry_s, self._has_met = retry_s, False
-        self._http = self._transport(
-            base_url=self.url,
-            timeout=timeout_s,
-            headers={USER_HEADER: self.user.encode(), **bearer},
-            # A proxy named in the environment cannot reach this machine's own loopback.
-            trust_env=httpx.URL(self.url).host not in _LOOPBACK,
-        )
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
-
-    def _flow(self, call: Call[T]) -> Flow[T]:
-        return flows.sending(call, url=self.url, patience_s=self._patience_s)
-
-    def _steady_flow(self, call: Call[T]) -> Flow[T]:
-        """For whoever watches a job: a restart of the server is no reason to give up."""
-        return flows.sending(call, url=self.url, patience_s=lambda: self._patience_s(_STEADY_S))
-
-    def _patience_s(self, at_least_s: float = 0.0) -> float:
-        return max(self._retry_s, at_least_s) if self._has_met else min(self._retry_s, _FIRST_CONTACT_S)
-
-    def _submit_flow(self, spec: Spec | None, key: str | None, fields: dict[str, Any]) -> Flow[JobDocument]:
-        ready = signed(to_spec(spec, fields), self.user)
-        return self._flow(calls.submit(ready, key or uuid4().hex))
-
-    def _batch_flow(self, specs: Iterable[Spec]) -> Flow[list[SubmittedJob]]:
-        ready = [signed(to_spec(spec), self.user) for spec in specs]
-        answer = yield from self._flow(calls.submit_batch(ready))
-        return answer.jobs
-
-    def _wait_flow(self, job_id: str, timeout_s: float | None, watch: Watch) -> Flow[JobDocument]:
-        return flows.waiting(self._steady_flow, job_id, timeout_s=timeout_s, **watch)
-
-    def _pages_flow(self, filters: Filters) -> Flow[None]:
-        wanted: Any = {**filters, "statuses": _statuses(filters.get("status"))}
-        wanted.pop("status", None)
-        return flows.turning_pages(self._flow, **wanted)
-
-    def _log_flow(self, job_id: str, follow: bool, where: Where) -> Flow[None]:
-        return flows.reading_log(self._steady_flow if follow else self._flow, job_id, follow=follow, **where)
-
-    def _request(self, call: Call[Any]) -> dict[str, Any]:
-        parts = {name: getattr(call, name) for name in ("method", "params", "json", "headers")}
-        timeout = {} if call.timeout_s is None else {"timeout": call.timeout_s}
-        return {"url": call.path, **parts, **timeout}
-
-
-class Client(_Shared):
+class Client(Connection):
     """Talks to one scheduler, blocking.  May be used by several threads; also a context manager.
 
     Every method raises a `SchedulerError` in words: ServerUnreachable when no scheduler answers, JobNotFound,
     InvalidSpec, NotAllowed, ...
     """
 
-    _transport = httpx.Client
+    transport = httpx.Client
 
     def submit(
         self, spec: Spec | None = None, *, idempotency_key: str | None = None, **fields: Any
@@ -152,12 +46,12 @@ class Client(_Shared):
         When this returns, the job is on the scheduler's disk.  Sent again with the same *idempotency_key* it
         returns the first job; without one a key is made, so that asking again after a lost answer is safe.
         """
-        job = self._run(self._submit_flow(spec, idempotency_key, fields))
+        job = self._run(self.submit_flow(spec, idempotency_key, fields))
         return JobHandle(self, job.job_id, job)
 
     def submit_batch(self, specs: Iterable[Spec]) -> list[JobHandle]:
         """All are accepted, or none.  Not asked again after a lost answer: look at `list_jobs` then."""
-        return [JobHandle(self, job.job_id) for job in self._run(self._batch_flow(specs))]
+        return [JobHandle(self, job.job_id) for job in self._run(self.batch_flow(specs))]
 
     def get(self, job_id: str) -> JobHandle:
         return JobHandle(self, job_id, self.status(job_id))
@@ -170,7 +64,7 @@ class Client(_Shared):
 
         Raises WaitTimedOut after *timeout_s*; the job goes on.  A restart of the server is sat out.
         """
-        return self._run(self._wait_flow(job_id, timeout_s, watch))
+        return self._run(self.wait_flow(job_id, timeout_s, watch))
 
     def list_jobs(self, **filters: Unpack[Filters]) -> Iterator[JobDocument]:
         """Jobs, newest first; pages are fetched as you go."""
@@ -179,7 +73,7 @@ class Client(_Shared):
 
     def job_pages(self, **filters: Unpack[Filters]) -> Iterator[JobPage]:
         """As `list_jobs`, page by page, with whether each was verified."""
-        return self._items(self._pages_flow(filters))
+        return self._items(self.pages_flow(filters))
 
     def cancel(self, job_id: str) -> JobDocument:
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
@@ -202,7 +96,7 @@ class Client(_Shared):
 
     def log_chunks(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> Iterator[LogChunk]:
         """As `logs`, with the attempt and the offset of each piece."""
-        return self._items(self._log_flow(job_id, follow, where))
+        return self._items(self.log_flow(job_id, follow, where))
 
     def loops(self) -> LoopList:
         return self._call(calls.loops())
@@ -220,7 +114,7 @@ class Client(_Shared):
         self.close()
 
     def _call(self, call: Call[T]) -> T:
-        return self._run(self._flow(call))
+        return self._run(self.flow(call))
 
     def _run(self, flow: Flow[T]) -> T:
         answer: Answer = None
@@ -245,26 +139,26 @@ class Client(_Shared):
             return time.sleep(step.seconds)
         assert isinstance(step, Call), step
         try:
-            answer = self._http.request(**self._request(step))
+            answer = self._http.request(**self.request(step))
         except httpx.TransportError as error:
             return error
-        self._has_met = True
+        self.has_met = True
         return answer
 
 
-class AsyncClient(_Shared):
+class AsyncClient(Connection):
     """As `Client`, to be awaited; `list_jobs`, `job_pages`, `logs` and `log_chunks` are async iterators."""
 
-    _transport = httpx.AsyncClient
+    transport = httpx.AsyncClient
 
     async def submit(
         self, spec: Spec | None = None, *, idempotency_key: str | None = None, **fields: Any
     ) -> AsyncJobHandle:
-        job = await self._run(self._submit_flow(spec, idempotency_key, fields))
+        job = await self._run(self.submit_flow(spec, idempotency_key, fields))
         return AsyncJobHandle(self, job.job_id, job)
 
     async def submit_batch(self, specs: Iterable[Spec]) -> list[AsyncJobHandle]:
-        return [AsyncJobHandle(self, job.job_id) for job in await self._run(self._batch_flow(specs))]
+        return [AsyncJobHandle(self, job.job_id) for job in await self._run(self.batch_flow(specs))]
 
     async def get(self, job_id: str) -> AsyncJobHandle:
         return AsyncJobHandle(self, job_id, await self.status(job_id))
@@ -273,7 +167,7 @@ class AsyncClient(_Shared):
         return await self._call(calls.status(job_id))
 
     async def wait(self, job_id: str, timeout_s: float | None = None, **watch: Unpack[Watch]) -> JobDocument:
-        return await self._run(self._wait_flow(job_id, timeout_s, watch))
+        return await self._run(self.wait_flow(job_id, timeout_s, watch))
 
     async def list_jobs(self, **filters: Unpack[Filters]) -> AsyncIterator[JobDocument]:
         async for page in self.job_pages(**filters):
@@ -281,7 +175,7 @@ class AsyncClient(_Shared):
                 yield job
 
     def job_pages(self, **filters: Unpack[Filters]) -> AsyncIterator[JobPage]:
-        return self._items(self._pages_flow(filters))
+        return self._items(self.pages_flow(filters))
 
     async def cancel(self, job_id: str) -> JobDocument:
         return await self._call(calls.cancel(job_id))
@@ -303,7 +197,7 @@ class AsyncClient(_Shared):
     def log_chunks(
         self, job_id: str, follow: bool = False, **where: Unpack[Where]
     ) -> AsyncIterator[LogChunk]:
-        return self._items(self._log_flow(job_id, follow, where))
+        return self._items(self.log_flow(job_id, follow, where))
 
     async def loops(self) -> LoopList:
         return await self._call(calls.loops())
@@ -321,7 +215,7 @@ class AsyncClient(_Shared):
         await self.close()
 
     async def _call(self, call: Call[T]) -> T:
-        return await self._run(self._flow(call))
+        return await self._run(self.flow(call))
 
     async def _run(self, flow: Flow[T]) -> T:
         answer: Answer = None
@@ -346,10 +240,10 @@ class AsyncClient(_Shared):
             return await asyncio.sleep(step.seconds)
         assert isinstance(step, Call), step
         try:
-            answer = await self._http.request(**self._request(step))
+            answer = await self._http.request(**self.request(step))
         except httpx.TransportError as error:
             return error
-        self._has_met = True
+        self.has_met = True
         return answer
 
 
@@ -398,25 +292,3 @@ def _next(flow: Flow[None], answer: Answer) -> Step | None:
         return flow.send(answer)
     except StopIteration:
         return None
-
-
-def _base(url: str) -> str:
-    base = url.strip().rstrip("/").removesuffix(calls.API)
-    try:
-        parts = httpx.URL(base)
-    except httpx.InvalidURL:
-        parts = httpx.URL()
-    if parts.scheme not in ("http", "https") or not parts.host:
-        raise ServerUnreachable(
-            f"{url!r} is not the address of a scheduler; "
-            "set SCHEDULER_URL to something like http://127.0.0.1:8000"
-        )
-    return base
-
-
-def _statuses(given: Status | str | Iterable[Status | str] | None) -> frozenset[Status]:
-    names = given.split(",") if isinstance(given, str) else (given or ())
-    try:
-        return frozenset(Status(name) for name in names)
-    except ValueError as error:
-        raise InvalidRequest(f"{error}; the statuses are {', '.join(Status)}") from None

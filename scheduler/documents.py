@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from scheduler.core.model import JobSpec, Json, Phase, Status
+from scheduler.core.model import Gang, JobSpec, Json, Phase, Status
 
 
 class Document(BaseModel):
     """Frozen.  A client ignores fields it does not know, so that it can talk to a newer server."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def _without_unknown_fields(spec: Any) -> Any:
+    """A spec forbids what it does not know; in an answer of a newer server it is no mistake."""
+    if not isinstance(spec, dict):
+        return spec
+    known = {field.name: spec[field.name] for field in fields(JobSpec) if field.name in spec}
+    if isinstance(gang := known.get("resources"), dict):
+        known["resources"] = {field.name: gang[field.name] for field in fields(Gang) if field.name in gang}
+    return known
 
 
 class ReasonDocument(Document):
@@ -49,7 +60,7 @@ class JobDocument(Document):
     )
     evidence: str | None = Field(None, description="What backs the state, in words.")
     version: int
-    spec: JobSpec
+    spec: Annotated[JobSpec, BeforeValidator(_without_unknown_fields)]
     result: ResultDocument | None = None
 
 

@@ -120,9 +120,11 @@ def reading_log(
     poll_s: float = 0.5,
 ) -> Flow[None]:
     """Hand out the log piece by piece; with *follow* until the job, or the *attempt* asked for, has ended."""
-    if follow and not (yield from _began(send, job_id, attempt or 1, poll_s)):
-        return
     asked, offset = attempt, -tail_bytes if tail_bytes else 0
+    if follow:
+        asked = yield from _begun(send, job_id, attempt, poll_s)
+        if asked is None:
+            return
     while True:
         chunk: LogChunk = yield from send(calls.logs(job_id, rank=rank, attempt=asked, offset=offset))
         yield Item(chunk)
@@ -142,12 +144,15 @@ def reading_log(
         yield Pause(poll_s)
 
 
-def _began(send: Send[Any], job_id: str, attempt: int, poll_s: float) -> Flow[bool]:
-    """Wait until *attempt* has begun; False when the job ended without it."""
+def _begun(send: Send[Any], job_id: str, attempt: int | None, poll_s: float) -> Flow[int | None]:
+    """Wait until *attempt* has begun; without one the newest, or the first to come.  None when none came."""
     while True:
         job: JobDocument = yield from send(calls.status(job_id))
-        if job.attempt >= attempt or job.status.is_terminal:
-            return job.attempt >= attempt
+        attempt = attempt or job.attempt or 1
+        if job.attempt >= attempt:
+            return attempt
+        if job.status.is_terminal:
+            return None
         yield Pause(poll_s)
 
 

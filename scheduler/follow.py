@@ -51,8 +51,9 @@ def measures(progress: dict[str, Any] | None) -> list[str]:
 def number(progress: dict[str, Any] | None, name: str) -> float | None:
     """None where the loop said nothing, or nothing that is a finite number."""
     value = (progress or {}).get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def duration(seconds: float) -> str:
@@ -138,7 +139,9 @@ class _Bar:
             BarColumn(bar_width=30),
             TextColumn("{task.fields[measures]}", markup=False),
             console=console,
+            transient=True,
         )
+        self._last = ""
         self._task = self._bar.add_task("", total=None, measures="")
         self._bar.start()
 
@@ -146,6 +149,7 @@ class _Bar:
         if news := self._moments.news(job):
             self._bar.console.print(news, markup=False, highlight=False, soft_wrap=True)
         step, total = number(job.progress, "step"), number(job.progress, "total_steps")
+        self._last = " · ".join(measures(job.progress)) or self._last
         self._bar.update(
             self._task,
             description=job.phase or job.status.value,
@@ -155,7 +159,10 @@ class _Bar:
         )
 
     def close(self) -> None:
+        """The bar goes; the lines above it and the last numbers stay."""
         self._bar.stop()
+        if self._last:
+            self._bar.console.print(f"          {self._last}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _headline(job: JobDocument) -> str:

@@ -12,7 +12,8 @@ from scheduler.errors import JobNotCompleted
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from scheduler.client import AsyncClient, Client, Watch, Where
+    from scheduler.client import AsyncClient, Client
+    from scheduler.connection import Watch, Where
 
 
 class _Handle:

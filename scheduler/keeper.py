@@ -14,10 +14,12 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from scheduler.actor import ACTOR_NAME, SchedulerActor, default_roots, namespace
+from scheduler.actor import ACTOR_NAME, RUN_ENVIRONMENT, SchedulerActor, default_roots, namespace
 from scheduler.settings import Settings
+from scheduler.warm_up import prepare_cluster
 from serve_app.deployment import bind
 
+HEAD = {"node:__internal_head__": 0.001}
 log = logging.getLogger("scheduler.keeper")
 
 
@@ -33,12 +35,15 @@ def bring_up(settings: Settings, working_dir: Path) -> None:
             max_restarts=-1,
             max_task_retries=0,
             num_cpus=0,
-            resources={"node:__internal_head__": 0.001},
+            resources=HEAD,
         )
         .remote(settings, default_roots(settings, working_dir))
     )
     incarnation = ray.get(actor.ready.remote())
     log.info("the registry is up, incarnation %s", incarnation)
+    ray.remote(prepare_cluster).options(
+        num_cpus=0, resources=HEAD, runtime_env={"env_vars": RUN_ENVIRONMENT}
+    ).remote()
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
     serve.run(bind(settings, ACTOR_NAME, namespace(settings.cluster)), name="scheduler", route_prefix="/")
     log.info("the API is up on http://%s:%s", settings.host, settings.port)

@@ -9,14 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import ray
+from ray.util.metrics import Counter as Metric
 
 from scheduler.core.model import Node, NodeId
 from scheduler.documents import PoolHealth
 
 log = logging.getLogger("scheduler.pool")
 
-CHILDREN = 5
-"""Ray Train's own processes for a run with one rank: controller, cleaner, dataset manager, synchronizer, rank."""
+PROCESSES = 6
+"""Of a run with one rank: its own actor, and Ray Train's controller, cleaner, dataset manager, synchronizer, rank."""
 KEEP_S = 7 * 24 * 3600
 
 
@@ -30,12 +31,12 @@ class WarmPool:
 
     def __init__(self, size: int, env_vars: Mapping[str, str]) -> None:
         self._size = size
-        # Ray writes the environment of a top-level actor with spaces, and of its children merged and without.
-        self._own = json.dumps({"env_vars": dict(env_vars)})
-        self._children = json.dumps({"env_vars": dict(env_vars)}, sort_keys=True, separators=(",", ":"))
+        # As Ray's core writes the environment of whatever an actor starts: sorted, without spaces.
+        self._environment = json.dumps({"env_vars": dict(env_vars)}, sort_keys=True, separators=(",", ":"))
         self._stock: Counter[NodeId] = Counter()
         self._hits = self._misses = 0
         self._note = ""
+        self._starts = Metric("scheduler_run_starts", "Runs by how they started: warm or cold.", tag_keys=("start",))
 
     def health(self) -> PoolHealth:
         return PoolHealth(
@@ -44,6 +45,7 @@ class WarmPool:
 
     def took(self, node: NodeId, *, warm: bool) -> None:
         """A run started on *node*.  After a miss the stock is taken to be gone, so that it is made anew."""
+        self._starts.inc(tags={"start": "warm" if warm else "cold"})
         self._hits += warm
         self._misses += not warm
         self._stock[node] = max(0, self._stock[node] - 1) if warm else 0
@@ -57,8 +59,7 @@ class WarmPool:
 
     async def _prepare(self, node: NodeId) -> None:
         try:
-            await asyncio.to_thread(_prestart, node, self._own, 1)
-            await asyncio.to_thread(_prestart, node, self._children, CHILDREN)
+            await asyncio.to_thread(_prestart, node, self._environment, PROCESSES)
         except Exception as error:  # noqa: BLE001  an internal call of Ray: any failure only costs a cold start
             self._note = f"processes cannot be prepared: {type(error).__name__}: {error}"
             log.warning(self._note, exc_info=True)

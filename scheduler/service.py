@@ -19,6 +19,7 @@ from scheduler.core.model import (
     JobId,
     JobSpec,
     Node,
+    NodeId,
     Outcome,
     Reason,
     Snapshot,
@@ -44,6 +45,7 @@ class Service:
         self.journal, self.runner, self.clock, self.settings, self.door = journal, runner, clock, settings, door
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
+        self._ever_seen: dict[NodeId, Node] = {}
         self.blocked: dict[JobId, Reason] = {}
         self.looked_at: datetime | None = None
         self._policy = RetryPolicy(
@@ -72,7 +74,7 @@ class Service:
         """
         if known := await self._known(JobId(job_id), spec, idempotency_key):
             return self._document(known), False
-        await asyncio.to_thread(self.door.check, spec, self.nodes)
+        await asyncio.to_thread(self.door.check, spec, self._possible_nodes())
         job = self._accept(job_id, spec, idempotency_key)
         try:
             await self._create([job])
@@ -164,6 +166,7 @@ class Service:
         """Before serving: read the journal, find what still lives, take up every intention again."""
         for job in await self.journal.active():
             self.registry.put(job)
+        await self._look_at_nodes()
         await self.liveness_once()
 
     async def run_forever(self) -> None:
@@ -173,7 +176,7 @@ class Service:
                 group.create_task(loop.run_forever(), name=loop.name)
 
     async def tick_once(self) -> placement.Plan:
-        self.nodes = await self.runner.nodes()
+        await self._look_at_nodes()
         now = self.clock.now()
         line = ordering.order(self.registry.queued(), now=now)  # 1. who is first
         plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
@@ -317,6 +320,14 @@ class Service:
 
     # Small things
 
+    async def _look_at_nodes(self) -> None:
+        self.nodes = await self.runner.nodes()
+        self._ever_seen |= {node.id: node for node in self.nodes}
+
+    def _possible_nodes(self) -> list[Node]:
+        """A node that is away for now may come back: what it could hold is not refused, it waits."""
+        return list(self._ever_seen.values())
+
     def _snapshot(self) -> Snapshot:
         held = tuple((job.spec.resources, job.allocation) for job in self.registry.running() if job.allocation)
         return Snapshot(nodes=self.nodes, running=held)
@@ -329,7 +340,7 @@ class Service:
         problems: list[Problem] = []
         for index, spec in enumerate(specs):
             try:
-                self.door.check(spec, self.nodes)
+                self.door.check(spec, self._possible_nodes())
             except InvalidSpec as error:
                 problems += [Problem(f"jobs.{index}.{problem.field}", problem.message) for problem in error.problems]
         if problems:

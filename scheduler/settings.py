@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from pydantic import field_validator, model_validator
 
 
 class NodeType(BaseModel):
@@ -25,9 +24,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SCHEDULER_", frozen=True, extra="ignore")
 
-    state_dir: Path = Path("~/.scheduler/state")
+    cluster: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+    """Names this scheduler; two on one machine or one Supabase need two names."""
+    state_dir: Path = Path("~/.scheduler/{cluster}/state")
     """The journal, the token of Ray, and what `up` left running."""
-    storage_path: Path = Path("~/.scheduler/storage")
+    storage_path: Path = Path("~/.scheduler/{cluster}/storage")
     """Runs, checkpoints and logs; a folder that every node sees."""
     data_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders that specs may read models and data from, separated by `:`.
@@ -37,8 +38,6 @@ class Settings(BaseSettings):
     node_types: dict[str, NodeType] = {}
     """What an autoscaler may add: `{"gpu": {"cpus": 32, "gpus": 8, "max_nodes": 4}}`."""
 
-    cluster: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
-    """Names this scheduler; two on one machine or one Supabase need two names."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     token: SecretStr | None = None
@@ -87,8 +86,9 @@ class Settings(BaseSettings):
 
     @field_validator("state_dir", "storage_path", mode="after")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path, info: ValidationInfo) -> Path:
+        named = str(value).replace("{cluster}", info.data.get("cluster", "default"))
+        return Path(named).expanduser().absolute()
 
     @model_validator(mode="after")
     def _token_beyond_loopback(self) -> Settings:

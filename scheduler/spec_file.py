@@ -92,9 +92,9 @@ def read_spec_file(path: str | Path) -> SpecFile:
     return _from_json(text, source) if source.endswith(".json") else _from_yaml(text, source)
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str, source: str) -> Any:
     """One value as a YAML file would read it: `1e-4`, `true`, `[1, 2]`, plain text."""
-    return _yaml_value(text, f"the value {text!r}")[0]
+    return _yaml_value(text, source)[0]
 
 
 def _text(path: str | Path, source: str) -> str:

@@ -24,6 +24,8 @@ from scheduler.run_folder import write_json
 from scheduler.settings import Settings
 
 UP_WITHIN_S = 180.0
+RAYLET_KNOBS = {"RAY_worker_maximum_startup_concurrency": "8", "RAY_num_workers_soft_limit": "32"}
+"""Room for prepared processes: by default Ray starts, and keeps idle, no more than the machine has cores."""
 TAIL_BYTES = 3000
 
 
@@ -105,7 +107,7 @@ def _start(settings: Settings, num_cpus: int | None, num_gpus: int | None) -> Up
         folder.mkdir(parents=True, exist_ok=True)
     processes: dict[str, tuple[int, float]] = {}
     info = _plan(settings, processes)
-    environment = os.environ | settings.environment() | ray_environment(info)
+    environment = os.environ | settings.environment() | ray_environment(info) | RAYLET_KNOBS
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), environment.get("PYTHONPATH")]))
     try:
         _launch(settings, info, "ray", _ray_command(info, num_cpus, num_gpus), environment)

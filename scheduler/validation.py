@@ -90,7 +90,8 @@ class Door:
         return problems
 
     def _resources(self, spec: JobSpec, nodes: Sequence[Node]) -> list[Problem]:
-        reason = placement.feasible(spec.resources, [*nodes, *self._node_types])
+        possible = [*nodes, *self._node_types]
+        reason = placement.feasible(spec.resources, possible) if possible else None
         return [Problem("resources", reason.message)] if reason else []
 
 

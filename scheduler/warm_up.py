@@ -25,6 +25,21 @@ def begin() -> None:
     threading.Thread(target=_go_on_while_idle, name="warm-up", daemon=True).start()
 
 
+def prepare_cluster() -> None:
+    """Make the two actors that Ray Train makes once in a cluster, so that the first run need not; on the head,
+    so that they do not end with the node of that run.  Never raises: without it, the first start is slower."""
+    try:
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            get_or_create_autoscaling_coordinator,
+        )
+        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
+
+        get_or_create_autoscaling_coordinator()
+        get_or_create_state_actor()
+    except Exception:  # noqa: BLE001  internal names of Ray: any failure only costs time
+        log.warning("Ray Train's cluster-wide actors could not be prepared", exc_info=True)
+
+
 def _go_on_while_idle() -> None:
     time.sleep(1.0)
     for module in WHEN_IDLE:

@@ -28,7 +28,7 @@ _PAUSE_S = 0.2
 
 
 class ActorAway(Exception):
-    """The actor does not exist, died, or is being restarted."""
+    """The actor died, or is being restarted."""
 
 
 class ActorRegistry:
@@ -126,12 +126,12 @@ class ActorRegistry:
         if self._handle is None:
             try:
                 self._handle = await asyncio.to_thread(ray.get_actor, self._name, namespace=self._namespace)
-            except ValueError as error:
-                raise ActorAway("there is no such actor") from error
+            except ValueError:  # a restarting actor keeps its name: nobody will come back
+                raise self._unavailable("there is no such actor") from None
         return self._handle
 
-    def _unavailable(self, away: ActorAway) -> RegistryUnavailable:
+    def _unavailable(self, why: object) -> RegistryUnavailable:
         return RegistryUnavailable(
-            f"the scheduler actor {self._name!r} does not answer ({away}); it is restarting, or was stopped: "
+            f"the scheduler actor {self._name!r} does not answer ({why}); it is restarting, or was stopped: "
             "ask again in a few seconds, then see `scheduler doctor`"
         )

@@ -17,6 +17,7 @@ import torch
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 from torch.distributed import ReduceOp, all_reduce, is_initialized
+from torch.optim import Optimizer
 
 from train_loops.config import TorchDdpConfig
 from train_loops.progress import Progress, output_dir, whole_folder
@@ -36,7 +37,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     loss, stopped = math.nan, False
 
     while step < cfg.steps and not stopped:
-        loss = train_step(model, optimizer, *batch(cfg, step, rank), step)
+        loss = train_step(model, optimizer, batch(cfg, step, rank), step)
         step += 1
         time.sleep(cfg.step_time_s)
         progress.say("training", step=step, total_steps=cfg.steps, loss=loss, learning_rate=cfg.learning_rate)
@@ -48,13 +49,8 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
 
     output = None if stopped or rank else save_model(model)
     progress.flush()
-    return {
-        "steps": step,
-        "started_from": first,
-        "train_loss": loss,
-        "stopped": stopped,
-        "output_dir": output,
-    }
+    done = {"steps": step, "started_from": first, "train_loss": loss}
+    return {**done, "stopped": stopped, "output_dir": output}
 
 
 def build_model(cfg: TorchDdpConfig) -> nn.Module:
@@ -65,14 +61,12 @@ def batch(cfg: TorchDdpConfig, step: int, rank: int) -> tuple[Tensor, Tensor]:
     """Inputs and targets; always the same for a step, so a resumed run goes on with the right data."""
     random = torch.Generator().manual_seed(hash((cfg.seed, step, rank)) % 2**63)
     inputs = torch.randn(cfg.batch_size, cfg.features, generator=random)
-    targets = inputs.sin().sum(dim=1, keepdim=True)
-    return inputs.to(get_device()), targets.to(get_device())
+    return inputs, inputs.sin().sum(dim=1, keepdim=True)
 
 
-def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor, step: int
-) -> float:
+def train_step(model: nn.Module, optimizer: Optimizer, data: tuple[Tensor, Tensor], step: int) -> float:
     """One optimizer step; this rank's loss.  ArithmeticError on all ranks if it is not finite on one."""
+    inputs, targets = (part.to(get_device()) for part in data)
     loss = nn.functional.mse_loss(model(inputs), targets)
     value = loss.item()  # sync point with a GPU
     if on_any_rank(not math.isfinite(value)):
@@ -92,7 +86,7 @@ def on_any_rank(flag: bool) -> bool:
     return bool(votes.item())
 
 
-def load_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def load_checkpoint(model: nn.Module, optimizer: Optimizer) -> int:
     """The step to go on from; 0 when there is no checkpoint."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
@@ -105,9 +99,7 @@ def load_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     return state["step"]
 
 
-def save_checkpoint(
-    model: nn.Module, optimizer: torch.optim.Optimizer, step: int, loss: float, rank: int
-) -> None:
+def save_checkpoint(model: nn.Module, optimizer: Optimizer, step: int, loss: float, rank: int) -> None:
     """Rank 0 writes; every rank reports, because `report` waits for all of them."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = None

@@ -6,11 +6,11 @@ would go on the empty cluster.  Later jobs may start beside that place, never in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Reason, Snapshot
-from scheduler.core.shelves import NOTHING, UNIT, Free, Need, Shelves, free_now, gpu_units, take, total, units
+from scheduler.core.shelves import UNIT, Free, Need, Shelves, free_now, gpu_units, lesser, take, total, units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,24 +29,21 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
     """
     needs = {gang: Need(gang) for gang in {job.spec.resources for job in queue}}
     untried = set(needs.values())  # once a shape failed it fails for the whole pass: room only shrinks
-    free = free_now(snapshot)
-    line = Line({node.id: total(node) for node in snapshot.nodes}, free)
+    line = Line(snapshot)
     started: dict[JobId, Allocation] = {}
     waiting: list[tuple[JobId, Need]] = []
     for job in queue:
         need = needs[job.spec.resources]
         if need in untried:
-            allocation = line.room.place(need)
-            if allocation is not None:
+            if allocation := line.start(need):
                 started[job.id] = allocation
-                take(free, need, allocation)
                 continue
             untried.discard(need)
         waiting.append((job.id, need))
         if untried:  # else nobody is left who could get in the way
             line.keep_place(job, need)
 
-    explain = Explanation(snapshot.nodes, free, line)
+    explain = Explanation(snapshot.nodes, line)
     reasons = {need: explain(need) for need in {need for _, need in waiting}}
     return Plan(start=started, blocked={job_id: reasons[need] for job_id, need in waiting})
 
@@ -68,48 +65,57 @@ def feasible(gang: Gang, nodes: Iterable[Node]) -> Reason | None:
 
 
 class Line:
-    """What the jobs that wait keep from those behind them."""
+    """What is free, and what of it the jobs that wait keep from those behind them."""
 
-    def __init__(self, total: Mapping[NodeId, Free], free: Mapping[NodeId, Free]) -> None:
-        self.room = Shelves(free)
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.free = free_now(snapshot)
+        self.room = Shelves(self.free)
         """Free, and not kept for anyone."""
-        self.empty = Shelves(total)
-        self.unkept = Shelves(total)
-        """The empty cluster without the places that are kept."""
         self.keepers: dict[NodeId, Job] = {}
         """Who was the last to take from the room on the node."""
-        self._sharing: set[Need] = set()
+        self.empty = Shelves({node.id: total(node) for node in snapshot.nodes})
+        self._unkept = self.empty.copy()
+        self._left = dict(self.free)
+        self._over: set[Need] = set()
+
+    def start(self, need: Need) -> Allocation | None:
+        allocation = self.room.place(need)
+        if allocation:
+            take(self.free, need, allocation)
+            take(self._left, need, allocation)
+        return allocation
 
     def keep_place(self, job: Job, need: Need) -> None:
-        """Keep for *job* the place it would have on the empty cluster, apart from those kept before.
+        """Keep for *job* the place it would have on the empty cluster, beside those kept before.
 
-        It does not depend on what runs now, so it does not wander from pass to pass.  Where the cluster is
-        too small for one more place, its place is on nodes that others keep too, and these are closed.
+        It does not depend on what runs now, so it does not wander from pass to pass.  Once the cluster is too
+        small for one more, the place lies over others: of each node the greater part is kept, not the sum.
         """
-        if need in self._sharing:
-            return
-        if apart := self.unkept.place(need):
-            for node, ranks in apart.ranks:
-                self._keep(job, node, need.off(self.room.free[node], ranks))
-            return
-        self._sharing.add(need)  # its place would be the same again, and that is closed already
-        shared = self.empty.copy().place(need)
-        for node, _ in shared.ranks if shared else ():
-            self._keep(job, node, NOTHING)
+        if beside := self._unkept.place(need):
+            for node, ranks in beside.ranks:
+                self._left[node] = need.off(self._left[node], ranks)
+                self._keep(job, node, self._left[node])
+        elif need not in self._over:
+            self._over.add(need)  # for a second job of this shape it would be the same place
+            over = self.empty.copy().place(need)
+            for node, ranks in over.ranks if over else ():
+                self._keep(job, node, need.off(self.free[node], ranks))
 
     def _keep(self, job: Job, node: NodeId, left: Free) -> None:
-        if self.room.free[node] != left:
-            self.room.put(node, left)
+        room = lesser(self.room.free[node], left)
+        if room != self.room.free[node]:
+            self.room.put(node, room)
             self.keepers[node] = job
 
 
 class Explanation:
     """Why a gang waits, in words and numbers, as things stand at the end of the pass."""
 
-    def __init__(self, nodes: tuple[Node, ...], free: Mapping[NodeId, Free], line: Line) -> None:
+    def __init__(self, nodes: tuple[Node, ...], line: Line) -> None:
         self.nodes, self.line = nodes, line
-        self.free = Shelves(free)
-        cpus, gpus = [cpus for cpus, _ in free.values()], [gpu_units(gpus) for _, gpus in free.values()]
+        self.free = Shelves(line.free)
+        cpus = [cpus for cpus, _ in line.free.values()]
+        gpus = [gpu_units(devices) for _, devices in line.free.values()]
         self.cpu_words = _free_words("CPU", cpus, sum(units(node.cpus) for node in nodes))
         self.gpu_words = _free_words("GPU", gpus, sum(units(node.gpus) for node in nodes))
 
@@ -118,23 +124,19 @@ class Explanation:
         if at_most < need.ranks:
             return _does_not_fit(need.gang, at_most, self.nodes)
         fits = self.free.capacity(need)
-        if fits >= need.ranks:
-            return self._behind(need)
+        ahead = self._ahead(need) if fits >= need.ranks else None
+        if ahead:
+            who = f"job {ahead.spec.name} ({ahead.id})"
+            return Reason(code="behind", message=f"waits behind {who}, which needs {ahead.spec.resources}")
         such = {0: "no such rank fits", 1: "1 such rank fits"}.get(fits, f"{fits} such ranks fit")
         words = f"{self.gpu_words}; {self.cpu_words}" if need.gang.gpus_per_rank else self.cpu_words
         return Reason(code="waiting_for_resources", message=f"needs {need.gang}; {such} now ({words})")
 
-    def _behind(self, need: Need) -> Reason:
-        room = self.line.room.free
-        ahead = next(
-            job
-            for node, job in self.line.keepers.items()
-            if need.on(room[node]) < need.on(self.free.free[node])
-        )
-        return Reason(
-            code="behind",
-            message=f"waits behind job {ahead.spec.name} ({ahead.id}), which needs {ahead.spec.resources}",
-        )
+    def _ahead(self, need: Need) -> Job | None:
+        """Who keeps what this gang could otherwise have."""
+        free, room = self.line.free, self.line.room.free
+        keepers = self.line.keepers.items()
+        return next((job for node, job in keepers if need.on(room[node]) < need.on(free[node])), None)
 
 
 def _does_not_fit(gang: Gang, fits: int, nodes: Sequence[Node]) -> Reason:
@@ -151,6 +153,6 @@ def _does_not_fit(gang: Gang, fits: int, nodes: Sequence[Node]) -> Reason:
     return Reason(code="does_not_fit_here", message=f"needs {gang}; {offer}")
 
 
-def _free_words(what: str, free: Sequence[int], total: int) -> str:
-    words = f"{sum(free) / UNIT:g} of {total / UNIT:g} {what}s free"
+def _free_words(what: str, free: Sequence[int], of: int) -> str:
+    words = f"{sum(free) / UNIT:g} of {of / UNIT:g} {what}s free"
     return f"{words}, at most {max(free) / UNIT:g} on one node" if len(free) > 1 and sum(free) else words

@@ -14,7 +14,7 @@ Devices = tuple[int, tuple[int, ...]]
 """The GPUs of one node: how many are wholly free, and what is left of each shared one, ascending."""
 Free = tuple[int, Devices]
 """What is free on one node: CPU units, GPUs."""
-NOTHING: Free = (0, (0, ()))
+NO_GPUS: Devices = (0, ())
 
 
 class Need:
@@ -71,14 +71,14 @@ class Shelves:
 
     def capacity(self, need: Need) -> int:
         """How many ranks fit, over all nodes (not counted beyond what one gang needs on each node)."""
-        total = 0
+        ranks = 0
         for devices, shelf in self._shelves.items():
             most = min(need.ranks, need.on_devices(devices))
             if most and shelf[0][0] >= most * need.cpus:
-                total += most * len(shelf)
+                ranks += most * len(shelf)
             elif most:
-                total += sum(min(most, cpus // need.cpus) for cpus, _ in shelf)
-        return total
+                ranks += sum(min(most, cpus // need.cpus) for cpus, _ in shelf)
+        return ranks
 
     def place(self, need: Need) -> Allocation | None:
         """Take room for the whole gang: on one node if any can hold it, else on as few as possible.
@@ -158,8 +158,21 @@ def free_now(snapshot: Snapshot) -> dict[NodeId, Free]:
 
 def take(free: dict[NodeId, Free], need: Need, allocation: Allocation) -> None:
     for node, ranks in allocation.ranks:
-        if node in free:  # a run may still be ending on a node that has gone
-            free[node] = need.off(free[node], ranks)
+        if node not in free:  # a run may still be ending on a node that has gone
+            continue
+        known = need.on_devices(free[node][1]) >= ranks
+        cpus, devices = need.off(free[node], ranks)
+        # Fractions that came and went may lie otherwise than we think: then no GPU of the node is counted on.
+        free[node] = cpus, devices if known else NO_GPUS
+
+
+def lesser(one: Free, other: Free) -> Free:
+    """The most that both allow, GPU by GPU from the freest."""
+    if one[1] == other[1]:
+        return min(one[0], other[0]), one[1]
+    both = [min(pair) for pair in zip(_each_gpu(one[1]), _each_gpu(other[1]), strict=False)]
+    parts = sorted(left for left in both if 0 < left < UNIT)
+    return min(one[0], other[0]), (both.count(UNIT), tuple(parts))
 
 
 def total(node: Node) -> Free:
@@ -173,6 +186,10 @@ def units(amount: float) -> int:
 
 def gpu_units(devices: Devices) -> int:
     return devices[0] * UNIT + sum(devices[1])
+
+
+def _each_gpu(devices: Devices) -> list[int]:
+    return [UNIT] * devices[0] + list(devices[1][::-1])
 
 
 def _without_whole(devices: Devices, gpus: int) -> Devices:

@@ -1,4 +1,4 @@
-"""The durable truth: one SQLite file that holds every job, its history, and what the mirror has not taken yet."""
+"""The durable truth: one SQLite file with every job, its history, and what the mirror has not taken yet."""
 
 from scheduler.journal.sqlite import SqliteJournal
 

@@ -15,7 +15,7 @@ from scheduler.errors import JournalUnusable, JournalUnwritable
 APPLICATION_ID = 0x54534A4C  # "TSJL", at offset 68 of the file
 SCHEMA_VERSION = 1
 MIGRATIONS: dict[int, str] = {}
-"""From a schema version to the SQL that makes the next one of it.  Entries are never changed once released."""
+"""From a schema version to the SQL that makes the next one of it.  What was released is never changed."""
 
 _SQL = files("scheduler.journal")
 SCHEMA = _SQL.joinpath("schema.sql").read_text("utf-8")
@@ -52,6 +52,21 @@ def open_file(path: Path, *, busy_timeout_s: float) -> tuple[sqlite3.Connection,
         raise
 
 
+def inspect(path: Path) -> str:
+    """What a look at the journal finds, without taking it.  Raises what `open_file` would."""
+    if not path.exists():
+        return f"{path} is not there yet; it will be made"
+    try:
+        _check_is_not_cut(path)
+        with closing(_connect(path, busy_timeout_s=1.0)) as connection:
+            _check_is_ours(connection, path)
+            _check_is_whole(connection, path)
+            (jobs,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
+    except (sqlite3.Error, OSError) as error:
+        raise in_words(error, path) from error
+    return f"{path} is whole, {jobs} jobs"
+
+
 def in_words(error: sqlite3.Error | OSError, path: Path) -> JournalUnusable | JournalUnwritable:
     """What SQLite or the disk said, and what to do about it."""
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
@@ -64,17 +79,15 @@ def in_words(error: sqlite3.Error | OSError, path: Path) -> JournalUnusable | Jo
 
 def torn(path: Path, finding: str) -> JournalUnusable:
     return JournalUnusable(
-        f"the journal {path} is damaged ({finding}). Do not delete it: move it aside together with its -wal file, "
-        "check the disk, and put a backup in its place"
+        f"the journal {path} is damaged ({finding}). Do not delete it: move it aside together with its "
+        "-wal file, check the disk, and put a backup in its place"
     )
 
 
 def _make_unless_there(path: Path, busy_timeout_s: float) -> None:
     """A journal appears whole or not at all, so that a file cut short is always a torn one."""
     if path.exists():
-        size = path.stat().st_size
-        if size < _HEADER_BYTES:  # SQLite would take it for a new, empty database
-            raise torn(path, f"the file ends after {size} bytes")
+        _check_is_not_cut(path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = mkstemp(
@@ -88,6 +101,12 @@ def _make_unless_there(path: Path, busy_timeout_s: float) -> None:
         _publish(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _check_is_not_cut(path: Path) -> None:
+    size = path.stat().st_size
+    if size < _HEADER_BYTES:  # SQLite would take it for a new, empty database
+        raise torn(path, f"the file ends after {size} bytes")
 
 
 def _publish(draft: Path, path: Path) -> None:
@@ -122,6 +141,7 @@ def _take(connection: sqlite3.Connection, path: Path) -> int:
             "put SCHEDULER_STATE_DIR on a local disk"
         )
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
     _migrate(connection, path)
     return _next_incarnation(connection)
@@ -131,13 +151,15 @@ def _check_is_ours(connection: sqlite3.Connection, path: Path) -> None:
     owner, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     if owner != APPLICATION_ID:
         raise JournalUnusable(
-            f"{path} is an SQLite file of another program (application_id {owner}, a journal has {APPLICATION_ID}); "
-            "it was left as it is. Point SCHEDULER_STATE_DIR at a folder of the scheduler's own"
+            f"{path} is an SQLite file of another program (application_id {owner}, a journal has "
+            f"{APPLICATION_ID}); it was left as it is. Point SCHEDULER_STATE_DIR at a folder of "
+            "the scheduler's own"
         )
     if version > SCHEMA_VERSION:
         raise JournalUnusable(
-            f"the journal {path} has schema version {version}, and this release knows versions up to {SCHEMA_VERSION}; "
-            "it was left as it is. Install the newer release again, or restore a backup made before the upgrade"
+            f"the journal {path} has schema version {version}, and this release knows versions up to "
+            f"{SCHEMA_VERSION}; it was left as it is. Install the newer release again, or restore a backup "
+            "made before the upgrade"
         )
 
 
@@ -152,7 +174,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         if version not in MIGRATIONS:
             raise JournalUnusable(
                 f"the journal {path} has schema version {version}, too old for this release (it knows "
-                f"{min(MIGRATIONS, default=SCHEMA_VERSION)} to {SCHEMA_VERSION}); open it once with a release between"
+                f"{min(MIGRATIONS, default=SCHEMA_VERSION)} to {SCHEMA_VERSION}); open it once with a "
+                "release between the two"
             )
         _run_whole(connection, MIGRATIONS[version], version + 1)
 
@@ -181,17 +204,3 @@ def _next_incarnation(connection: sqlite3.Connection) -> int:
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
-
-
-def inspect(path: Path) -> str:
-    """What a look at the journal finds, without taking it.  Raises JournalUnusable when it must not be used."""
-    if not path.exists():
-        return f"{path} is not there yet; it will be made"
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            _check_is_ours(connection, path)
-            _check_is_whole(connection, path)
-            (jobs,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
-    except sqlite3.Error as error:
-        raise torn(path, str(error)) from error
-    return f"{path} is whole, {jobs} jobs"

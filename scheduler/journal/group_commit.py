@@ -20,8 +20,8 @@ Waiting = tuple[Work, asyncio.Future[None]]
 class GroupCommit:
     """Runs work on one connection, in one thread, in the order in which it was asked for.
 
-    Each piece of work is all or nothing by itself; what it raises reaches its caller alone.  What the disk or
-    *guard* (run first in every transaction) raises reaches every caller of that transaction, and nothing of it stays.
+    Each piece of work is all or nothing by itself; what it raises reaches its caller alone.  What the disk
+    or *guard* (run first in every transaction) raises reaches every caller of the transaction; nothing stays.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class GroupCommit:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error:
-            # When only the fsync failed, the log ends with a transaction that is complete but was refused: a crash
-            # now would bring it back.  Whatever is written next, durable or not, takes its place in the log.
+            # When only the fsync failed, the log ends with a transaction that is complete but was refused: a
+            # crash now would bring it back.  Whatever is written next, durable or not, takes its place.
             self._roll_back()
             with suppress(sqlite3.Error):
                 self._connection.execute(QUERIES["overwrite_refused"])

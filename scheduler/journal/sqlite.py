@@ -123,8 +123,8 @@ class SqliteJournal:
         """In the transaction of each commit: the file is still the one at *path*, and still ours."""
         if _identity(self.path) != self._file:
             raise JournalUnusable(
-                f"the journal {self.path} was removed or replaced while it was open; what was written now would be "
-                "lost. Put the file back and restart the scheduler"
+                f"the journal {self.path} was removed or replaced while it was open; what was written now "
+                "would be lost. Put the file back and restart the scheduler"
             )
         (newest,) = connection.execute(QUERIES["incarnation"]).fetchone()
         if newest != self.incarnation:

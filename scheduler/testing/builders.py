@@ -9,7 +9,20 @@ from typing import Any
 from uuid import UUID
 
 from scheduler.core.lifecycle import record
-from scheduler.core.model import Allocation, Fence, Gang, Job, JobId, JobSpec, Node, NodeId, Reason, Status
+from scheduler.core.model import (
+    Allocation,
+    Fence,
+    Gang,
+    Job,
+    JobId,
+    JobSpec,
+    Node,
+    NodeId,
+    Reason,
+    Status,
+    Stop,
+    StopKind,
+)
 from scheduler.ports import Change
 from scheduler.testing.clock import NOON
 
@@ -22,19 +35,17 @@ def a_spec(*, ranks: int = 1, cpus: float = 1.0, gpus: float = 0.0, **fields: An
     return JobSpec(**{"loop": "torch_ddp", "user": "ann", "resources": gang, **fields})
 
 
-def a_job(
-    status: Status | str = Status.QUEUED, *, id: str | None = None, spec: JobSpec | None = None, **fields: Any
-) -> Job:
+def a_job(status: Status | str = Status.QUEUED, *, spec: JobSpec | None = None, **fields: Any) -> Job:
     """A job that could stand in *status*: a running one has a fence and nodes, an ended one has ended.
 
-    Each call without *id* gives another job, younger by a second than the one before and behind it in the line.
+    Each call without `id` gives another job, a second younger than the one before and behind it in the line.
     """
     number = next(_numbers)
     status = Status(status)
     spec = spec or a_spec()
     created_at = fields.get("created_at", NOON + timedelta(seconds=number))
     likely: dict[str, Any] = {
-        "id": JobId(id or str(UUID(int=number))),
+        "id": JobId(str(UUID(int=number))),
         "reason": Reason(code="test", message=f"a test made it {status}"),
         "created_at": created_at,
         "updated_at": created_at,
@@ -48,6 +59,27 @@ def a_job(
     if status.is_terminal:
         likely["finished_at"] = created_at
     return Job(spec=spec, status=status, **(likely | fields))
+
+
+def a_full_job(status: Status) -> Job:
+    """Every field set, and text that is hard to keep: quotes, line ends, NUL, and what is not ASCII."""
+    text = 'l\'été "quoted" 日本 🚀\n\t\\ \x00 ; DROP TABLE jobs'
+    spec = a_spec(
+        ranks=3, gpus=0.5, user="zoë", name=text, config={"lr": 1e-5, "deep": {"list": [1, None, text]}}
+    )
+    return a_job(
+        status,
+        spec=spec,
+        reason=Reason(code="test", message=text, detail="x" * 10_000),
+        retry_at=NOON + timedelta(microseconds=1),
+        stop=Stop(kind=StopKind.PREEMPT, by=text, at=NOON),
+        failures=1,
+        losses=2,
+        restarts=3,
+        progress={"step": 2**62, "loss": 0.1 + 0.2},
+        result={"output_dir": text},
+        idempotency_key=f"{text}-{status}",
+    )
 
 
 def advanced(job: Job, seconds: float = 1.0, **fields: Any) -> Job:
@@ -64,6 +96,6 @@ def a_change(job: Job | None = None, *, before: Job | None = None, kind: str | N
     return Change(job=job, event=replace(event, kind=kind), before=before.version if before else 0)
 
 
-def a_node(id: str = "node-1", *, cpus: float = 8.0, gpus: float = 0.0, **fields: Any) -> Node:
+def a_node(node_id: str = "node-1", *, cpus: float = 8.0, gpus: float = 0.0, **fields: Any) -> Node:
     """A live node whose name is its id and of which Ray says nothing is used."""
-    return Node(**{"id": NodeId(id), "name": id, "cpus": cpus, "gpus": gpus, **fields})
+    return Node(**{"id": NodeId(node_id), "name": node_id, "cpus": cpus, "gpus": gpus, **fields})

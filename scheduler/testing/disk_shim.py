@@ -1,4 +1,4 @@
-"""A disk that is slow or broken on demand, for processes started with it in LD_PRELOAD (Linux, needs a C compiler)."""
+"""A disk that is slow or broken on demand, for processes started with it in LD_PRELOAD (Linux; needs cc)."""
 
 from __future__ import annotations
 

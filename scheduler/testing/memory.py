@@ -47,7 +47,7 @@ class Disk:
 
 
 class MemoryJournal:
-    """A `scheduler.ports.Journal` on a `Disk`.  Each one made is the next incarnation.  It never really waits."""
+    """A `scheduler.ports.Journal` on a `Disk`.  Each one made is the next incarnation.  It never waits."""
 
     incarnation: int
 
@@ -116,7 +116,7 @@ class MemoryJournal:
     def _check_owner(self) -> None:
         if self.disk.incarnation != self.incarnation:
             raise Superseded(
-                f"the journal was opened by incarnation {self.disk.incarnation}; this one is {self.incarnation}"
+                f"the journal was opened by incarnation {self.disk.incarnation}; this is {self.incarnation}"
             )
 
     def _before_write(self) -> None:

@@ -1,9 +1,8 @@
-"""What fine-tuning promises, shown on a tiny model without a cluster: Ray Train's own functions, one rank, this process."""
+"""What fine-tuning promises, shown on a tiny model in this process: one rank, no cluster."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.one_rank import Job, one_thread
 from tests.tiny_model import make_tiny_model, numbered_pairs, write_conversations
+
+SFT = "train_loops.sft:train"
+few_threads = pytest.fixture(scope="module", autouse=True)(one_thread)
 
 
 @pytest.fixture(scope="module")
@@ -25,63 +28,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-class Job:
-    """One job on one rank: its checkpoints outlive a try, as Ray Train's do."""
-
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        self.folder, self.config = folder, config
-        self.progress_file, self.stop_file, self.output = (
-            folder / "progress",
-            folder / "stop",
-            folder / "output",
-        )
-        self.reported: list[dict[str, Any]] = []
-        self.checkpoint: Any = None
-
-    def run(self) -> dict[str, Any]:
-        from ray.train.v2._internal.execution.train_fn_utils import LocalTrainFnUtils, set_train_fn_utils
-
-        from train_loops.sft import train
-
-        job = self
-
-        class Keeping(LocalTrainFnUtils):
-            def report(self, metrics: dict[str, Any], checkpoint: Any = None, **_: Any) -> None:
-                job.keep(metrics, checkpoint)
-
-            def get_checkpoint(self) -> Any:
-                return job.checkpoint
-
-        set_train_fn_utils(Keeping("test"))
-        return train(self.config)
-
-    def keep(self, metrics: dict[str, Any], checkpoint: Any) -> None:
-        from ray.train import Checkpoint
-
-        kept = self.folder / f"checkpoint-{len(self.reported)}"
-        shutil.copytree(checkpoint.path, kept)
-        self.reported.append(metrics)
-        self.checkpoint = Checkpoint.from_directory(kept)
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.progress_file.read_text().splitlines()]
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        return load_file(next(self.output.glob("*model.safetensors")))
-
-
 @pytest.fixture
 def job(
     tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Job]]:
     def make(name: str = "job", **config: Any) -> Job:
         made = Job(
-            tmp_path / name, {**files, "max_steps": 4, "batch_size": 2, "learning_rate": 0.01, **config}
+            SFT, tmp_path / name, {**files, "max_steps": 4, "batch_size": 2, "learning_rate": 0.01, **config}
         )
-        made.folder.mkdir()
-        monkeypatch.setenv("TRAIN_PROGRESS_FILE", str(made.progress_file))
-        monkeypatch.setenv("TRAIN_STOP_FILE", str(made.stop_file))
-        monkeypatch.setenv("TRAIN_OUTPUT_DIR", str(made.output))
+        made.tell(monkeypatch)
         return made
 
     return make
@@ -108,6 +63,10 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obje
 
 def fail() -> None:
     raise RuntimeError("pulled the plug")
+
+
+def weights(run: Job) -> dict[str, torch.Tensor]:
+    return load_file(next(run.output.glob("*model.safetensors")))
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
@@ -194,7 +153,7 @@ def test_a_crashed_run_ends_with_the_weights_of_an_undisturbed_one(
         crashed.run()
     assert len(crashed.reported) == 1
     again = crashed.run()
-    assert same(crashed.weights(), undisturbed.weights())
+    assert same(weights(crashed), weights(undisturbed))
     assert again["eval_loss_before"] == calm["eval_loss_before"]
     assert again["eval_loss_after"] == calm["eval_loss_after"]
     assert again["train_loss"] == pytest.approx(calm["train_loss"])
@@ -215,7 +174,7 @@ def test_a_crash_between_accumulated_passes_loses_nothing(job: Callable[..., Job
     with pytest.raises(RuntimeError, match="pulled the plug"):
         crashed.run()
     again = crashed.run()
-    assert same(crashed.weights(), undisturbed.weights())
+    assert same(weights(crashed), weights(undisturbed))
     assert again["train_loss"] == pytest.approx(calm["train_loss"])
 
 
@@ -234,7 +193,7 @@ def test_a_stop_is_obeyed_with_a_checkpoint_and_the_rest_comes_later(
 
     stopped.stop_file.unlink()
     assert stopped.run()["steps"] == 6
-    assert same(stopped.weights(), undisturbed.weights())
+    assert same(weights(stopped), weights(undisturbed))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -256,7 +215,7 @@ def test_a_crash_after_the_last_step_takes_no_step_too_many(
     assert said["samples"][0]["before"] is not None
     assert said["eval_loss_after"] < said["eval_loss_before"]
     kept = load_file(next(Path(run.checkpoint.path).glob("*model.safetensors")))
-    assert same(run.weights(), kept)
+    assert same(weights(run), kept)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_the_step(

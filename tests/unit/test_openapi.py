@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from scheduler import health
 from scheduler.clock import SystemClock
@@ -29,7 +30,7 @@ TOKEN = "correct-horse"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 JOB_IDS = [f"0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c000{digit}" for digit in range(3)]
 KNOWN = settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
@@ -89,8 +90,11 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", an_app(), headers=AUTHO
 @schema.parametrize()
 @KNOWN
 def test_the_api_keeps_to_its_description_whatever_is_sent(case: schemathesis.Case) -> None:
-    """No 500, no undescribed answer, no bad input taken, no good input refused: L1-L7, L9."""
-    case.call_and_validate(headers=AUTHORIZED)
+    """No 500, no undescribed answer, no bad input taken: L1-L7, L9.
+
+    Good input by the description may still be refused: it cannot tell which loops and files there are.
+    """
+    case.call_and_validate(headers=AUTHORIZED, excluded_checks=[positive_data_acceptance])
 
 
 @schema.include(path_regex="job_id").parametrize()
@@ -100,6 +104,15 @@ def test_no_request_about_a_known_job_makes_the_server_fail(case: schemathesis.C
     for job_id in JOB_IDS:
         case.path_parameters["job_id"] = job_id
         case.call_and_validate(headers=AUTHORIZED, checks=[not_a_server_error])
+
+
+@schema.include(operation_id="submit").parametrize()
+@KNOWN
+def test_no_submit_of_a_loop_that_exists_makes_the_server_fail(case: schemathesis.Case) -> None:
+    """L1: random loops are turned away at the door; names, labels and keys must get as far as the journal."""
+    if isinstance(case.body, dict):
+        case.body |= {"loop": "torch_ddp", "config": {}}
+    case.call_and_validate(headers=AUTHORIZED, checks=[not_a_server_error])
 
 
 def test_the_description_is_valid_openapi() -> None:

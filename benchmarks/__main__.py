@@ -1,0 +1,13 @@
+"""`make bench`: every benchmark, one after the other; each writes its own file in benchmarks/results/."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+ALL = ("placement_bench", "journal_bench", "submits", "start_latency")
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ALL:
+        print(f"== {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -1,0 +1,147 @@
+"""What both clients share: everything but sending and sleeping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict, TypeVar
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from scheduler import calls, flows
+from scheduler.calls import Call
+from scheduler.core.model import JobSpec, Status
+from scheduler.documents import JobDocument, SubmittedJob
+from scheduler.errors import InvalidRequest, ServerUnreachable
+from scheduler.flows import Flow
+from scheduler.settings import ClientSettings
+from scheduler.specs import login_name, signed, to_spec
+
+T = TypeVar("T")
+Spec = JobSpec | Mapping[str, Any]
+
+USER_HEADER = "X-User"
+_FIRST_CONTACT_S = 3.0
+_STEADY_S = 120.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Filters(TypedDict, total=False):
+    status: Status | str | Iterable[Status | str]
+    user: str
+    project: str
+    limit: int | None
+    """At most so many jobs in all."""
+
+
+class Watch(TypedDict, total=False):
+    poll_s: float
+    """The longest time between two looks; the first ones are closer together.  Default 1."""
+    on_update: Callable[[JobDocument], None] | None
+    """Gets each document that differs from the one before."""
+
+
+class Where(TypedDict, total=False):
+    rank: int
+    attempt: int | None
+    """Default: the newest, and with `follow` those after it."""
+    tail_bytes: int | None
+    """Begin so many bytes before the end."""
+    poll_s: float
+
+
+class Connection:
+    """To one scheduler: where it is, who asks, how patiently; and each question as a flow."""
+
+    transport: Callable[..., Any]
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        user: str | None = None,
+        timeout_s: float = 30.0,
+        retry_s: float = 30.0,
+    ) -> None:
+        """*url* and *token* default to `SCHEDULER_URL` and `SCHEDULER_TOKEN`, *user* to the login name.
+
+        *timeout_s* bounds one request.  *retry_s* is how long a call goes on asking while the server
+        restarts; a server that never answered this client gets 3 s at most.
+        """
+        settings = ClientSettings()
+        secret = token or (settings.token.get_secret_value() if settings.token else None)
+        bearer = {"Authorization": f"Bearer {secret.strip()}".encode()} if secret else {}
+        self.url = _base(url or settings.url)
+        self.user = "".join(filter(str.isprintable, user or login_name()))[:200]
+        self._retry_s, self.has_met = retry_s, False
+        self._http = self.transport(
+            base_url=self.url,
+            timeout=timeout_s,
+            headers={USER_HEADER: self.user.encode(), **bearer},
+            # A proxy named in the environment cannot reach this machine's own loopback.
+            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def flow(self, call: Call[T]) -> Flow[T]:
+        return flows.sending(call, url=self.url, patience_s=self._patience_s)
+
+    def _steady_flow(self, call: Call[T]) -> Flow[T]:
+        """For whoever watches a job: a restart of the server is no reason to give up."""
+        return flows.sending(call, url=self.url, patience_s=lambda: self._patience_s(_STEADY_S))
+
+    def _patience_s(self, at_least_s: float = 0.0) -> float:
+        return max(self._retry_s, at_least_s) if self.has_met else min(self._retry_s, _FIRST_CONTACT_S)
+
+    def submit_flow(self, spec: Spec | None, key: str | None, fields: dict[str, Any]) -> Flow[JobDocument]:
+        ready = signed(to_spec(spec, fields), self.user)
+        return self.flow(calls.submit(ready, key or uuid4().hex))
+
+    def batch_flow(self, specs: Iterable[Spec]) -> Flow[list[SubmittedJob]]:
+        ready = [signed(to_spec(spec), self.user) for spec in specs]
+        answer = yield from self.flow(calls.submit_batch(ready))
+        return answer.jobs
+
+    def wait_flow(self, job_id: str, timeout_s: float | None, watch: Watch) -> Flow[JobDocument]:
+        return flows.waiting(self._steady_flow, job_id, timeout_s=timeout_s, **watch)
+
+    def pages_flow(self, filters: Filters) -> Flow[None]:
+        wanted: Any = {**filters, "statuses": _statuses(filters.get("status"))}
+        wanted.pop("status", None)
+        return flows.turning_pages(self.flow, **wanted)
+
+    def log_flow(self, job_id: str, follow: bool, where: Where) -> Flow[None]:
+        return flows.reading_log(self._steady_flow if follow else self.flow, job_id, follow=follow, **where)
+
+    def request(self, call: Call[Any]) -> dict[str, Any]:
+        parts = {name: getattr(call, name) for name in ("method", "params", "json", "headers")}
+        timeout = {} if call.timeout_s is None else {"timeout": call.timeout_s}
+        return {"url": call.path, **parts, **timeout}
+
+
+def _base(url: str) -> str:
+    base = url.strip().rstrip("/").removesuffix(calls.API)
+    if not _is_address(base):
+        raise ServerUnreachable(
+            f"{url!r} is not the address of a scheduler; "
+            "set SCHEDULER_URL to something like http://127.0.0.1:8000"
+        )
+    return base
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535, a bracket that does not close
+        return False
+
+
+def _statuses(given: Status | str | Iterable[Status | str] | None) -> frozenset[Status]:
+    names = given.split(",") if isinstance(given, str) else (given or ())
+    try:
+        return frozenset(Status(name.strip()) for name in names if name.strip())
+    except ValueError as error:
+        raise InvalidRequest(f"{error}; the statuses are {', '.join(Status)}") from None

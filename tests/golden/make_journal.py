@@ -1,0 +1,63 @@
+"""Write the golden journal of this schema version, once: `python tests/golden/make_journal.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from scheduler.core.model import EVENT, JOB, Reason, Status
+from scheduler.journal import SqliteJournal
+from scheduler.journal.files import SCHEMA_VERSION
+from scheduler.testing import a_change, a_job, a_spec, advanced
+
+FOLDER = Path(__file__).parent
+
+
+async def write(path: Path) -> dict:
+    """Make a journal with a job in every status, histories and an outbox; return what it must tell."""
+    jobs = [
+        a_job(
+            status, spec=a_spec(name=f"a {status} job", config={"lr": 1e-4, "deep": {"list": [1, None, "é"]}})
+        )
+        for status in Status
+    ]
+    keyed = a_job(
+        idempotency_key="first", spec=a_spec(user="bob", project="p", labels={"team": "a"}, max_runtime_s=9.5)
+    )
+    lost = Reason(code="lost", message="its node is gone", detail="Traceback ...")
+    retried = advanced(keyed, reason=lost, progress={"step": 3, "loss": 0.25}, losses=1)
+    journal = await SqliteJournal.open(path)
+    try:
+        await journal.commit([a_change(job) for job in [*jobs, keyed]])
+        await journal.commit([a_change(retried, before=keyed)])
+        first, *_ = await journal.outbox(1)
+        await journal.forget([first.seq])
+        return await contents(journal)
+    finally:
+        await journal.close()
+
+
+async def contents(journal: SqliteJournal) -> dict:
+    """Everything that a journal tells about its jobs, as JSON."""
+    rows = await journal.outbox(1000)
+    jobs = {row.job.id: await journal.get(row.job.id) for row in rows} | {
+        job.id: job for job in await journal.active()
+    }
+    return {
+        "jobs": {job_id: JOB.dump_python(job, mode="json") for job_id, job in sorted(jobs.items()) if job},
+        "events": {
+            job_id: [EVENT.dump_python(event, mode="json") for event in await journal.events(job_id)]
+            for job_id in sorted(jobs)
+        },
+        "outbox": [[row.seq, row.job.id, row.job.version] for row in rows],
+        "counts": dict(sorted((await journal.counts()).items())),
+    }
+
+
+if __name__ == "__main__":
+    golden = FOLDER / f"journal-{SCHEMA_VERSION}.db"
+    if golden.exists():
+        raise SystemExit(f"{golden} is there: a golden journal is kept as it was released")
+    told = asyncio.run(write(golden))
+    golden.with_suffix(".json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")

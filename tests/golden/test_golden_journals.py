@@ -1,0 +1,66 @@
+"""Journals of earlier releases open with this one; one file for each schema version, kept for ever."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.journal import SqliteJournal
+from scheduler.journal.files import SCHEMA_VERSION
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_journal import FOLDER, contents  # found by its file: tests are no package
+
+GOLDEN = sorted(FOLDER.glob("journal-*.db"))
+
+
+def test_every_schema_version_has_its_golden_journal() -> None:
+    """A schema released without one could be broken later and nobody would see."""
+    versions = {int(re.findall(r"\d+", path.name)[0]) for path in GOLDEN}
+    assert versions == set(range(1, SCHEMA_VERSION + 1)), "run tests/golden/make_journal.py"
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.name)
+async def test_a_journal_of_an_earlier_release_keeps_all_it_held(golden: Path, tmp_path: Path) -> None:
+    """R2: an upgrade must find every job, its history, and what was not mirrored yet."""
+    path = shutil.copy(golden, tmp_path / "journal.db")
+    expected = json.loads(golden.with_suffix(".json").read_text("utf-8"))
+    journal = await SqliteJournal.open(path)
+    try:
+        assert _within(expected, await contents(journal))
+        assert journal.incarnation == 2
+        assert (await journal.find_by_key("bob", "first")) is not None
+    finally:
+        await journal.close()
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.name)
+async def test_a_migrated_journal_has_the_schema_of_a_new_one(golden: Path, tmp_path: Path) -> None:
+    """Else the next migration would meet two kinds of files."""
+    old, new = shutil.copy(golden, tmp_path / "old.db"), tmp_path / "new.db"
+    for path in (old, new):
+        journal = await SqliteJournal.open(path)
+        await journal.close()
+    assert _schema(old) == _schema(new)
+
+
+def _schema(path: Path) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as file:
+        return file.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+def _within(old: Any, new: Any) -> bool:
+    """Fields that a later release added may be there as well."""
+    if isinstance(old, dict):
+        return isinstance(new, dict) and all(
+            key in new and _within(value, new[key]) for key, value in old.items()
+        )
+    return bool(old == new)

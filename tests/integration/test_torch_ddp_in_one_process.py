@@ -1,0 +1,74 @@
+"""What the small plain loop promises, shown on one rank in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.one_rank import Job, one_thread
+
+few_threads = pytest.fixture(scope="module", autouse=True)(one_thread)
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    def make(name: str = "job", **config: Any) -> Job:
+        made = Job("train_loops.torch_ddp:train", tmp_path / name, {"steps": 20, **config})
+        made.tell(monkeypatch)
+        return made
+
+    return make
+
+
+def weights(run: Job) -> dict[str, torch.Tensor]:
+    return torch.load(run.output / "model.pt", weights_only=True)
+
+
+def test_it_learns(job: Callable[..., Job]) -> None:
+    """A loop that users copy must work."""
+    run = job(steps=300, seed=1)
+    said = run.run()
+    first = next(line["loss"] for line in run.lines() if "loss" in line)
+    assert said["train_loss"] < first / 2
+    assert [metrics["step"] for metrics in run.reported] == [50, 100, 150, 200, 250, 300]
+
+
+def test_a_stop_is_obeyed_with_a_checkpoint_and_the_rest_comes_later(job: Callable[..., Job]) -> None:
+    """Pausing a job must cost at most the step it is in, and change nothing in the result."""
+    calm = job("calm")
+    calm.run()
+
+    run = job("stopped")
+    run.stop_file.touch()
+    said = run.run()
+    assert (said["stopped"], said["steps"], said["output_dir"]) == (True, 1, None)
+    assert not run.output.exists()
+
+    run.stop_file.unlink()
+    again = run.run()
+    assert (again["stopped"], again["steps"], again["started_from"]) == (False, 20, 1)
+    for name, value in weights(calm).items():
+        assert torch.equal(weights(run)[name], value), name
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the rest of the run is spent on NaN."""
+    from train_loops import torch_ddp
+
+    real = torch_ddp.batch
+
+    def batch(cfg: Any, step: int, rank: int) -> Any:
+        inputs, targets = real(cfg, step, rank)
+        return inputs, targets * (float("inf") if step == 2 else 1)
+
+    monkeypatch.setattr(torch_ddp, "batch", batch)
+    run = job(checkpoint_every_steps=1)
+    with pytest.raises(ArithmeticError, match=r"not finite at step 3.*learning_rate"):
+        run.run()
+    assert [metrics["step"] for metrics in run.reported] == [1, 2]

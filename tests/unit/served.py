@@ -1,0 +1,226 @@
+"""A whole scheduler on a loopback port: the real API, service and journal; only the runs are scripted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import uvicorn
+
+from scheduler import health
+from scheduler.clock import SystemClock
+from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.model import Cause, Ending, JobSpec, Node, NodeId, Outcome, Phase, Reason
+from scheduler.journal.sqlite import SqliteJournal
+from scheduler.ports import LogPart, Observation, Run
+from scheduler.service import Service
+from scheduler.settings import Settings
+from scheduler.validation import Door
+from serve_app.app import create_app
+
+LOOP = "tests:scripted"
+TOKEN = "correct-horse"
+
+
+@dataclass
+class _ScriptedRun:
+    spec: JobSpec
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ScriptedRunner:
+    """Runs do what their spec's config says: `seconds`, `fails`, `log`, `progress`; rank 0 writes the log."""
+
+    def __init__(self) -> None:
+        self.runs: dict[Run, _ScriptedRun] = {}
+        self.gone: set[Run] = set()
+
+    async def start(self, action: StartRun) -> None:
+        self.runs.setdefault((action.job_id, action.fence), _ScriptedRun(action.spec))
+
+    async def stop(self, action: StopRun) -> None:
+        if run := self.runs.get((action.job_id, action.fence)):
+            run.stopped.set()
+
+    async def wait(self, run: Run) -> Outcome:
+        config = self.runs[run].spec.config
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.runs[run].stopped.wait(), config.get("seconds", 0.05))
+        self.gone.add(run)
+        if self.runs[run].stopped.is_set():
+            return Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="stopped when asked"))
+        if run[1] <= config.get("fails", 0):
+            reason = Reason(code="exception", message="ValueError: a bad batch", detail="Traceback: ...")
+            return Outcome(ending=Ending.FAILED, cause=Cause.USER, reason=reason)
+        done = Reason(code="completed", message="every rank returned")
+        result = {"output_dir": "/storage/out", "metrics": {"loss": 0.5}}
+        return Outcome(ending=Ending.COMPLETED, reason=done, result=result)
+
+    async def observe(self, run: Run) -> Observation:
+        return Observation(phase=Phase.TRAINING, progress=self.runs[run].spec.config.get("progress"))
+
+    async def live(self) -> frozenset[Run]:
+        return frozenset(self.runs) - self.gone
+
+    async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
+        said = self.runs[run].spec.config.get("log", "") if rank == 0 else ""
+        log = f"attempt {run[1]}\n{said}".encode()
+        start = max(0, len(log) + offset) if offset < 0 else offset
+        part = log[start : start + limit]
+        end = start + len(part)
+        return LogPart(text=part.decode(), offset=start, next_offset=end, is_end=end >= len(log))
+
+    async def nodes(self) -> tuple[Node, ...]:
+        return (Node(id=NodeId("node-1"), name="node-1", cpus=4.0),)
+
+
+class Wire:
+    """A TCP hop before the API that can lose answers, and can be cut."""
+
+    def __init__(self, api_port: int) -> None:
+        self._api_port = api_port
+        self._lose = 0
+        self.lost = 0
+        self._server: asyncio.Server | None = None
+        self.port = 0
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def lose_answers(self, count: int) -> None:
+        """The next *count* requests arrive and are carried out; their answers do not come back."""
+        self._lose, self.lost = count, 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._open:
+            writer.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._api_port)
+        self._open.add(writer)
+        there = asyncio.create_task(self._pump(reader, up_writer, may_lose=False))
+        await self._pump(up_reader, writer, may_lose=True)
+        there.cancel()
+        self._open.discard(writer)
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, may_lose: bool
+    ) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if may_lose and self._lose:
+                    self._lose, self.lost = self._lose - 1, self.lost + 1
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+class Unready:
+    """ASGI: answers 503, as a proxy does while the server behind it restarts."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.times = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not self.times or scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        self.times -= 1
+        await send(
+            {"type": "http.response.start", "status": 503, "headers": [(b"content-type", b"text/plain")]}
+        )
+        return await send({"type": "http.response.body", "body": b"no healthy upstream"})
+
+
+class Served:
+    """One running scheduler; tests reach into it through `call`."""
+
+    def __init__(self, folder: Path, token: str | None) -> None:
+        self._folder, self._token = folder, token
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+
+    url: str
+    wire: Wire
+    unready: Unready
+    service: Service
+
+    def call(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(30), "the scheduler under test did not start"
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(10)
+
+    async def _main(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        settings = Settings(
+            state_dir=self._folder,
+            storage_path=self._folder,
+            token=self._token,
+            observe_every_s=0.05,
+            retry_backoff_s=0.05,
+        )
+        journal = await SqliteJournal.open(self._folder / "journal.db")
+        self.service = Service(
+            journal=journal,
+            runner=ScriptedRunner(),
+            clock=SystemClock(),
+            settings=settings,
+            door=Door((LOOP,), (self._folder,)),
+        )
+        await self.service.recover()
+        self.unready = Unready(create_app(_registry(self.service), settings))
+        server = uvicorn.Server(uvicorn.Config(self.unready, port=0, log_level="error", lifespan="off"))
+        serving, ticking = (
+            asyncio.create_task(server.serve()),
+            asyncio.create_task(self.service.run_forever()),
+        )
+        while not server.started:
+            await asyncio.sleep(0.01)
+        self.wire = Wire(server.servers[0].sockets[0].getsockname()[1])
+        await self.wire.open()
+        self.url = f"http://127.0.0.1:{self.wire.port}"
+        self._ready.set()
+        await self._end.wait()
+        server.should_exit = True
+        ticking.cancel()
+        await serving
+
+
+def _registry(service: Service) -> Any:
+    started_at = datetime.now(UTC)
+
+    async def how_it_is() -> Any:
+        return await health.health(service, started_at=started_at, pool=None)
+
+    commands = ("submit", "submit_batch", "cancel", "force_start", "mark_failed")
+    questions = ("status", "events", "jobs", "logs")
+    forwarded = {name: getattr(service, name) for name in (*commands, *questions)}
+    return SimpleNamespace(**forwarded, loops=service.known_loops, health=how_it_is)
+
+
+@contextmanager
+def scheduler_at(folder: Path, token: str | None = None) -> Iterator[Served]:
+    served = Served(folder, token)
+    served.start()
+    try:
+        yield served
+    finally:
+        served.stop()

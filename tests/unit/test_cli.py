@@ -1,0 +1,568 @@
+"""The command line: exit codes, what goes to stdout and what to stderr, and that no error is a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+from served import LOOP, TOKEN, Served, scheduler_at
+from typer.testing import CliRunner
+
+from scheduler import follow as follow_module
+from scheduler.cli import app
+from scheduler.cli_views import exit_code, job_page, next_step
+from scheduler.client import Client
+from scheduler.core.model import JobSpec, Phase, Status
+from scheduler.documents import JobDocument, ReasonDocument
+from scheduler.errors import NotReady, SchedulerError
+from scheduler.follow import follow
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with scheduler_at(tmp_path_factory.mktemp("served")) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _at(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCHEDULER_URL", served.url)
+    monkeypatch.delenv("SCHEDULER_TOKEN", raising=False)
+
+
+@pytest.fixture
+def client(served: Served) -> Client:
+    return Client(served.url)
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+def run(*args: str, given: str | None = None) -> Ran:
+    """In this process; anything but an orderly exit fails the test."""
+    done = CliRunner().invoke(app, list(args), input=given, prog_name="scheduler")
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert "Traceback" not in done.stderr
+    return Ran(done.exit_code, done.stdout, done.stderr)
+
+
+def submitted(*options: str) -> str:
+    return run("submit", "--loop", LOOP, "--json", *options).document["job_id"]
+
+
+# Submit
+
+
+def test_a_spec_file_is_submitted(tmp_path: Path) -> None:
+    """D5: the page says where the job stands and what to do next; options win over the file."""
+    path = tmp_path / "job.yaml"
+    path.write_text(f"loop: {LOOP}\nname: from-file\nconfig: {{seconds: 0.1, lr: 1e-4}}\n")
+    page = run(
+        "submit", str(path), "--name", "qa [bold]", "--set", "steps=3", "--set", "resources.num_ranks=2"
+    )
+    assert page.code == 0
+    assert "qa [bold] · loop tests:scripted · 2 ranks at once" in page.out
+    job_id = page.out.split()[1]
+    spec = run("status", job_id, "--json").document["spec"]
+    assert spec["config"] == {"seconds": 0.1, "lr": 1e-4, "steps": 3}
+    assert spec["resources"]["num_ranks"] == 2
+
+
+def test_a_spec_may_come_through_a_pipe() -> None:
+    assert run("submit", "-", "--json", given=f"loop: {LOOP}\nname: piped\n").document["name"] == "piped"
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--set", "fails=1"), 1)])
+@pytest.mark.parametrize("how", ["--wait", "--follow"])
+def test_a_waited_for_submit_is_0_only_if_the_job_completed(
+    how: str, options: tuple[str, ...], code: int
+) -> None:
+    """`scheduler submit --wait job.yaml && deploy` must not deploy a failed job."""
+    ran = run("submit", "--loop", LOOP, how, "--json", *options)
+    assert ran.code == code
+    assert ran.document["status"] == ("failed" if code else "completed")
+
+
+def test_a_wait_that_times_out_is_124_and_still_names_the_job(client: Client) -> None:
+    """As `timeout` does; without the id on stdout the script has lost its job."""
+    ran = run("submit", "--loop", LOOP, "--set", "seconds=60", "--wait", "--timeout", "0.2", "--json")
+    assert ran.code == 124
+    job_id = ran.document["job_id"]
+    assert json.loads(ran.err)["code"] == "wait_timed_out"
+    assert run("wait", job_id, "--timeout", "0.1").code == 124
+    client.cancel(job_id)
+    assert run("wait", job_id).code == 1
+
+
+def test_one_key_submits_once() -> None:
+    """L1, from a shell script that is run again."""
+    key = uuid4().hex
+    assert submitted("--idempotency-key", key) == submitted("--idempotency-key", key)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("loop: sft\nprioritty: 1\n", "prioritty: is not a known field; did you mean `priority`?"),
+        ("loop: sft\nresources:\n  num_ranks: no\n", "job.yaml, line 3)"),
+        ("loop: [\n", "job.yaml, line 2, column 1: is not YAML"),
+        ("loop: nope:nope\n", "job.yaml, line 1)"),
+        (f"loop: {LOOP}\nconfig:\n  lr: .nan\n", "config.lr: is nan, not a finite number; give one"),
+        (f"loop: {LOOP}\nresources:\n  num_ranks: 99\n", "99"),
+    ],
+)
+def test_a_bad_file_is_2_with_field_and_line(tmp_path: Path, text: str, words: str) -> None:
+    """Whether this machine or the server found it; stdout stays empty for the pipe that follows."""
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    ran = run("submit", str(path))
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.err
+    assert ran.err.startswith("error: the job was not accepted\n")
+    assert "next: mend it and submit again" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("submit",), 2, "give a FILE with a spec, or --loop"),
+        (("submit", "none.yaml"), 2, "none.yaml: is not there"),
+        (("submit", "--loop", LOOP, "--set", "steps"), 2, "KEY=VALUE"),
+        (("submit", "--loop", LOOP, "--set", "a=["), 2, "--set a=[, line 1, column 2: is not YAML"),
+        (("submit", "--no-such-option"), 2, "No such option"),
+        (("frobnicate",), 2, "No such command"),
+        (("status",), 2, "Missing argument 'JOB_ID'"),
+        (("status", "not-an-id"), 2, "job id"),
+        (("status", str(uuid4())), 3, "no job"),
+        (("logs", str(uuid4())), 3, "no job"),
+        (("wait", str(uuid4())), 3, "no job"),
+        (("cancel", str(uuid4())), 3, "`scheduler list`"),
+        (("list", "--status", "done"), 2, "the statuses are pending, queued"),
+        (("list", "--watch", "--json"), 2, "--json prints one document"),
+        (("health", "--url", "localhost"), 4, "is not the address of a scheduler"),
+        (("up", "--host", "0.0.0.0"), 2, "SCHEDULER_TOKEN"),
+        (("up", "--cluster", "a b"), 2, "SCHEDULER_CLUSTER"),
+    ],
+)
+def test_each_mistake_has_its_exit_code_and_its_words(args: tuple[str, ...], code: int, words: str) -> None:
+    """Scripts go by the code, people by the words; neither by a traceback."""
+    ran = run(*args)
+    assert (ran.code, ran.out) == (code, "")
+    assert words in ran.err
+
+
+def test_no_server_is_4_with_the_next_command() -> None:
+    """P6: nothing may pretend to have worked."""
+    ran = run("list", "--url", NOBODY)
+    assert (ran.code, ran.out) == (4, "")
+    assert f"no scheduler answers at {NOBODY}" in ran.err
+    assert "`scheduler up`" in ran.err
+
+
+def test_a_token_that_is_missing_is_named(tmp_path: Path) -> None:
+    with scheduler_at(tmp_path, token=TOKEN) as guarded:
+        ran = run("list", "--url", guarded.url)
+    assert (ran.code, ran.out) == (1, "")
+    assert "next: set SCHEDULER_TOKEN" in ran.err
+
+
+def test_what_the_status_forbids_is_5(client: Client) -> None:
+    """L4."""
+    job_id = submitted("--wait")
+    for command in ("force-start", "cancel", "fail"):
+        ran = run(command, job_id)
+        assert (ran.code, ran.out) == (5, ""), command
+        assert job_id in ran.err
+
+
+def test_every_error_in_the_tree_has_a_code_of_its_kind() -> None:
+    """A new error class must not exit with 0 or with a code that means something else."""
+    kinds = [SchedulerError, *SchedulerError.__subclasses__()]
+    codes = {kind.__name__: exit_code(kind("x")) for kind in kinds if kind.__module__ == "scheduler.errors"}
+    assert set(codes.values()) <= {1, 2, 3, 4, 5, 124}
+    assert {name for name, code in codes.items() if code == 4} == {
+        *("RegistryUnavailable", "JournalUnwritable", "RunUnreachable", "ServerUnreachable"),
+    }
+
+
+# --json
+
+
+def test_json_is_one_document_and_nothing_else() -> None:
+    """`... --json | jq` breaks on a single stray line."""
+    job_id = submitted("--set", "seconds=0.05", "--set", "log=hello")
+    run("wait", job_id)
+    documents = {
+        command: run(*command.split(), "--json").document
+        for command in (
+            *(f"{command} {job_id}" for command in ("status", "wait", "events", "logs", "logs -f")),
+            *("list", "list --limit 1 --status completed", "health", "loops"),
+        )
+    }
+    assert documents[f"status {job_id}"]["status"] == "completed"
+    assert documents[f"logs {job_id}"] == {
+        "job_id": job_id,
+        "rank": 0,
+        "attempt": 1,
+        "text": "attempt 1\nhello",
+        "ended": True,
+    }
+    assert len(documents["list --limit 1 --status completed"]["jobs"]) == 1
+    assert documents["list"]["verified"] is True
+    assert documents["health"]["status"] == "healthy"
+
+
+def test_actions_answer_in_json_too(client: Client) -> None:
+    job_id = submitted("--set", "seconds=60", "--set", "resources.num_ranks=4")
+    waiting = submitted("--set", "resources.num_ranks=4")
+    assert run("fail", waiting, "--json").document["status"] == "failed"
+    answer = run("force-start", waiting, "--json").document
+    assert (answer["previous_status"], answer["success"]) == ("failed", True)
+    assert run("cancel", waiting, "--json").document["status"] == "cancelled"
+    client.cancel(job_id)
+
+
+def test_errors_are_json_on_stderr_when_asked_for() -> None:
+    """stdout stays empty, so that nobody takes a problem for a job."""
+    ran = run("submit", "--loop", LOOP, "--set", "prio=1", "--set", "resources.gpus=1", "--json")
+    assert (ran.code, ran.out) == (2, "")
+    problem = json.loads(ran.err)
+    assert problem["code"] == "invalid_spec"
+    assert problem["errors"][0]["field"] == "resources.gpus"
+
+
+# Pages for people
+
+
+def test_a_waiting_job_says_why_and_what_next(client: Client) -> None:
+    """L5: the reason with numbers, and the command that changes something."""
+    blocker = submitted("--set", "seconds=60", "--set", "resources.num_ranks=3")
+    waiting = submitted("--set", "resources.num_ranks=4")
+    _until(lambda: "4 ranks" in run("status", waiting).out.split("why")[1].split("next")[0])
+    page = run("status", waiting).out
+    assert "queued, position 1" in page
+    assert f"`scheduler cancel {waiting}`" in page
+    assert "proof" in page
+    for job_id in (blocker, waiting):
+        client.cancel(job_id)
+
+
+def test_lists_in_a_pipe_have_a_line_for_each_job_and_nothing_shortened(client: Client) -> None:
+    """`scheduler list | cut -f1 | xargs ...` must get whole ids."""
+    name = "n" * 60
+    ids = [submitted("--name", name, "--set", "project=pipe") for _ in range(3)]
+    rows = [line.split("\t") for line in run("list", "--project", "pipe").out.splitlines()]
+    assert [row[0] for row in rows] == ids[::-1]
+    assert {row[1] for row in rows} == {name}
+    nothing = run("list", "--project", "no such project")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "no jobs match\n")
+
+
+def test_logs_events_and_loops_are_printed() -> None:
+    job_id = submitted("--wait", "--set", "log=hello")
+    assert run("logs", job_id, "-f").out == "attempt 1\nhello"
+    assert run("logs", job_id, "--rank", "1", "--attempt", "1").out == "attempt 1\n"
+    assert run("logs", job_id, "--tail-bytes", "3").out == "llo"
+    history = run("events", job_id).out.splitlines()
+    assert "new -> queued" in history[0]
+    assert "running -> completed" in history[-1]
+    assert "sft: " in run("loops").out
+    assert "learning_rate" in run("loops").out
+    assert "healthy" in run("health").out
+    assert run("--version").out.strip()
+
+
+def a_document(status: Status, **fields: Any) -> JobDocument:
+    now = datetime.now(UTC)
+    likely: dict[str, Any] = {
+        "job_id": "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001",
+        "name": "job",
+        "status": status,
+        "reason": ReasonDocument(code="test", message="because"),
+        "attempt": 1,
+        "created_at": now - timedelta(seconds=90),
+        "updated_at": now,
+        "verified_at": now,
+        "evidence": "step 3, 1 s ago",
+        "version": 1,
+        "spec": JobSpec(loop=LOOP),
+    }
+    return JobDocument(**(likely | fields))
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_has_a_next_step(status: Status) -> None:
+    """P7: no state may leave its owner without a way on."""
+    assert next_step(a_document(status))
+
+
+def test_proof_that_is_old_is_said_to_be_old() -> None:
+    """P1: `running` without proof of life must not look like `running` with it."""
+    now = datetime.now(UTC)
+    fresh = dict(job_page(a_document(Status.RUNNING), now))["proof"]
+    old = dict(job_page(a_document(Status.RUNNING, verified_at=now - timedelta(seconds=75)), now))["proof"]
+    never = dict(job_page(a_document(Status.RUNNING, verified_at=None), now))["proof"]
+    assert "checked 0 s ago" in str(fresh)
+    assert "not verified for 1 min 15 s" in str(old)
+    assert str(never) == "step 3, 1 s ago"
+
+
+def test_what_users_write_cannot_steer_the_terminal() -> None:
+    """A job name with escape codes could hide other jobs or fake a status."""
+    evil = a_document(
+        Status.FAILED, name="a\x1b[2Jb\rc\nd", reason=ReasonDocument(code="x", message="\x1b]0;t\x07")
+    )
+    page = "".join(str(value) for _, value in job_page(evil))
+    assert not {"\x1b", "\r", "\x07", "\n"} & set(page)
+
+
+# Follow
+
+
+def test_following_without_a_terminal_prints_plain_lines(client: Client) -> None:
+    """In a CI log a progress bar is a wall of escape codes."""
+    progress = {"step": 12, "total_steps": 60, "loss": 2.3104, "tokens_per_s": 140.2}
+    job = client.submit(loop=LOOP, config={"seconds": 2, "progress": progress})
+    out = io.StringIO()
+    assert follow(job, Console(file=out)).status is Status.COMPLETED
+    assert "\x1b" not in out.getvalue()
+    assert "step 12/60 · loss 2.31 · 140 tokens/s" in out.getvalue()
+    assert "running (training, attempt 1)" in out.getvalue()
+    assert "completed: every rank returned" in out.getvalue().splitlines()[-1]
+
+
+class Scripted:
+    """A handle whose documents are given."""
+
+    def __init__(self, *documents: JobDocument) -> None:
+        self.documents = documents
+
+    def wait(self, timeout_s: float | None = None, *, poll_s: float, on_update: Any) -> JobDocument:
+        for document in self.documents:
+            on_update(document)
+        return self.documents[-1]
+
+
+def test_the_time_left_comes_from_the_steps_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts anew with each attempt: the steps of an earlier one were made at another time."""
+    now_s = 0.0
+    monkeypatch.setattr(follow_module, "monotonic", lambda: now_s)
+    pace, etas = follow_module._Pace(), []
+    for attempt, step, at_s in ((1, 10, 0), (1, 20, 20), (2, 20, 500), (2, 30, 530)):
+        now_s = at_s
+        progress = {"step": step, "total_steps": 50}
+        etas.append(pace.eta_s(a_document(Status.RUNNING, attempt=attempt, progress=progress)))
+    assert etas == [None, 60.0, None, 60.0]
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        None,
+        {},
+        {"step": "x"},
+        {"step": float("nan"), "loss": float("inf")},
+        {"step": 5, "total_steps": 0},
+        {"step": True},
+    ],
+)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_odd_progress_does_not_break_the_view(progress: Any, terminal: bool) -> None:
+    """A loop of one's own may report anything."""
+    job = a_document(Status.RUNNING, phase=Phase.TRAINING, progress=progress)
+    out = Console(file=io.StringIO(), force_terminal=terminal)
+    assert follow(Scripted(job, job), out) is job  # type: ignore[arg-type]
+
+
+# The real program
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "scheduler.cli", *args]
+
+
+def test_the_program_exits_as_its_help_says() -> None:
+    """The same through a real process: epilog, exit code, no traceback, nothing on stdout."""
+    help_page = subprocess.run(command("--help"), cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for line in ("0    ok", "3    no such job", "124  the wait timed out"):
+        assert line in help_page
+    lost = subprocess.run(
+        command("status", str(uuid4())), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (lost.returncode, lost.stdout) == (3, "")
+    assert lost.stderr.startswith("error: no job")
+
+
+def test_ctrl_c_leaves_the_job_and_says_so(client: Client) -> None:
+    """Whoever stops watching must not believe that he stopped the job."""
+    job = client.submit(loop=LOOP, config={"seconds": 60})
+    watcher = subprocess.Popen(command("wait", job.id, "-f"), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert watcher.stderr is not None
+    watcher.stderr.readline()
+    watcher.send_signal(2)
+    _, err = watcher.communicate(timeout=20)
+    assert watcher.returncode == 130
+    assert f"job {job.id} goes on" in err
+    assert "Traceback" not in err
+    assert job.cancel().status is not Status.CANCELLED
+
+
+def test_a_terminal_of_few_letters_gets_the_page_all_the_same() -> None:
+    """A job named in Greek must not end a cron job's `status` with a UnicodeEncodeError."""
+    job_id = submitted("--name", "μάθηση")
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        command("status", job_id), cwd=ROOT, capture_output=True, text=True, check=True, env=env
+    )
+    assert job_id in done.stdout
+
+
+def test_a_reader_that_closes_the_pipe_ends_the_list_quietly() -> None:
+    """`scheduler list | head -1`."""
+    submitted()
+    shell = f"{' '.join(command('list'))} | head -c 1"
+    done = subprocess.run(shell, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_on_a_terminal_there_is_a_bar_a_table_and_colour(client: Client) -> None:
+    """What a newcomer sees; through a pseudo-terminal, because pipes take the other path."""
+    progress = {"step": 30, "total_steps": 60, "loss": 1.5, "tokens_per_s": 99}
+    job = client.submit(loop=LOOP, name="seen", config={"seconds": 60, "progress": progress})
+    numbers = "step 30/60 · loss 1.5 · 99 tokens/s"
+    code, seen = on_a_terminal(*command("wait", job.id, "--follow"), when=numbers, then=job.cancel)
+    assert code == 1
+    assert "━" in seen
+    assert "\x1b[?25h" in seen[seen.rindex("━") :]  # the cursor is shown again
+    assert numbers in seen[seen.rindex("━") :]  # the last numbers stay when the bar goes
+    assert "cancelled" in seen
+    code, table = on_a_terminal(*command("list", "--limit", "1"))
+    assert code == 0
+    assert "JOB" in table
+    assert job.id in table
+    assert "\x1b[35mcancelled" in table
+
+
+def on_a_terminal(*args: str, when: str = "", then: Any = None) -> tuple[int, str]:
+    """Exit code and everything shown; *then* is called when *when* has been shown."""
+    master, slave = pty.openpty()
+    env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "140", "LINES": "40"}
+    process = subprocess.Popen(args, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=ROOT)
+    os.close(slave)
+    seen, until_s = b"", time.monotonic() + 50
+    while time.monotonic() < until_s and select.select([master], [], [], 50)[0]:
+        try:
+            seen += os.read(master, 65536)
+        except OSError:  # Linux says EIO when the other end is closed
+            break
+        if then and when.encode() in seen:
+            then = then() and None
+    os.close(master)
+    return process.wait(10), seen.decode()
+
+
+# up, down, doctor
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+    module = ModuleType(f"scheduler.{name}")
+    module.__dict__.update(members)
+    monkeypatch.setitem(sys.modules, f"scheduler.{name}", module)
+    monkeypatch.setattr(f"scheduler.{name}", module, raising=False)
+
+
+@pytest.mark.parametrize("name", ["up", "down", "doctor"])
+def test_missing_server_packages_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """R8: the client alone is a normal installation; the remedy is one command."""
+    for module in ("up", "checks"):
+        monkeypatch.setitem(sys.modules, f"scheduler.{module}", None)
+        monkeypatch.delattr(f"scheduler.{module}", raising=False)
+    ran = run(name)
+    assert (ran.code, ran.out) == (1, "")
+    assert "pip install 'training-scheduler[server]'" in ran.err
+
+
+def test_up_says_where_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options reach the settings; `--block` comes after the page, or nobody would see it."""
+    info = SimpleNamespace(
+        api_url="http://x", monitor_url="http://x/m", dashboard_url="http://x/d", state_dir="/s"
+    )
+    asked: list[tuple[Any, bool]] = []
+
+    def up(settings: Any, *, block: bool = False) -> Any:
+        asked.append((settings, block))
+        return info
+
+    stand_in(monkeypatch, "up", up=up, down=lambda settings: True)
+    page = run("up", "--port", "8123", "--cluster", "two", "--block")
+    assert [block for _, block in asked] == [False, True]
+    assert (asked[0][0].port, asked[0][0].cluster) == (8123, "two")
+    for where in ("http://x/m", "http://x/d", "`scheduler down`"):
+        assert where in page.out
+    assert run("down").out == "stopped\n"
+    assert run("down", "--json").document == {"was_up": True}
+
+
+def test_up_that_cannot_start_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R8."""
+
+    def up(settings: Any, *, block: bool = False) -> Any:
+        raise NotReady(
+            "the scheduler cannot start:\n  storage: /x is read-only\n    -> set SCHEDULER_STORAGE_PATH"
+        )
+
+    stand_in(monkeypatch, "up", up=up)
+    ran = run("up")
+    assert (ran.code, ran.out) == (1, "")
+    assert "-> set SCHEDULER_STORAGE_PATH" in ran.err
+
+
+def test_doctor_names_what_is_missing_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R8: and its exit code lets an installer stop."""
+    checks = [
+        SimpleNamespace(name="Python", ok=True, detail="3.11", remedy=""),
+        SimpleNamespace(name="storage", ok=False, detail="/x cannot be written", remedy="chmod u+w /x"),
+    ]
+    stand_in(monkeypatch, "checks", run=lambda settings, ours_is_up: checks)
+    stand_in(monkeypatch, "up", read_info=lambda settings: None)
+    ran = run("doctor")
+    assert ran.code == 1
+    assert "ok        Python: 3.11" in ran.out
+    assert "MISSING   storage: /x cannot be written" in ran.out
+    assert "-> chmod u+w /x" in ran.out
+    checks.pop()
+    assert run("doctor").code == 0
+
+
+def _until(seen: Any) -> None:
+    until_s = time.monotonic() + 10
+    while not seen():
+        assert time.monotonic() < until_s
+        time.sleep(0.1)

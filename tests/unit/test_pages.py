@@ -1,0 +1,130 @@
+"""The plain pages: true, escaped, and there when nothing else answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from scheduler.core.model import JobSpec, Status
+from scheduler.documents import Health, ReasonDocument
+from scheduler.errors import (
+    RegistryUnavailable,
+)
+from tests.unit.edge import client_of
+from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_document
+
+
+@pytest.fixture
+def registry() -> RecordingRegistry:
+    return RecordingRegistry()
+
+
+@pytest.fixture
+def client(registry: RecordingRegistry) -> httpx.AsyncClient:
+    return client_of(registry)
+
+
+HOSTILE = "<script>alert(1)</script>\"'"
+
+
+class TestPages:
+    async def test_the_list_shows_what_backs_each_state(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """U1: a status without its reason and the age of its proof is a claim."""
+        registry.known[JOB_ID] = a_document(
+            status=Status.RUNNING,
+            phase="training",
+            attempt=2,
+            progress={"step": 12, "total_steps": 60, "loss": 2.31},
+            reason=ReasonDocument(code="x", message="attempt 2 is training"),
+            verified_at=datetime.now(UTC) - timedelta(minutes=5),
+        )
+        page = (await client.get("/")).text
+        for told in (
+            "running",
+            "attempt 2 is training",
+            "step 12 of 60, loss 2.31",
+            "5 min ago",
+            'value="20"',
+        ):
+            assert told in page
+        assert f'href="/api/training/status/{JOB_ID}"' in page
+        assert '<meta http-equiv="refresh"' in page
+
+    async def test_nothing_is_fetched_from_elsewhere(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """A cluster without internet would show a bare page."""
+        registry.known[JOB_ID] = a_document()
+        for path in ("/", "/docs", f"/training/monitor?jobId={JOB_ID}", "/static/style.css"):
+            text = (await client.get(path)).text
+            assert "http://" not in text
+            assert "https://" not in text
+            assert "<script" not in text
+
+    async def test_what_users_wrote_is_escaped(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """A job's name would otherwise run in the browser of whoever looks."""
+        registry.known[JOB_ID] = a_document(
+            name=HOSTILE,
+            spec=JobSpec(loop=HOSTILE, user=HOSTILE),
+            reason=ReasonDocument(code="x", message=HOSTILE, detail=HOSTILE),
+            evidence=HOSTILE,
+            progress={"step": HOSTILE, "total_steps": HOSTILE, "loss": HOSTILE},
+        )
+        for path in ("/", f"/training/monitor?jobId={JOB_ID}", "/training/monitor?jobId=<script>"):
+            text = (await client.get(path)).text
+            assert "<script" not in text
+            assert "&lt;script&gt;" in text
+
+    async def test_the_page_stands_while_the_registry_is_away(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """Exactly then somebody looks at it."""
+        registry.refuses = RegistryUnavailable("the scheduler actor does not answer")
+        response = await client.get("/")
+        assert response.status_code == 200
+        assert "The scheduler does not answer" in response.text
+
+    async def test_a_degraded_scheduler_says_so_above_the_jobs(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rows under a silent banner would be believed."""
+
+        async def degraded() -> Health:
+            return Health(status="degraded", problems=["the database refuses"], version="1")
+
+        monkeypatch.setattr(registry, "health", degraded)
+        assert "the database refuses" in (await client.get("/")).text
+
+    async def test_one_job_is_shown_with_its_history_and_log(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """U2: the first look after a failure."""
+        registry.known[JOB_ID] = a_document(
+            status=Status.FAILED,
+            reason=ReasonDocument(code="x", message="the loop raised", detail="Traceback: boom"),
+            phases={"loading": NOW},
+        )
+        page = (await client.get(f"/training/monitor?jobId={JOB_ID}")).text
+        for told in ("the loop raised", "Traceback: boom", "Submitted by ada", "log of job", "loading"):
+            assert told in page
+        assert "http-equiv" not in page, "a page of a finished job has nothing to renew"
+
+    @pytest.mark.parametrize(("job_id", "status"), [("", 422), ("x", 422), (JOB_ID, 404)])
+    async def test_a_job_that_is_not_there_is_a_page_too(
+        self, job_id: str, status: int, client: httpx.AsyncClient
+    ) -> None:
+        """People follow old links with browsers."""
+        response = await client.get(f"/training/monitor?jobId={job_id}")
+        assert response.status_code == status
+        assert "This job cannot be shown" in response.text
+
+    async def test_the_page_of_paths_lists_every_operation(self, client: httpx.AsyncClient) -> None:
+        """The 404 sends people there."""
+        page = (await client.get("/docs")).text
+        assert all(path in page for path in (await client.get("/openapi.json")).json()["paths"])

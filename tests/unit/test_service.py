@@ -1,0 +1,305 @@
+"""The shell: decide, commit, act; and what is left when it dies in between."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from scheduler.core.invariants import violations
+from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Status
+from scheduler.errors import InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
+from scheduler.service import Service
+from scheduler.settings import Settings
+from scheduler.testing.clock import ManualClock
+from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner, failed
+from scheduler.testing.memory import Disk, MemoryJournal
+from scheduler.validation import Door
+
+
+class World:
+    """What survives a crash of the scheduler: the disk, the runs, the time."""
+
+    def __init__(self, **settings: object) -> None:
+        self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
+        self.settings = Settings(max_losses=1, retry_backoff_s=5.0, **settings)
+        self.service: Service
+
+    async def life(self) -> Service:
+        """A new life of the scheduler; whatever the old one had in memory is forgotten."""
+        door = Door(["tests.loops:*"], [Path("/tmp")])
+        journal = MemoryJournal(self.disk)
+        self.service = Service(
+            journal=journal, runner=self.runner, clock=self.clock, settings=self.settings, door=door
+        )
+        await self.service.recover()
+        return self.service
+
+    async def submit(self, spec: JobSpec | None = None, key: str | None = None) -> str:
+        document, _ = await self.service.submit(str(uuid.uuid4()), spec or a_loop(), key)
+        return document.job_id
+
+    async def settle(self) -> None:
+        """Everything that can happen by itself, happens."""
+        for _ in range(5):
+            await self.service.tick_once()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+
+    async def status(self, job_id: str) -> str:
+        return (await self.service.status(job_id)).status
+
+
+def a_loop(**fields: object) -> JobSpec:
+    return JobSpec(loop="tests.loops:quick", **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    await world.life()
+    yield world
+    assert violations(world.service.registry.active(), world.runner.nodes_now) == []
+
+
+async def test_a_submit_is_on_disk_before_it_is_answered(world: World) -> None:
+    """L1"""
+    job_id = await world.submit()
+    later = await world.life()
+    assert (await later.status(job_id)).status == "queued"
+
+
+async def test_a_disk_that_refuses_accepts_nothing(world: World) -> None:
+    """L1: an error must mean that nothing was half-accepted."""
+    world.disk.fail_next = JournalUnwritable("disk full")
+    with pytest.raises(JournalUnwritable):
+        await world.submit()
+    assert (await world.service.jobs(frozenset(), None, None, None, 10)).jobs == []
+    assert world.service.registry.active() == []
+
+
+async def test_one_key_makes_one_job_even_at_once(world: World) -> None:
+    """L1: the second caller gets the first one's job."""
+    answers = await asyncio.gather(
+        *(world.service.submit(str(uuid.uuid4()), a_loop(user="ana"), "key") for _ in range(8))
+    )
+    assert len({document.job_id for document, _ in answers}) == 1
+    assert sorted(created for _, created in answers) == [False] * 7 + [True]
+
+
+async def test_the_same_id_again_returns_the_first_job_even_after_a_restart(world: World) -> None:
+    job_id = str(uuid.uuid4())
+    await world.service.submit(job_id, a_loop(name="first"), None)
+    await world.life()
+    document, created = await world.service.submit(job_id, a_loop(name="second"), None)
+    assert (document.name, created) == ("first", False)
+
+
+async def test_a_batch_is_taken_whole_or_not_at_all(world: World) -> None:
+    good, bad = a_loop(), JobSpec(loop="nobody:knows")
+    with pytest.raises(InvalidSpec) as refused:
+        await world.service.submit_batch([(str(uuid.uuid4()), good), (str(uuid.uuid4()), bad)])
+    assert refused.value.problems[0].field == "jobs.1.loop"
+    assert world.service.registry.active() == []
+    jobs = await world.service.submit_batch([(str(uuid.uuid4()), good) for _ in range(3)])
+    assert [job.queue_position for job in jobs] == [1, 2, 3]
+
+
+async def test_jobs_start_first_in_first_out_and_the_others_say_why_not(world: World) -> None:
+    """L2, L5"""
+    ids = [await world.submit(a_loop(resources=Gang(num_ranks=3))) for _ in range(3)]
+    await world.settle()
+    documents = [await world.service.status(job_id) for job_id in ids]
+    assert [job.status for job in documents] == ["running", "queued", "queued"]
+    assert [job.queue_position for job in documents] == [None, 1, 2]
+    assert "3 ranks" in documents[1].reason.message
+    world.runner.end((JobId(ids[0]), Fence(1)), COMPLETED)
+    await world.settle()
+    assert [await world.status(job_id) for job_id in ids] == ["completed", "running", "queued"]
+
+
+async def test_a_restart_attaches_to_what_lives_and_keeps_the_line(world: World) -> None:
+    """R1, R2"""
+    ids = [await world.submit(a_loop(resources=Gang(num_ranks=4))) for _ in range(3)]
+    await world.settle()
+    await world.life()
+    await world.settle()
+    documents = [await world.service.status(job_id) for job_id in ids]
+    assert [(job.status, job.queue_position) for job in documents] == [("running", None), ("queued", 1), ("queued", 2)]
+    assert len(world.runner.started) == 1, "no second run"
+
+
+async def test_a_run_that_ended_while_the_scheduler_was_away_is_believed(world: World) -> None:
+    """The run's own final record wins."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.end((JobId(job_id), Fence(1)), COMPLETED)
+    await world.life()
+    await world.settle()
+    assert await world.status(job_id) == "completed"
+
+
+async def test_a_crash_between_commit_and_start_starts_the_run_once(world: World) -> None:
+    """Decide, commit, act: the intention in the journal is taken up again."""
+    job_id = await world.submit()
+    world.runner.start = _never(world.runner.start)  # type: ignore[method-assign]
+    await world.settle()
+    assert world.runner.started == []
+    del world.runner.start
+    await world.life()
+    await world.settle()
+    assert [start.job_id for start in world.runner.started] == [job_id]
+    assert (await world.service.status(job_id)).attempt == 1
+
+
+def _never(_: Callable[..., object]) -> Callable[..., object]:
+    async def start(action: object) -> None:
+        await asyncio.sleep(3600)
+
+    return start
+
+
+async def test_a_lost_run_is_tried_again_after_a_pause_and_then_fails_with_what_was_seen(world: World) -> None:
+    """R5"""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.end((JobId(job_id), Fence(1)), LOST)
+    await world.settle()
+    waiting = await world.service.status(job_id)
+    assert (waiting.status, waiting.reason.code) == ("queued", "retry_pause")
+    world.clock.advance(10)
+    await world.settle()
+    assert (await world.service.status(job_id)).attempt == 2
+    world.runner.end((JobId(job_id), Fence(2)), LOST)
+    await world.settle()
+    job = await world.service.status(job_id)
+    assert job.status == "failed"
+    assert "actor of the run died" in job.reason.message
+
+
+async def test_the_users_own_failures_have_their_own_budget(world: World) -> None:
+    job_id = await world.submit(a_loop(max_failures=0))
+    await world.settle()
+    world.runner.end((JobId(job_id), Fence(1)), failed())
+    await world.settle()
+    assert await world.status(job_id) == "failed"
+
+
+async def test_a_run_that_cannot_be_started_counts_as_lost(world: World) -> None:
+    world.runner.refuses = RuntimeError("no such runtime environment")
+    job_id = await world.submit()
+    await world.settle()
+    job = await world.service.status(job_id)
+    assert job.status == "queued"
+    assert "no such runtime environment" in job.reason.message
+
+
+async def test_cancel_is_written_before_the_signal_and_again_after_a_crash(world: World) -> None:
+    """L7; an intention survives."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.stop = _never(world.runner.stop)  # type: ignore[method-assign]
+    assert (await world.service.cancel(job_id, "ana")).status == "running", "not cancelled before it is gone"
+    del world.runner.stop
+    await world.life()
+    await world.settle()
+    job = await world.service.status(job_id)
+    assert (job.status, job.reason.message[:16]) == ("cancelled", "cancelled by ana")
+
+
+async def test_an_orphan_is_stopped_and_a_second_pass_finds_nothing(world: World) -> None:
+    """R7: level-triggered."""
+    world.runner.adopt((JobId(str(uuid.uuid4())), Fence(3)))
+    plan = await world.service.liveness_once()
+    assert len(plan.orphans) == 1
+    await asyncio.sleep(0.001)
+    again = await world.service.liveness_once()
+    assert not again.orphans
+    assert await world.runner.live() == frozenset()
+
+
+async def test_a_silent_run_is_unknown_until_the_deadline_and_then_killed(world: World) -> None:
+    """Unknown is not dead."""
+    job_id = await world.submit()
+    await world.settle()
+    await world.service.observe_once()
+    world.runner.hidden.add((JobId(job_id), Fence(1)))
+    world.clock.advance(world.settings.lost_after_s - 1)
+    await world.service.observe_once()
+    assert await world.status(job_id) == "running"
+    assert "min ago" in ((await world.service.status(job_id)).evidence or "")
+    world.clock.advance(2)
+    await world.service.observe_once()
+    await world.settle()
+    assert (await world.service.status(job_id)).reason.code == "retry_pause"
+
+
+async def test_a_run_past_its_time_limit_is_stopped_and_failed(world: World) -> None:
+    job_id = await world.submit(a_loop(max_runtime_s=60.0))
+    await world.settle()
+    world.clock.advance(61)
+    await world.service.observe_once()
+    await world.settle()
+    job = await world.service.status(job_id)
+    assert (job.status, job.reason.code) == ("failed", "timeout")
+
+
+@pytest.mark.parametrize("status", ["running", "completed"])
+async def test_force_start_is_refused_in_words(world: World, status: str) -> None:
+    """L4"""
+    job_id = await world.submit()
+    await world.settle()
+    if status == "completed":
+        world.runner.end((JobId(job_id), Fence(1)), COMPLETED)
+        await world.settle()
+    with pytest.raises(NotAllowed, match=r"pause and resume|cannot be restarted"):
+        await world.service.force_start(job_id, "ana")
+
+
+async def test_force_start_twice_queues_once(world: World) -> None:
+    """L3, L4"""
+    world.runner.nodes_now = ()
+    first, second = await world.submit(), await world.submit()
+    await world.service.cancel(first, "ana")
+    answer = await world.service.force_start(first, "ana")
+    again = await world.service.force_start(first, "ana")
+    assert (answer.previous_status, answer.new_status, answer.queue_position) == ("cancelled", "queued", 2)
+    assert answer.message == "Job queued successfully (position 2)"
+    assert (again.previous_status, again.queue_position) == ("queued", 2)
+    assert [job.id for job in world.service.registry.queued()] == [second, first]
+
+
+async def test_unknown_ids_are_said_to_be_unknown(world: World) -> None:
+    with pytest.raises(JobNotFound, match="no job"):
+        await world.service.status(str(uuid.uuid4()))
+
+
+async def test_a_job_larger_than_every_node_is_refused_at_the_door(world: World) -> None:
+    await world.service.tick_once()
+    with pytest.raises(InvalidSpec, match="resources"):
+        await world.submit(a_loop(resources=Gang(num_ranks=1, gpus_per_rank=1)))
+
+
+async def test_old_jobs_are_read_from_disk_when_memory_forgot_them() -> None:
+    world = World(finished_in_memory=1)
+    await world.life()
+    ids = [await world.submit() for _ in range(3)]
+    for job_id in ids:
+        await world.service.cancel(job_id, "ana")
+    assert [await world.status(job_id) for job_id in ids] == ["cancelled"] * 3
+    page = await world.service.jobs(frozenset({Status.CANCELLED}), None, None, None, 2)
+    rest = await world.service.jobs(frozenset({Status.CANCELLED}), None, None, page.next_cursor, 2)
+    assert {job.job_id for job in [*page.jobs, *rest.jobs]} == set(ids)
+
+
+async def test_a_node_that_leaves_is_not_planned_on(world: World) -> None:
+    world.runner.nodes_now = ()
+    job_id = await world.submit()
+    await world.settle()
+    assert await world.status(job_id) == "queued"
+    world.runner.nodes_now = (Node(id=NodeId("new"), name="new", cpus=1.0),)
+    await world.settle()
+    assert await world.status(job_id) == "running"
