@@ -35,7 +35,11 @@ def timed(call: Callable[[], object]) -> float:
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     settings = Settings(
-        state_dir=folder / "state", storage_path=folder / "storage", cluster="bench", port=free_port(), warm_runs=0
+        state_dir=folder / "state",
+        storage_path=folder / "storage",
+        cluster="bench",
+        port=free_port(),
+        warm_runs=0,
     )
     info = up.up(settings)
     os.environ |= up.ray_environment(info)
@@ -45,7 +49,13 @@ def main() -> None:
     pairs: list[dict[str, float]] = []
     try:
         # A job that holds the node, so that what is measured is the submit and not a start on the same cores.
-        holder = ours.submit({"loop": "torch_ddp", "config": {"steps": 100_000, "step_time_s": 1.0}, "resources": {"cpus_per_rank": 2}})
+        holder = ours.submit(
+            {
+                "loop": "torch_ddp",
+                "config": {"steps": 100_000, "step_time_s": 1.0},
+                "resources": {"cpus_per_rank": 2},
+            }
+        )
         while ours.status(holder.id).phase != "training":
             time.sleep(0.5)
         rays.submit_job(entrypoint="true")
@@ -53,7 +63,9 @@ def main() -> None:
         for _ in range(PAIRS):
             single = statistics.median(timed(lambda: ours.submit(SPEC)) for _ in range(SINGLE))
             batch = timed(lambda: ours.submit_batch([SPEC] * BATCH))
-            theirs = statistics.median(timed(lambda: rays.submit_job(entrypoint="true")) for _ in range(RAY_JOBS))
+            theirs = statistics.median(
+                timed(lambda: rays.submit_job(entrypoint="true")) for _ in range(RAY_JOBS)
+            )
             pairs.append({"submit_s": single, "batch_per_s": BATCH / batch, "ray_submit_s": theirs})
             print(pairs[-1], flush=True)
             time.sleep(5)

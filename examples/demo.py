@@ -39,7 +39,12 @@ def demo_spec() -> dict[str, object]:
     for key in ("model", "dataset", "eval_dataset"):
         config[key] = str(ROOT / config[key])
     cores = os.cpu_count() or 1
-    return {"name": spec.name, "loop": spec.loop, "config": config, "resources": {"cpus_per_rank": min(cores, 4)}}
+    return {
+        "name": spec.name,
+        "loop": spec.loop,
+        "config": config,
+        "resources": {"cpus_per_rank": min(cores, 4)},
+    }
 
 
 def report(job: scheduler.JobDocument) -> bool:
@@ -47,7 +52,9 @@ def report(job: scheduler.JobDocument) -> bool:
     metrics = job.result.metrics if job.result else {}
     before, after = metrics.get("eval_loss_before"), metrics.get("eval_loss_after")
     if job.status != "completed" or before is None or after is None:
-        console.print(Panel(f"{job.status}: {job.reason.message}\n\n{job.reason.detail or ''}", title="not completed"))
+        console.print(
+            Panel(f"{job.status}: {job.reason.message}\n\n{job.reason.detail or ''}", title="not completed")
+        )
         return False
     table = Table(title="What the model learned", show_lines=True)
     for column in ("", "before", "after"):

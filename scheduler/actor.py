@@ -70,7 +70,9 @@ class SchedulerActor:
         """The incarnation, once recovery is done."""
         return (await self._service()).journal.incarnation
 
-    async def submit(self, job_id: str, spec: JobSpec, idempotency_key: str | None) -> tuple[JobDocument, bool]:
+    async def submit(
+        self, job_id: str, spec: JobSpec, idempotency_key: str | None
+    ) -> tuple[JobDocument, bool]:
         return await (await self._service()).submit(job_id, spec, idempotency_key)
 
     async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
@@ -83,7 +85,12 @@ class SchedulerActor:
         return await (await self._service()).events(job_id)
 
     async def jobs(
-        self, statuses: frozenset[Status], user: str | None, project: str | None, cursor: str | None, limit: int
+        self,
+        statuses: frozenset[Status],
+        user: str | None,
+        project: str | None,
+        cursor: str | None,
+        limit: int,
     ) -> JobPage:
         return await (await self._service()).jobs(statuses, user, project, cursor, limit)
 
@@ -103,7 +110,9 @@ class SchedulerActor:
         return await (await self._service()).known_loops()
 
     async def health(self) -> Health:
-        return await health.health(await self._service(), started_at=self._started_at, pool=self._pool.health())
+        return await health.health(
+            await self._service(), started_at=self._started_at, pool=self._pool.health()
+        )
 
     async def _service(self) -> Service:
         if self._booting is None:
@@ -163,7 +172,11 @@ def _node_types(settings: Settings) -> list[Node]:
 
 
 def _is_training(sighting: Any) -> bool:
-    return sighting is not None and sighting.observation.phase in (Phase.TRAINING, Phase.SAVING, Phase.STOPPING)
+    return sighting is not None and sighting.observation.phase in (
+        Phase.TRAINING,
+        Phase.SAVING,
+        Phase.STOPPING,
+    )
 
 
 def _log_to(path: Path) -> None:
@@ -173,5 +186,3 @@ def _log_to(path: Path) -> None:
     logger = logging.getLogger("scheduler")
     logger.setLevel(logging.INFO)
     logger.handlers = [handler]
-
-

@@ -10,7 +10,13 @@ from scheduler.registry import Sighting
 
 
 def job_document(
-    job: Job, *, position: int | None, waits: Reason | None, looked_at: datetime | None, seen: Sighting | None, now: datetime
+    job: Job,
+    *,
+    position: int | None,
+    waits: Reason | None,
+    looked_at: datetime | None,
+    seen: Sighting | None,
+    now: datetime,
 ) -> JobDocument:
     """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
     observation = seen.observation if seen else None
@@ -19,7 +25,9 @@ def job_document(
         name=job.spec.name,
         status=job.status,
         phase=_phase(job, seen),
-        phases={name: datetime.fromtimestamp(at, UTC) for name, at in observation.phases.items()} if observation else {},
+        phases={name: datetime.fromtimestamp(at, UTC) for name, at in observation.phases.items()}
+        if observation
+        else {},
         reason=_reason(_why(job, waits, seen)),
         attempt=job.attempt,
         queue_position=position,
@@ -38,7 +46,9 @@ def job_document(
 
 
 def submitted(document: JobDocument) -> SubmittedJob:
-    return SubmittedJob(job_id=document.job_id, status=document.status, queue_position=document.queue_position)
+    return SubmittedJob(
+        job_id=document.job_id, status=document.status, queue_position=document.queue_position
+    )
 
 
 def event_document(event: JobEvent) -> EventDocument:
@@ -90,7 +100,11 @@ def _evidence(job: Job, looked_at: datetime | None, seen: Sighting | None, now: 
         what = seen.observation.phase.value if step is None else f"step {step}"
         return f"{what}, {_age(now, seen.at)} ago"
     if job.status is Status.QUEUED:
-        return f"in the line; placement looked {_age(now, looked_at)} ago" if looked_at else "in the line; on disk"
+        return (
+            f"in the line; placement looked {_age(now, looked_at)} ago"
+            if looked_at
+            else "in the line; on disk"
+        )
     if job.status is Status.COMPLETED:
         return "the run left its final record"
     return "on disk; no process of it is left" if job.attempt else "on disk; it never ran"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.journal.files import inspect
 from scheduler.errors import JournalUnusable
+from scheduler.journal.files import inspect
 from scheduler.settings import Settings
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "accelerate", "fastapi", "jinja2", "psutil")
@@ -53,12 +53,19 @@ def _python() -> Check:
 
 def _package(name: str) -> Check:
     found = importlib.util.find_spec(name) is not None
-    return Check(f"package {name}", found, "found" if found else "not installed", "pip install 'training-scheduler[server]'")
+    return Check(
+        f"package {name}",
+        found,
+        "found" if found else "not installed",
+        "pip install 'training-scheduler[server]'",
+    )
 
 
 def _loops() -> Check:
     found = importlib.util.find_spec("train_loops") is not None
-    return Check("training loops", found, "found" if found else "train_loops cannot be imported", "make install")
+    return Check(
+        "training loops", found, "found" if found else "train_loops cannot be imported", "make install"
+    )
 
 
 def _folder(name: str, path: Path, setting: str) -> Check:
@@ -72,7 +79,9 @@ def _folder(name: str, path: Path, setting: str) -> Check:
     except OSError as error:
         return Check(name, False, f"{path} cannot be written: {error.strerror}", remedy)
     if free < MIN_FREE_BYTES:
-        return Check(name, False, f"{path} has only {free / 1e9:.1f} GB free", f"free some space, or set {setting}")
+        return Check(
+            name, False, f"{path} has only {free / 1e9:.1f} GB free", f"free some space, or set {setting}"
+        )
     return Check(name, True, f"{path}, {free / 1e9:.0f} GB free")
 
 
@@ -80,7 +89,9 @@ def _journal(path: Path) -> Check:
     try:
         return Check("journal", True, inspect(path))
     except JournalUnusable as error:
-        return Check("journal", False, str(error), f"restore {path} from a backup, or move it away to start empty")
+        return Check(
+            "journal", False, str(error), f"restore {path} from a backup, or move it away to start empty"
+        )
 
 
 def _port(settings: Settings, ours_is_up: bool) -> Check:
@@ -92,7 +103,9 @@ def _port(settings: Settings, ours_is_up: bool) -> Check:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            return Check("API port", False, f"{where}: {error.strerror}", "scheduler up --port PORT, with a free one")
+            return Check(
+                "API port", False, f"{where}: {error.strerror}", "scheduler up --port PORT, with a free one"
+            )
     return Check("API port", True, f"{where} is free")
 
 
@@ -110,5 +123,6 @@ def _gpu() -> Check:
     import torch
 
     words = f"{torch.cuda.device_count()} seen by torch {torch.__version__}"
-    return Check("GPU", torch.cuda.is_available(), words, "install a torch built for CUDA: see https://pytorch.org")
-
+    return Check(
+        "GPU", torch.cuda.is_available(), words, "install a torch built for CUDA: see https://pytorch.org"
+    )

@@ -34,7 +34,9 @@ class ReasonDocument(Document):
 
 
 class ResultDocument(Document):
-    output_dir: str | None = Field(None, description="The final adapter or model, on the storage of the cluster.")
+    output_dir: str | None = Field(
+        None, description="The final adapter or model, on the storage of the cluster."
+    )
     metrics: Json = Field(default_factory=dict, description="What the loop returned or last reported.")
 
 
@@ -56,7 +58,8 @@ class JobDocument(Document):
     finished_at: datetime | None = None
     updated_at: datetime
     verified_at: datetime | None = Field(
-        None, description="When the state was last checked against reality; for a running job, when its run last answered."
+        None,
+        description="When the state was last checked against reality; for a running job, when its run last answered.",
     )
     evidence: str | None = Field(None, description="What backs the state, in words.")
     version: int
@@ -167,7 +170,9 @@ class Health(Document):
     gpu_available: bool = False
     gpu_info: list[Json] = Field(default_factory=list)
     registry: Json = Field(default_factory=dict, description="incarnation, pid, since, jobs by status.")
-    database: Json = Field(default_factory=dict, description="The mirror: configured or not, last success, last error.")
+    database: Json = Field(
+        default_factory=dict, description="The mirror: configured or not, last success, last error."
+    )
     loops: dict[str, LoopHealth] = Field(default_factory=dict)
     unmirrored_writes: int = 0
     nodes: list[NodeHealth] = Field(default_factory=list)
@@ -195,5 +200,3 @@ class SubmitBatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     jobs: list[JobSpec] = Field(min_length=1, max_length=5000)
-
-

@@ -15,7 +15,11 @@ from scheduler.service import Service
 
 async def health(service: Service, *, started_at: datetime, pool: PoolHealth | None) -> Health:
     problems = await _problems(service, pool)
-    gpus = [{"node": node.name, "gpus": node.gpus, "free": node.available_gpus} for node in service.nodes if node.gpus]
+    gpus = [
+        {"node": node.name, "gpus": node.gpus, "free": node.available_gpus}
+        for node in service.nodes
+        if node.gpus
+    ]
     return Health(
         status="degraded" if problems else "healthy",
         problems=problems,

@@ -22,7 +22,9 @@ class Loop:
     all the same.  Only Superseded ends the loop: it means another life of the scheduler has taken over.
     """
 
-    def __init__(self, name: str, every_s: float, once: Callable[[], Awaitable[object]], clock: Clock) -> None:
+    def __init__(
+        self, name: str, every_s: float, once: Callable[[], Awaitable[object]], clock: Clock
+    ) -> None:
         self.name, self.every_s, self._once, self._clock = name, every_s, once, clock
         self._wake = asyncio.Event()
         self._health = LoopHealth(every_s=every_s)
@@ -63,7 +65,12 @@ class Loop:
 
     def _failed(self, words: str, error: Exception) -> None:
         if self.problem() is None or words != self._health.last_error:
-            log.error("loop %s failed", self.name, exc_info=error, extra={"action": "loop_failed", "loop": self.name})
+            log.error(
+                "loop %s failed",
+                self.name,
+                exc_info=error,
+                extra={"action": "loop_failed", "loop": self.name},
+            )
         self._note(
             passes=self._health.passes + 1,
             errors=self._health.errors + 1,

@@ -36,7 +36,9 @@ class WarmPool:
         self._stock: Counter[NodeId] = Counter()
         self._hits = self._misses = 0
         self._note = ""
-        self._starts = Metric("scheduler_run_starts", "Runs by how they started: warm or cold.", tag_keys=("start",))
+        self._starts = Metric(
+            "scheduler_run_starts", "Runs by how they started: warm or cold.", tag_keys=("start",)
+        )
 
     def health(self) -> PoolHealth:
         return PoolHealth(
@@ -60,7 +62,7 @@ class WarmPool:
     async def _prepare(self, node: NodeId) -> None:
         try:
             await asyncio.to_thread(_prestart, node, self._environment, PROCESSES)
-        except Exception as error:  # noqa: BLE001  an internal call of Ray: any failure only costs a cold start
+        except Exception as error:
             self._note = f"processes cannot be prepared: {type(error).__name__}: {error}"
             log.warning(self._note, exc_info=True)
             self._size = 0
@@ -70,7 +72,12 @@ class WarmPool:
 
 def _prestart(node_id: str, env: str, count: int) -> None:
     from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import common_pb2, node_manager_pb2, node_manager_pb2_grpc, runtime_environment_pb2
+    from ray.core.generated import (
+        common_pb2,
+        node_manager_pb2,
+        node_manager_pb2_grpc,
+        runtime_environment_pb2,
+    )
 
     node = next(node for node in ray.nodes() if node["NodeID"] == node_id)
     info = runtime_environment_pb2.RuntimeEnvInfo(

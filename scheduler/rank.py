@@ -45,7 +45,13 @@ def run_rank(plan: RankPlan) -> Any:
         print(words, file=sys.stderr)
         folder.write_error(
             rank,
-            {"rank": rank, "at": time.time(), "type": type(error).__name__, "message": str(error), "traceback": words},
+            {
+                "rank": rank,
+                "at": time.time(),
+                "type": type(error).__name__,
+                "message": str(error),
+                "traceback": words,
+            },
         )
         raise
     finally:

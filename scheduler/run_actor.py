@@ -121,7 +121,9 @@ class RunActor:
                 storage_path=str(self._plan.storage / start.job_id),
                 # Each try is a run of its own, with a new fence and a new placement: Ray must not retry.
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
-                checkpoint_config=CheckpointConfig(num_to_keep=start.spec.config.get("keep_checkpoints", KEEP_CHECKPOINTS)),
+                checkpoint_config=CheckpointConfig(
+                    num_to_keep=start.spec.config.get("keep_checkpoints", KEEP_CHECKPOINTS)
+                ),
             ),
         )
 

@@ -1,16 +1,16 @@
 """What a run leaves on disk: one folder for each run, on the storage that every node sees.
 
-    <storage>/<job_id>/
-        train-<restarts>/         Ray Train's folder: checkpoints, and which of them are complete
-        run-<fence>/
-            started.json          the run's actor was here
-            rank-<n>.json         the process of each rank: node, pid, when it was created
-            rank-<n>.log          all it printed
-            rank-<n>.error.json   the exception that left its loop
-            progress.jsonl        what rank 0 says of itself
-            stop                  exists when the run should save and return
-            output/               the final adapter or model
-            final.json            how it ended; written last, by rename
+<storage>/<job_id>/
+    train-<restarts>/         Ray Train's folder: checkpoints, and which of them are complete
+    run-<fence>/
+        started.json          the run's actor was here
+        rank-<n>.json         the process of each rank: node, pid, when it was created
+        rank-<n>.log          all it printed
+        rank-<n>.error.json   the exception that left its loop
+        progress.jsonl        what rank 0 says of itself
+        stop                  exists when the run should save and return
+        output/               the final adapter or model
+        final.json            how it ended; written last, by rename
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from scheduler.core.model import Fence, JobId, Json, Outcome
 from scheduler.ports import LogPart, RankProcess
-
-from pydantic import TypeAdapter
 
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 _RANK: TypeAdapter[RankProcess] = TypeAdapter(RankProcess)
@@ -64,7 +64,9 @@ class RunFolder:
         write_json(self.path / f"rank-{process.rank}.json", _RANK.dump_python(process))
 
     def ranks(self) -> tuple[RankProcess, ...]:
-        found = (_read_json(path) for path in sorted(self.path.glob("rank-*.json")) if ".error" not in path.name)
+        found = (
+            _read_json(path) for path in sorted(self.path.glob("rank-*.json")) if ".error" not in path.name
+        )
         return tuple(_RANK.validate_python(row) for row in found if row)
 
     def write_error(self, rank: int, error: Json) -> None:

@@ -142,8 +142,12 @@ class RayRunner:
             except RayActorError as error:
                 return self._folder(run).final() or _lost("the actor of the run died", error)
             except RayTaskError as error:
-                return self._folder(run).final() or _lost(f"the actor of the run failed: {error.cause}", error)
-        return self._folder(run).final() or _lost("the actor of the run was gone when the scheduler looked for it")
+                return self._folder(run).final() or _lost(
+                    f"the actor of the run failed: {error.cause}", error
+                )
+        return self._folder(run).final() or _lost(
+            "the actor of the run was gone when the scheduler looked for it"
+        )
 
     async def _see_gone(self, run: Run) -> None:
         """Return when no rank of the run is left on any live node."""
@@ -179,7 +183,9 @@ def _nodes() -> tuple[Node, ...]:
 
     available = available_resources_per_node()
     return tuple(
-        _node(node, available.get(node["NodeID"])) for node in ray.nodes() if node["Alive"] and node["Resources"]
+        _node(node, available.get(node["NodeID"]))
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"]
     )
 
 

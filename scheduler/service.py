@@ -10,7 +10,16 @@ from weakref import WeakValueDictionary
 
 from scheduler.answers import event_document, job_document, submitted
 from scheduler.core import lifecycle, ordering, placement, reconcile
-from scheduler.core.lifecycle import AskStop, Event, ForceStart, GiveUp, RetryPolicy, RunEnded, StartRun, StopRun
+from scheduler.core.lifecycle import (
+    AskStop,
+    Event,
+    ForceStart,
+    GiveUp,
+    RetryPolicy,
+    RunEnded,
+    StartRun,
+    StopRun,
+)
 from scheduler.core.model import (
     Cause,
     Ending,
@@ -26,10 +35,26 @@ from scheduler.core.model import (
     Status,
     StopKind,
 )
-from scheduler.documents import EventPage, ForceStartAnswer, JobDocument, JobPage, LogChunk, LoopList, SubmittedJob
-from scheduler.errors import InvalidRequest, InvalidSpec, JobNotFound, JournalUnwritable, Problem, RunUnreachable, VersionConflict
-from scheduler.paging import cursor_after, position_of_cursor
+from scheduler.documents import (
+    EventPage,
+    ForceStartAnswer,
+    JobDocument,
+    JobPage,
+    LogChunk,
+    LoopList,
+    SubmittedJob,
+)
+from scheduler.errors import (
+    InvalidRequest,
+    InvalidSpec,
+    JobNotFound,
+    JournalUnwritable,
+    Problem,
+    RunUnreachable,
+    VersionConflict,
+)
 from scheduler.pacing import Background, Loop
+from scheduler.paging import cursor_after, position_of_cursor
 from scheduler.ports import Change, Clock, JobQuery, Journal, Run, Runner
 from scheduler.registry import Registry, Sighting
 from scheduler.settings import Settings
@@ -41,8 +66,16 @@ log = logging.getLogger("scheduler")
 class Service:
     """The one writer.  Every public method may be repeated: a second call finds what the first one did."""
 
-    def __init__(self, *, journal: Journal, runner: Runner, clock: Clock, settings: Settings, door: Door) -> None:
-        self.journal, self.runner, self.clock, self.settings, self.door = journal, runner, clock, settings, door
+    def __init__(
+        self, *, journal: Journal, runner: Runner, clock: Clock, settings: Settings, door: Door
+    ) -> None:
+        self.journal, self.runner, self.clock, self.settings, self.door = (
+            journal,
+            runner,
+            clock,
+            settings,
+            door,
+        )
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
@@ -66,7 +99,9 @@ class Service:
 
     # Commands
 
-    async def submit(self, job_id: str, spec: JobSpec, idempotency_key: str | None) -> tuple[JobDocument, bool]:
+    async def submit(
+        self, job_id: str, spec: JobSpec, idempotency_key: str | None
+    ) -> tuple[JobDocument, bool]:
         """Accept a job.
 
         When this returns, the job is in the journal and survives a crash.  When it raises or times out, the job
@@ -97,7 +132,9 @@ class Service:
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         """Written down before any signal is sent; `cancelled` is shown when the processes are gone."""
         job = await self._get(job_id)
-        return self._document(await self._advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.CANCEL)))
+        return self._document(
+            await self._advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.CANCEL))
+        )
 
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         before = await self._get(job_id)
@@ -125,10 +162,17 @@ class Service:
 
     async def events(self, job_id: str) -> EventPage:
         job = await self._get(job_id)
-        return EventPage(job_id=job.id, events=[event_document(event) for event in await self.journal.events(job.id)])
+        return EventPage(
+            job_id=job.id, events=[event_document(event) for event in await self.journal.events(job.id)]
+        )
 
     async def jobs(
-        self, statuses: frozenset[Status], user: str | None, project: str | None, cursor: str | None, limit: int
+        self,
+        statuses: frozenset[Status],
+        user: str | None,
+        project: str | None,
+        cursor: str | None,
+        limit: int,
     ) -> JobPage:
         after = position_of_cursor(cursor) if cursor else None
         query = JobQuery(statuses=statuses, user=user, project=project, after=after, limit=limit)
@@ -144,7 +188,9 @@ class Service:
         job = await self._get(job_id)
         wanted = job.attempt if attempt is None else attempt
         if not 1 <= wanted <= job.attempt:
-            raise InvalidRequest(f"job {job.id} has had {job.attempt} attempts; there is no log of attempt {wanted} yet")
+            raise InvalidRequest(
+                f"job {job.id} has had {job.attempt} attempts; there is no log of attempt {wanted} yet"
+            )
         part = await self.runner.read_log((job.id, Fence(wanted)), rank, offset, limit)
         over = job.status is not Status.RUNNING or wanted < job.attempt
         return LogChunk(
@@ -182,7 +228,9 @@ class Service:
         plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
         self.blocked = {**line.paused, **plan.blocked}  # 3. reasons, for whoever asks
         self.looked_at = now
-        await asyncio.gather(*(self._admit(job_id, plan, now) for job_id in plan.start))  # 4. write it down, do it
+        await asyncio.gather(
+            *(self._admit(job_id, plan, now) for job_id in plan.start)
+        )  # 4. write it down, do it
         return plan
 
     async def observe_once(self) -> None:
@@ -197,7 +245,9 @@ class Service:
         for job in running.values():
             self._watch(job)
             if job.stop:
-                self.background.spawn(self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind)))
+                self.background.spawn(
+                    self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind))
+                )
         for job_id, fence in plan.orphans:
             log.warning("run %s of job %s is wanted by nobody; stopping it", fence, job_id)
             self.background.spawn(self.runner.stop(StopRun(job_id=job_id, fence=fence, kind=StopKind.CANCEL)))
@@ -214,7 +264,9 @@ class Service:
             before = self.registry.get(job.id) or job
             after, actions = lifecycle.apply(before, event, self._policy)
             if after is not before:
-                change = Change(job=after, event=lifecycle.record(before, after, event), before=before.version)
+                change = Change(
+                    job=after, event=lifecycle.record(before, after, event), before=before.version
+                )
                 await self.journal.commit([change])
                 self._committed(before, after, event)
             for action in actions:
@@ -231,7 +283,12 @@ class Service:
             before.status if before else "new",
             after.status,
             after.reason.message,
-            extra={"action": "job_advanced", "job_id": after.id, "fence": after.fence, "event": type(event).__name__},
+            extra={
+                "action": "job_advanced",
+                "job_id": after.id,
+                "fence": after.fence,
+                "event": type(event).__name__,
+            },
         )
 
     def _act(self, job: Job, action: lifecycle.Action) -> None:
@@ -243,7 +300,9 @@ class Service:
 
     async def _create(self, jobs: list[Job]) -> None:
         async def commit() -> None:
-            await self.journal.commit([Change(job=job, event=lifecycle.record(None, job, None), before=0) for job in jobs])
+            await self.journal.commit(
+                [Change(job=job, event=lifecycle.record(None, job, None), before=0) for job in jobs]
+            )
             for job in jobs:
                 self._committed(None, job, None)
 
@@ -271,7 +330,7 @@ class Service:
         try:
             await self.runner.start(start)
             outcome = await self.runner.wait((job.id, job.fence))
-        except Exception as error:  # noqa: BLE001  whatever it was, the run did not come up; the job must hear it
+        except Exception as error:
             log.exception("run %s of job %s could not be followed", job.fence, job.id)
             outcome = await self._abandoned(job, error)
         await self._until_written(lambda: self._advance(job, self._ended(job, outcome)))
@@ -279,7 +338,9 @@ class Service:
     async def _abandoned(self, job: Job, error: Exception) -> Outcome:
         """Nothing of it may be left before the job is tried again."""
         await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
-        reason = Reason(code="not_started", message=f"the run could not be started: {type(error).__name__}: {error}")
+        reason = Reason(
+            code="not_started", message=f"the run could not be started: {type(error).__name__}: {error}"
+        )
         return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
 
     def _ended(self, job: Job, outcome: Outcome) -> RunEnded:
@@ -292,7 +353,7 @@ class Service:
                 await write()
                 return
             except JournalUnwritable as error:
-                log.error("the end of a run waits for the journal: %s", error)  # noqa: TRY400
+                log.error("the end of a run waits for the journal: %s", error)
                 await asyncio.sleep(1.0)
 
     async def _observe(self, job: Job) -> None:
@@ -314,7 +375,9 @@ class Service:
     async def _silent(self, job: Job) -> None:
         """Unknown is not dead: only past the deadline is the run killed, and its death then is a fact."""
         seen = self.registry.sighting(job)
-        since = max(filter(None, (job.admitted_at, seen.at if seen else None, self._started_at)), default=None)
+        since = max(
+            filter(None, (job.admitted_at, seen.at if seen else None, self._started_at)), default=None
+        )
         if since and (self.clock.now() - since).total_seconds() > self.settings.lost_after_s:
             await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
 
@@ -329,7 +392,9 @@ class Service:
         return list(self._ever_seen.values())
 
     def _snapshot(self) -> Snapshot:
-        held = tuple((job.spec.resources, job.allocation) for job in self.registry.running() if job.allocation)
+        held = tuple(
+            (job.spec.resources, job.allocation) for job in self.registry.running() if job.allocation
+        )
         return Snapshot(nodes=self.nodes, running=held)
 
     def _accept(self, job_id: str, spec: JobSpec, key: str | None) -> Job:
@@ -342,7 +407,9 @@ class Service:
             try:
                 self.door.check(spec, self._possible_nodes())
             except InvalidSpec as error:
-                problems += [Problem(f"jobs.{index}.{problem.field}", problem.message) for problem in error.problems]
+                problems += [
+                    Problem(f"jobs.{index}.{problem.field}", problem.message) for problem in error.problems
+                ]
         if problems:
             raise InvalidSpec.of(*problems)
 

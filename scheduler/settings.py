@@ -82,7 +82,11 @@ class Settings(BaseSettings):
     @field_validator("allowed_loops", mode="before")
     @classmethod
     def _split_loops(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("state_dir", "storage_path", mode="after")
     @classmethod
@@ -103,7 +107,9 @@ class Settings(BaseSettings):
 class ClientSettings(BaseSettings):
     """How a client finds its scheduler: `SCHEDULER_URL` and `SCHEDULER_TOKEN`."""
 
-    model_config = SettingsConfigDict(env_prefix="SCHEDULER_", env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="SCHEDULER_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     url: str = "http://127.0.0.1:8000"
     token: SecretStr | None = None

@@ -45,7 +45,9 @@ class UpInfo:
     """Name -> (pid, when it was created in seconds since the epoch)."""
 
 
-def up(settings: Settings, *, block: bool = False, num_cpus: int | None = None, num_gpus: int | None = None) -> UpInfo:
+def up(
+    settings: Settings, *, block: bool = False, num_cpus: int | None = None, num_gpus: int | None = None
+) -> UpInfo:
     """Start what is not there, and return when `/health` answers.  A second call finds the first one's work.
 
     Raises NotReady, naming each missing thing and its remedy, before anything is started.
@@ -108,11 +110,21 @@ def _start(settings: Settings, num_cpus: int | None, num_gpus: int | None) -> Up
     processes: dict[str, tuple[int, float]] = {}
     info = _plan(settings, processes)
     environment = os.environ | settings.environment() | ray_environment(info) | RAYLET_KNOBS
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), environment.get("PYTHONPATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(Path.cwd()), environment.get("PYTHONPATH")])
+    )
     try:
         _launch(settings, info, "ray", _ray_command(info, num_cpus, num_gpus), environment)
         _wait(lambda: _port_open(info.ray_address), settings, info, "ray")
-        keeper = [sys.executable, "-m", "scheduler.keeper", "--address", info.ray_address, "--working-dir", str(Path.cwd())]
+        keeper = [
+            sys.executable,
+            "-m",
+            "scheduler.keeper",
+            "--address",
+            info.ray_address,
+            "--working-dir",
+            str(Path.cwd()),
+        ]
         _launch(settings, info, "keeper", keeper, environment)
         _wait(lambda: _answers(info.api_url), settings, info, "keeper")
     except BaseException:
@@ -133,7 +145,7 @@ def _plan(settings: Settings, processes: dict[str, tuple[int, float]]) -> UpInfo
         state_dir=str(settings.state_dir),
         storage_path=str(settings.storage_path),
         ray_token_path=token,
-        ray_temp_dir=f"/tmp/scheduler-{key}",  # noqa: S108  Unix sockets below it must stay under 108 characters
+        ray_temp_dir=f"/tmp/scheduler-{key}",
         processes=processes,
     )
 
@@ -166,12 +178,21 @@ def _ray_command(info: UpInfo, num_cpus: int | None, num_gpus: int | None) -> li
     if num_gpus is not None:
         options["num-gpus"] = str(num_gpus)
     ray = str(Path(sys.executable).with_name("ray"))
-    return [ray, "start", "--head", "--block", "--disable-usage-stats", *(f"--{key}={value}" for key, value in options.items())]
+    return [
+        ray,
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        *(f"--{key}={value}" for key, value in options.items()),
+    ]
 
 
-def _launch(settings: Settings, info: UpInfo, name: str, command: list[str], environment: dict[str, str]) -> None:
+def _launch(
+    settings: Settings, info: UpInfo, name: str, command: list[str], environment: dict[str, str]
+) -> None:
     with (settings.state_dir / "logs" / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603  our own commands
+        process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     info.processes[name] = (process.pid, psutil.Process(process.pid).create_time())

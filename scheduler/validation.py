@@ -39,7 +39,9 @@ def function_of(loop: str) -> str:
 class Door:
     """Checks specs against this scheduler's settings.  Reads files, so call it from a thread."""
 
-    def __init__(self, allowed_loops: Sequence[str], roots: Sequence[Path], node_types: Iterable[Node] = ()) -> None:
+    def __init__(
+        self, allowed_loops: Sequence[str], roots: Sequence[Path], node_types: Iterable[Node] = ()
+    ) -> None:
         self._allowed = tuple(allowed_loops)
         self._roots = tuple(root.expanduser().resolve() for root in roots)
         self._node_types = tuple(node_types)
@@ -61,7 +63,11 @@ class Door:
             return []
         if not _OWN_LOOP.fullmatch(spec.loop):
             close = get_close_matches(spec.loop, BUILT_IN, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"use {' or '.join(BUILT_IN)}, or `module:function`"
+            hint = (
+                f"did you mean {close[0]!r}?"
+                if close
+                else f"use {' or '.join(BUILT_IN)}, or `module:function`"
+            )
             return [Problem("loop", f"there is no loop {spec.loop[:80]!r}; {hint}")]
         if any(fnmatchcase(spec.loop, pattern) for pattern in self._allowed):
             return []
@@ -102,7 +108,9 @@ def _load(path: str) -> type[BaseModel]:
 
 def _loop_document(name: str, config: str) -> LoopDocument:
     model = _load(config)
-    return LoopDocument(name=name, description=(model.__doc__ or "").strip(), config_schema=model.model_json_schema())
+    return LoopDocument(
+        name=name, description=(model.__doc__ or "").strip(), config_schema=model.model_json_schema()
+    )
 
 
 def _config_problem(detail: Any) -> Problem:
@@ -114,7 +122,11 @@ def _size(spec: JobSpec) -> list[Problem]:
     size = len(SPEC.dump_json(spec))
     if size <= MAX_SPEC_BYTES:
         return []
-    return [Problem("config", f"the spec is {size:,} bytes, at most {MAX_SPEC_BYTES:,} are taken; put data in a file")]
+    return [
+        Problem(
+            "config", f"the spec is {size:,} bytes, at most {MAX_SPEC_BYTES:,} are taken; put data in a file"
+        )
+    ]
 
 
 def _not_finite(value: Any, field: str) -> list[Problem]:
@@ -177,7 +189,11 @@ def _row(line: str) -> str | None:
     if not isinstance(messages, list) or not messages:
         return f"`messages` is missing; {shape}"
     for message in messages:
-        fine = isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        fine = (
+            isinstance(message, dict)
+            and isinstance(message.get("role"), str)
+            and isinstance(message.get("content"), str)
+        )
         if not fine:
             return f"a message needs `role` and `content`, both text; {shape}"
     if not any(message["role"] == "assistant" for message in messages):
@@ -198,5 +214,7 @@ def _model(value: str, roots: Sequence[Path]) -> list[str]:
     if not path.is_dir():
         return [f"there is no folder {path}; save the model there with save_pretrained, or give a hub id"]
     if not (path / "config.json").is_file():
-        return [f"{path} is not a model folder: it has no config.json; save the model there with save_pretrained"]
+        return [
+            f"{path} is not a model folder: it has no config.json; save the model there with save_pretrained"
+        ]
     return []

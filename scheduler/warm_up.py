@@ -36,7 +36,7 @@ def prepare_cluster() -> None:
 
         get_or_create_autoscaling_coordinator()
         get_or_create_state_actor()
-    except Exception:  # noqa: BLE001  internal names of Ray: any failure only costs time
+    except Exception:
         log.warning("Ray Train's cluster-wide actors could not be prepared", exc_info=True)
 
 
@@ -59,5 +59,5 @@ def _import(modules: tuple[str, ...] | list[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception:  # noqa: BLE001  a broken import of a library must not stop the process; the run will say
+        except Exception:
             log.warning("could not prepare %s", module, exc_info=True)

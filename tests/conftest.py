@@ -68,7 +68,9 @@ class Cluster:
             job = self.status(job_id)
             return job if job.status in statuses else None
 
-        return wait_until(there, within_s=within_s, what=f"job {job_id} is {' or '.join(statuses)}; {self.status(job_id)}")
+        return wait_until(
+            there, within_s=within_s, what=f"job {job_id} is {' or '.join(statuses)}; {self.status(job_id)}"
+        )
 
     def wait_for_step(self, job_id: str, step: int, attempt: int = 1, within_s: float = 90) -> Any:
         def there() -> Any:
@@ -76,7 +78,9 @@ class Cluster:
             assert job.status in ("queued", "running"), job
             return job if job.attempt >= attempt and ((job.progress or {}).get("step") or 0) >= step else None
 
-        return wait_until(there, within_s=within_s, what=f"job {job_id} is at step {step} of attempt {attempt}")
+        return wait_until(
+            there, within_s=within_s, what=f"job {job_id} is at step {step} of attempt {attempt}"
+        )
 
     def folder(self, job_id: str, attempt: int = 1) -> RunFolder:
         return RunFolder.of(self.settings.storage_path, JobId(job_id), Fence(attempt))

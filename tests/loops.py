@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from train_loops.progress import Progress
 def quick(config: dict[str, Any]) -> dict[str, Any]:
     """*steps* of *step_time_s*, a checkpoint every *checkpoint_every_steps*; resumes, stops when asked."""
     progress, first = begin(config)
+    total_steps = config.get("total_steps", config.get("steps", 5))
     step = first
     while step < config.get("steps", 5):
         time.sleep(config.get("step_time_s", 0.0))
         step += 1
-        progress.say("training", step=step, total_steps=config.get("steps", 5), loss=1.0 / step)
+        progress.say("training", step=step, total_steps=total_steps, loss=1.0 / step)
         if step % config.get("checkpoint_every_steps", 1) == 0:
             save(step)
         if progress.stop_requested():
@@ -36,7 +38,7 @@ def quick(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def crash(config: dict[str, Any]) -> dict[str, Any]:
-    """Raises at step *at* of each attempt that gets there."""
+    """Raises at step *at*, in every attempt: one that resumes there or later raises at once."""
     return quick_until(config, raise_boom)
 
 
@@ -125,12 +127,11 @@ def begin(config: dict[str, Any]) -> tuple[Progress, int]:
     return progress, restore()
 
 
-def quick_until(config: dict[str, Any], act: Any) -> dict[str, Any]:
-    """`quick` up to step *at* (2 by default), then *act*, then the rest."""
+def quick_until(config: dict[str, Any], act: Callable[[int], object]) -> dict[str, Any]:
+    """`quick` up to step *at* (2 by default), then *act*, in every attempt, then the rest."""
     at = config.get("at", 2)
-    if restore() < at <= config.get("steps", 5):
-        quick(config | {"steps": at, "total_steps": config.get("steps", 5)})
-        act(at)
+    quick(config | {"steps": at, "total_steps": config.get("steps", 5)})
+    act(at)
     return quick(config)
 
 

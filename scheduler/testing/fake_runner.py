@@ -41,7 +41,7 @@ class FakeRunner:
     _final: dict[Run, Outcome] = field(default_factory=dict)
 
     async def start(self, action: StartRun) -> None:
-        action = pickle.loads(pickle.dumps(action))  # noqa: S301  what Ray would do to it
+        action = pickle.loads(pickle.dumps(action))
         run = (action.job_id, action.fence)
         if self.refuses:
             error, self.refuses = self.refuses, None

@@ -23,7 +23,9 @@ def mixed_jobs(cluster: Cluster) -> Iterator[dict[str, str]]:
         "one_rank": cluster.submit("torch_ddp", ddp, name="one rank"),
         "two_ranks": cluster.submit("torch_ddp", ddp, name="two ranks", resources={"num_ranks": 2}),
         "crashing": cluster.submit("crash", {"at": 2}, name="crashing"),
-        "crashing_once": cluster.submit("crash_once", {"marker": str(cluster.settings.storage_path / "mark")}, max_failures=1),
+        "crashing_once": cluster.submit(
+            "crash_once", {"marker": str(cluster.settings.storage_path / "mark")}, max_failures=1
+        ),
         "noisy": cluster.submit("noisy", {}),
     }
 
@@ -44,7 +46,9 @@ def test_a_job_completes_on_two_ranks(cluster: Cluster, mixed_jobs: dict[str, st
     assert len(cluster.folder(job.job_id).ranks()) == 2
 
 
-def test_an_exception_in_the_loop_is_failed_soon_with_its_traceback(cluster: Cluster, mixed_jobs: dict[str, str]) -> None:
+def test_an_exception_in_the_loop_is_failed_soon_with_its_traceback(
+    cluster: Cluster, mixed_jobs: dict[str, str]
+) -> None:
     """R5: a dying run surfaces by itself; the user sees what his code raised."""
     job = cluster.wait_for(mixed_jobs["crashing"], "failed", "completed")
     assert job.status == "failed"
@@ -107,7 +111,9 @@ def test_a_queued_job_says_why_it_waits_and_force_start_keeps_its_place(cluster:
     cluster.wait_for(holder, "cancelled", within_s=20)
 
 
-def test_a_killed_rank_is_retried_from_its_checkpoint_and_then_fails_with_what_was_seen(cluster: Cluster) -> None:
+def test_a_killed_rank_is_retried_from_its_checkpoint_and_then_fails_with_what_was_seen(
+    cluster: Cluster,
+) -> None:
     """R5: lost, requeued, resumed; when the budget is spent, failed in words."""
     job_id = cluster.submit("quick", {"steps": 400, "step_time_s": 0.1, "checkpoint_every_steps": 5})
     cluster.wait_for_step(job_id, 7)

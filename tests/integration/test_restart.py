@@ -23,14 +23,21 @@ def kill_scheduler(cluster: Cluster) -> int:
 
 
 def wait_for_restart(cluster: Cluster, old: int) -> None:
-    wait_until(lambda: cluster.registry().get("incarnation", 0) > old, within_s=30, what="the scheduler is back")
+    wait_until(
+        lambda: cluster.registry().get("incarnation", 0) > old, within_s=30, what="the scheduler is back"
+    )
 
 
 def test_a_killed_scheduler_finds_its_runs_and_its_queue_again(cluster: Cluster) -> None:
     """R1, R2: runs go on untouched, no second run starts, the line keeps its order."""
-    running = cluster.submit("quick", {"steps": 250, "step_time_s": 0.1}, resources={"num_ranks": 4}, name="running")
+    running = cluster.submit(
+        "quick", {"steps": 250, "step_time_s": 0.1}, resources={"num_ranks": 4}, name="running"
+    )
     before = cluster.wait_for_step(running, 3)
-    waiting = [cluster.submit("quick", {"steps": 1}, resources={"num_ranks": 4}, name=f"waiting {i}") for i in range(3)]
+    waiting = [
+        cluster.submit("quick", {"steps": 1}, resources={"num_ranks": 4}, name=f"waiting {i}")
+        for i in range(3)
+    ]
     pids = cluster.rank_pids(running)
 
     wait_for_restart(cluster, kill_scheduler(cluster))

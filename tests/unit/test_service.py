@@ -128,7 +128,11 @@ async def test_a_restart_attaches_to_what_lives_and_keeps_the_line(world: World)
     await world.life()
     await world.settle()
     documents = [await world.service.status(job_id) for job_id in ids]
-    assert [(job.status, job.queue_position) for job in documents] == [("running", None), ("queued", 1), ("queued", 2)]
+    assert [(job.status, job.queue_position) for job in documents] == [
+        ("running", None),
+        ("queued", 1),
+        ("queued", 2),
+    ]
     assert len(world.runner.started) == 1, "no second run"
 
 
@@ -162,7 +166,9 @@ def _never(_: Callable[..., object]) -> Callable[..., object]:
     return start
 
 
-async def test_a_lost_run_is_tried_again_after_a_pause_and_then_fails_with_what_was_seen(world: World) -> None:
+async def test_a_lost_run_is_tried_again_after_a_pause_and_then_fails_with_what_was_seen(
+    world: World,
+) -> None:
     """R5"""
     job_id = await world.submit()
     await world.settle()
