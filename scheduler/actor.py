@@ -145,7 +145,7 @@ class SchedulerActor:
         superseded = asyncio.create_task(service.background.superseded.wait())
         await asyncio.wait([loops, superseded], return_when=asyncio.FIRST_COMPLETED)
         log.critical("a newer scheduler owns the journal: this one stops")
-        ray.actor.exit_actor()
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     async def _refill(self, service: Service) -> None:
         starting = frozenset(

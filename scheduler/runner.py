@@ -71,6 +71,8 @@ class RayRunner:
             self._folder(run).stop_file.touch()
             await asyncio.wait([asyncio.ensure_future(_ended(actor))], timeout=self._stop_grace_s)
         ray.kill(actor, no_restart=True)
+        if not self._folder(run).ranks():
+            await asyncio.sleep(0.5)  # a rank that was just coming up may still sign in before it dies
         await self._see_gone(run)
 
     async def wait(self, run: Run) -> Outcome:

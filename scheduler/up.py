@@ -78,7 +78,7 @@ def running(settings: Settings) -> UpInfo | None:
     info = read_info(settings)
     if info is None:
         return None
-    if len(_alive(info)) == len(info.processes) and _answers(info.api_url):
+    if len(_alive(info)) == len(info.processes) and _answers(info.api_url, settings):
         return info
     down(settings)
     return None
@@ -126,7 +126,7 @@ def _start(settings: Settings, num_cpus: int | None, num_gpus: int | None) -> Up
             str(Path.cwd()),
         ]
         _launch(settings, info, "keeper", keeper, environment)
-        _wait(lambda: _answers(info.api_url), settings, info, "keeper")
+        _wait(lambda: _answers(info.api_url, settings), settings, info, "keeper")
     except BaseException:
         down(settings)
         raise
@@ -248,9 +248,11 @@ def _is_running(pid: int) -> bool:
     return False
 
 
-def _answers(api_url: str) -> bool:
+def _answers(api_url: str, settings: Settings) -> bool:
+    token = settings.token.get_secret_value() if settings.token else None
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        return httpx.get(f"{api_url}/health", timeout=5.0).status_code == 200
+        return httpx.get(f"{api_url}/health", headers=headers, timeout=5.0).status_code == 200
     except httpx.HTTPError:
         return False
 

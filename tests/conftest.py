@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+# Before anything imports ray, which reads it once.  The demo runs with tokens.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
 import httpx
 import psutil
 import pytest

@@ -1,0 +1,66 @@
+"""What every runner promises.  Subclass it and give a `runner`, a `node`, and a way to let a run end."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.model import Allocation, Ending, Fence, JobId, JobSpec, NodeId, StopKind
+from scheduler.errors import RunUnreachable
+from scheduler.ports import Run, Runner
+
+
+def a_start(node: NodeId, loop: str, **config: object) -> StartRun:
+    return StartRun(
+        job_id=JobId(str(uuid.uuid4())),
+        fence=Fence(1),
+        spec=JobSpec(loop=loop, config=config),
+        allocation=Allocation(ranks=((node, 1),)),
+        restarts=0,
+    )
+
+
+def run_of(start: StartRun) -> Run:
+    return start.job_id, start.fence
+
+
+class RunnerContract:
+    """`tests.loops:quick` ends by itself on a real runner; `let_end` does it for one that only pretends."""
+
+    def let_end(self, runner: Runner, run: Run) -> None:
+        return None
+
+    async def test_started_twice_it_is_one_run_with_one_ending(self, runner: Runner, node: NodeId) -> None:
+        """A crash between commit and start makes the scheduler ask again."""
+        start = a_start(node, "tests.loops:quick", steps=2)
+        await runner.start(start)
+        await runner.start(start)
+        assert await runner.live() == {run_of(start)}
+        self.let_end(runner, run_of(start))
+        assert (await runner.wait(run_of(start))).ending is Ending.COMPLETED
+        assert await runner.live() == frozenset()
+        await runner.start(start)
+        assert await runner.live() == frozenset(), "what has ended is not started again"
+        assert (await runner.wait(run_of(start))).ending is Ending.COMPLETED
+
+    async def test_a_stopped_run_is_gone(self, runner: Runner, node: NodeId) -> None:
+        start = a_start(node, "tests.loops:ignores_stop")
+        await runner.start(start)
+        await runner.stop(StopRun(job_id=start.job_id, fence=start.fence, kind=StopKind.CANCEL))
+        assert (await runner.wait(run_of(start))).ending is Ending.LOST
+        assert await runner.live() == frozenset()
+        with pytest.raises(RunUnreachable):
+            await runner.observe(run_of(start))
+
+    async def test_a_run_that_never_was_is_no_surprise(self, runner: Runner, node: NodeId) -> None:
+        run = (JobId(str(uuid.uuid4())), Fence(7))
+        await runner.stop(StopRun(job_id=run[0], fence=run[1], kind=StopKind.CANCEL))
+        assert (await runner.wait(run)).ending is Ending.LOST
+        with pytest.raises(RunUnreachable):
+            await runner.observe(run)
+        assert (await runner.read_log(run, 0, 0, 100)).text == ""
+
+    async def test_nodes_are_those_of_the_cluster(self, runner: Runner, node: NodeId) -> None:
+        assert node in {known.id for known in await runner.nodes()}

@@ -1,0 +1,24 @@
+"""The fake keeps the promises of the real runner, so that tests on it mean something."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduler.core.model import NodeId
+from scheduler.ports import Run, Runner
+from scheduler.testing.fake_runner import COMPLETED, FakeRunner
+from scheduler.testing.runner_contract import RunnerContract
+
+
+class TestFakeRunner(RunnerContract):
+    @pytest.fixture
+    def runner(self) -> FakeRunner:
+        return FakeRunner()
+
+    @pytest.fixture
+    def node(self, runner: FakeRunner) -> NodeId:
+        return runner.nodes_now[0].id
+
+    def let_end(self, runner: Runner, run: Run) -> None:
+        assert isinstance(runner, FakeRunner)
+        runner.end(run, COMPLETED)

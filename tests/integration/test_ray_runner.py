@@ -1,0 +1,40 @@
+"""The real runner, on the session's Ray, held to the same contract as the fake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from scheduler.actor import RUN_ENVIRONMENT
+from scheduler.core.model import NodeId
+from scheduler.runner import RayRunner
+from scheduler.testing.runner_contract import RunnerContract
+from scheduler.validation import function_of
+from tests.conftest import Cluster
+
+pytestmark = pytest.mark.ray
+
+
+class TestRayRunner(RunnerContract):
+    @pytest.fixture(scope="class", autouse=True)
+    def driver(self, cluster: Cluster) -> Iterator[None]:
+        ray.init(address=cluster.info.ray_address, namespace="contract", log_to_driver=False)
+        yield
+        ray.shutdown()
+
+    @pytest.fixture
+    def runner(self, cluster: Cluster) -> RayRunner:
+        return RayRunner(
+            storage=cluster.settings.storage_path,
+            namespace="contract",
+            env_vars=RUN_ENVIRONMENT,
+            function_of=function_of,
+            observe_timeout_s=5.0,
+            stop_grace_s=5.0,
+        )
+
+    @pytest.fixture
+    def node(self) -> NodeId:
+        return NodeId(ray.get_runtime_context().get_node_id())
