@@ -32,21 +32,6 @@ def settings() -> Settings:
     return Settings()
 
 
-def demo_spec() -> dict[str, object]:
-    """examples/sft-lora.yaml, with its relative paths made absolute."""
-    spec = scheduler.load_spec(ROOT / "examples" / "sft-lora.yaml")
-    config = dict(spec.config)
-    for key in ("model", "dataset", "eval_dataset"):
-        config[key] = str(ROOT / config[key])
-    cores = os.cpu_count() or 1
-    return {
-        "name": spec.name,
-        "loop": spec.loop,
-        "config": config,
-        "resources": {"cpus_per_rank": min(cores, 4)},
-    }
-
-
 def report(job: scheduler.JobDocument) -> bool:
     """Print what was learned; returns whether it was."""
     metrics = job.result.metrics if job.result else {}
@@ -82,7 +67,8 @@ def main() -> int:
         info = up.up(settings())
     console.print(f"the scheduler is up on {info.api_url}")
     client = scheduler.Client(url=info.api_url)
-    job = client.submit(demo_spec())
+    os.chdir(ROOT)  # the paths in the file are seen from here
+    job = client.submit(scheduler.load_spec("examples/sft-lora.yaml"))
     document = follow(job, console)
     learned = report(document)
     where(info, document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from scheduler.core.model import Job, JobEvent, Phase, Reason, Status
+from scheduler.core.model import Job, JobEvent, Json, Phase, Reason, Status
 from scheduler.documents import EventDocument, JobDocument, ReasonDocument, ResultDocument, SubmittedJob
 from scheduler.registry import Sighting
 
@@ -31,7 +31,7 @@ def job_document(
         reason=_reason(_why(job, waits, seen)),
         attempt=job.attempt,
         queue_position=position,
-        progress=(observation.progress if observation else None) or job.progress,
+        progress=_progress(job, seen),
         created_at=job.created_at,
         queued_at=job.queued_at,
         started_at=job.started_at,
@@ -67,6 +67,13 @@ def _phase(job: Job, seen: Sighting | None) -> Phase | None:
     if job.status is not Status.RUNNING:
         return None
     return seen.observation.phase if seen else Phase.RESERVING
+
+
+def _progress(job: Job, seen: Sighting | None) -> Json | None:
+    """A running attempt speaks for itself: what the one before it said is no word of this one."""
+    if job.status is Status.RUNNING:
+        return seen.observation.progress if seen else None
+    return job.progress
 
 
 def _why(job: Job, waits: Reason | None, seen: Sighting | None) -> Reason:

@@ -95,6 +95,7 @@ class Service:
             self.tick,
             Loop("observe", settings.observe_every_s, self.observe_once, clock),
             Loop("liveness", settings.liveness_every_s, self.liveness_once, clock),
+            Loop("relay", settings.liveness_every_s, self.relay_once, clock),
         )
 
     # Commands
@@ -252,6 +253,17 @@ class Service:
             log.warning("run %s of job %s is wanted by nobody; stopping it", fence, job_id)
             self.background.spawn(self.runner.stop(StopRun(job_id=job_id, fence=fence, kind=StopKind.CANCEL)))
         return plan
+
+    async def relay_once(self) -> int:
+        """Empty the outbox; returns how many changes it held.
+
+        There is no mirror to deliver to yet: one that is set up later begins with a copy of every job.
+        """
+        delivered = 0
+        while rows := await self.journal.outbox(limit=1000):
+            await self.journal.forget([row.seq for row in rows])
+            delivered += len(rows)
+        return delivered
 
     # Decide, commit, act
 

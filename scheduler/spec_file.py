@@ -62,9 +62,14 @@ class SpecFile:
         return SpecFile(self.source, fields, lines)
 
     def spec(self) -> JobSpec:
-        """Raises InvalidSpec, each problem with its line."""
+        """Raises InvalidSpec, each problem with its line.
+
+        A job runs elsewhere: a value of `config` that names a file or folder seen from here becomes absolute.
+        """
+        config = self.fields.get("config")
+        fields = self.fields | {"config": _seen_from_here(config)} if isinstance(config, dict) else self.fields
         try:
-            return to_spec(self.fields)
+            return to_spec(fields)
         except InvalidSpec as error:
             raise self.placed(error) from None
 
@@ -75,6 +80,18 @@ class SpecFile:
 
     def _where(self, path: str) -> str:
         return f" ({self.source}, line {self.lines[path]})" if path in self.lines else ""
+
+
+def _seen_from_here(config: dict[str, Any]) -> dict[str, Any]:
+    paths = {name: Path(value) for name, value in config.items() if isinstance(value, str) and "/" in value}
+    return config | {name: str(path.absolute()) for name, path in paths.items() if _exists(path)}
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a NUL: no path of ours
+        return False
 
 
 def load_spec(path: str | Path) -> JobSpec:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import threading
 import time
 
@@ -41,6 +42,8 @@ def prepare_cluster() -> None:
 
 
 def _go_on_while_idle() -> None:
+    """In the cores' spare time: on Linux the priority is the thread's own, and the thread ends with this."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
     time.sleep(1.0)
     for module in WHEN_IDLE:
         if _has_work():

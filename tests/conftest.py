@@ -117,7 +117,7 @@ def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) ->
         allowed_loops=("tests.loops:*",),
         retry_backoff_s=0.2,
         max_losses=1,
-        **changes,
+        **({"warm_runs": 0} | changes),
     )
     info = up.up(settings, num_cpus=num_cpus)
     return Cluster(Client(url=info.api_url), settings, info)

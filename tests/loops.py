@@ -17,6 +17,7 @@ from typing import Any
 import ray.train
 
 from train_loops.progress import Progress
+from train_loops.torch_ddp import on_any_rank
 
 
 def quick(config: dict[str, Any]) -> dict[str, Any]:
@@ -28,10 +29,10 @@ def quick(config: dict[str, Any]) -> dict[str, Any]:
         time.sleep(config.get("step_time_s", 0.0))
         step += 1
         progress.say("training", step=step, total_steps=total_steps, loss=1.0 / step)
-        if step % config.get("checkpoint_every_steps", 1) == 0:
+        stopped = on_any_rank(progress.stop_requested())
+        if stopped or step % config.get("checkpoint_every_steps", 1) == 0:
             save(step)
-        if progress.stop_requested():
-            save(step)
+        if stopped:
             return {"steps": step, "started_from": first, "stopped": True}
     progress.flush()
     return {"steps": step, "started_from": first}
@@ -68,7 +69,7 @@ def interrupted(config: dict[str, Any]) -> list[Any]:
     results = [call(config)]
     ray.train.get_checkpoint = lambda: None
     for part in config.get("then", ()):
-        os.environ["TRAIN_OUTPUT_DIR"] = part["output_dir"]
+        os.environ.update(part["environment"])
         results.append(call(part))
     return results
 

@@ -31,7 +31,7 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
     untried = set(needs.values())  # once a shape failed it fails for the whole pass: room only shrinks
     line = Line(snapshot)
     started: dict[JobId, Allocation] = {}
-    waiting: list[tuple[JobId, Need]] = []
+    waiting: dict[JobId, Need] = {}
     for job in queue:
         need = needs[job.spec.resources]
         if need in untried:
@@ -39,13 +39,13 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
                 started[job.id] = allocation
                 continue
             untried.discard(need)
-        waiting.append((job.id, need))
+        waiting[job.id] = need
         if untried:  # else nobody is left who could get in the way
             line.keep_place(job, need)
 
     explain = Explanation(snapshot.nodes, line)
-    reasons = {need: explain(need) for need in {need for _, need in waiting}}
-    return Plan(start=started, blocked={job_id: reasons[need] for job_id, need in waiting})
+    reasons = {need: explain(need) for need in set(waiting.values())}
+    return Plan(start=started, blocked={job_id: reasons[need] for job_id, need in waiting.items()})
 
 
 def fit(gang: Gang, snapshot: Snapshot) -> Allocation | None:
@@ -75,7 +75,8 @@ class Line:
         """Who was the last to take from the room on the node."""
         self.empty = Shelves({node.id: total(node) for node in snapshot.nodes})
         self._unkept = self.empty.copy()
-        self._left = dict(self.free)
+        self._left: dict[NodeId, Free] = {}
+        """Of the nodes on which places are kept, what is free beside all of these."""
         self._over: set[Need] = set()
 
     def start(self, need: Need) -> Allocation | None:
@@ -91,15 +92,17 @@ class Line:
         It does not depend on what runs now, so it does not wander from pass to pass.  Once the cluster is too
         small for one more, the place lies over others: of each node the greater part is kept, not the sum.
         """
+        if need in self._over:
+            return  # the place would be the same as that of the first job of this shape
         if beside := self._unkept.place(need):
             for node, ranks in beside.ranks:
-                self._left[node] = need.off(self._left[node], ranks)
+                self._left[node] = need.off(self._left.get(node, self.free[node]), ranks)
                 self._keep(job, node, self._left[node])
-        elif need not in self._over:
-            self._over.add(need)  # for a second job of this shape it would be the same place
-            over = self.empty.copy().place(need)
-            for node, ranks in over.ranks if over else ():
-                self._keep(job, node, need.off(self.free[node], ranks))
+            return
+        self._over.add(need)
+        over = self.empty.copy().place(need)
+        for node, ranks in over.ranks if over else ():
+            self._keep(job, node, need.off(self.free[node], ranks))
 
     def _keep(self, job: Job, node: NodeId, left: Free) -> None:
         room = lesser(self.room.free[node], left)

@@ -46,17 +46,18 @@ class Runs:
                 "at": dies_at,
                 "marker": str(self.folder / f"{name}-died"),
                 "then": [
-                    {"loop": other, "config": told, "output_dir": str(self.output(label))}
-                    for label, other, told in then
+                    {"loop": other, "config": told, "environment": self.environment(label, **more)}
+                    for label, other, told, more in then
                 ],
             },
             num_ranks=num_ranks,
             max_failures=1,
-            environment={
-                "TRAIN_OUTPUT_DIR": str(self.output(name)),
-                "TRAIN_PROGRESS_FILE": str(self.folder / f"{name}.jsonl"),
-            },
+            environment=self.environment(name),
         )
+
+    def environment(self, name: str, **more: str) -> dict[str, str]:
+        progress_file = str(self.folder / f"{name}.jsonl")
+        return {"TRAIN_OUTPUT_DIR": str(self.output(name)), "TRAIN_PROGRESS_FILE": progress_file, **more}
 
     def results(self, name: str) -> list[dict[str, Any]]:
         """Of the loop, and of those run after it; fails unless the rank did die."""
@@ -91,10 +92,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     }
     full = {**sft, "method": "full"}
     lora = {**sft, "gradient_accumulation_steps": 2, "lora": {"dropout": 0.3}}
+    (folder / "stop").touch()
+    then = [
+        ("lora-2-calm", SFT, lora, {}),
+        ("stopped-2", SFT, lora, {"TRAIN_STOP_FILE": str(folder / "stop")}),
+    ]
     with ray_train() as fits:
         made = Runs(fits, folder)
-        made.start("lora-2", SFT, lora, num_ranks=2, dies_at=5, then=[("lora-2-calm", SFT, lora)])
-        made.start("ddp-1", DDP, DDP_CONFIG, num_ranks=1, dies_at=6, then=[("full-1", SFT, full)])
+        made.start("lora-2", SFT, lora, num_ranks=2, dies_at=5, then=then)
+        made.start("ddp-1", DDP, DDP_CONFIG, num_ranks=1, dies_at=6, then=[("full-1", SFT, full, {})])
         made.start("ddp-2", DDP, DDP_CONFIG, num_ranks=2, dies_at=6)
         yield made
 
@@ -160,7 +166,7 @@ def test_sft_trains_every_weight_on_one_rank(runs: Runs) -> None:
 
 def test_sft_on_two_ranks_continues_exactly_after_one_died(runs: Runs) -> None:
     """R5: weights, optimizer, schedule, data position and each rank's random state (dropout!) all return."""
-    died, calm = runs.results("lora-2")
+    died, calm, _ = runs.results("lora-2")
     left, right = (load_file(runs.output(n) / "adapter_model.safetensors") for n in ("lora-2", "lora-2-calm"))
     assert_same(left, right)
     assert calm["eval_loss_after"] < calm["eval_loss_before"]
@@ -173,8 +179,14 @@ def test_a_checkpoint_of_two_ranks_is_complete(runs: Runs) -> None:
     """The model from rank 0 and the random state of each; without it a resume is inexact in silence."""
     runs.results("lora-2")
     checkpoints = runs.checkpoints("lora-2")
-    assert len(checkpoints) == 6, "of steps 3, 6 and 8, and the same of the calm run"
+    assert len(checkpoints) == 7, "of steps 3, 6 and 8, the same of the calm run, and 1 of the stopped one"
     for checkpoint in checkpoints:
         names = {path.name for path in checkpoint.iterdir()}
         assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt", "scheduler.pt"} <= names
         assert {"trainer_state.json", "adapter_model.safetensors", "answers_before.json"} <= names
+
+
+def test_two_ranks_stop_at_the_same_step(runs: Runs) -> None:
+    """Only rank 0 looks for the request; a rank that went on alone would wait for the other for ever."""
+    assert runs.results("lora-2")[2] == {"stopped": True, "steps": 1}
+    assert not runs.output("stopped-2").exists()

@@ -472,3 +472,13 @@ def _until_running(job: scheduler.JobHandle) -> scheduler.JobHandle:
 def _problem(status: int, code: str, **more: Any) -> httpx.Response:
     body = {"title": "T", "status": status, "detail": "in words", "code": code, **more}
     return httpx.Response(status, json=body, headers={"content-type": "application/problem+json"})
+
+
+def test_a_path_seen_from_here_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job runs elsewhere; a hub id that names nothing here stays as it is."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").touch()
+    (tmp_path / "job.yaml").write_text("loop: sft\nconfig: {model: org/name, dataset: data/train.jsonl}\n")
+    monkeypatch.chdir(tmp_path)
+    config = scheduler.load_spec("job.yaml").config
+    assert config == {"model": "org/name", "dataset": str(tmp_path / "data" / "train.jsonl")}

@@ -209,10 +209,17 @@ def test_who_needs_no_gpu_does_not_wait_for_one() -> None:
 
 def test_two_who_wait_keep_places_side_by_side() -> None:
     """Where both can be had at once, a third may take from neither."""
-    cluster = snapshot(a_node("a", cpus=8), running={"a": gang(cpus=6)})
-    assert started(plan(queue(gang(cpus=3), gang(cpus=1)), cluster)) == []
-    wide = snapshot(a_node("a", cpus=8), a_node("b", cpus=8), running={"a": gang(cpus=6), "b": gang(cpus=6)})
-    assert started(plan(queue(gang(cpus=7), gang(cpus=7), gang(cpus=2)), wide)) == []
+    cluster = snapshot(a_node("a", gpus=8), a_node("b", gpus=8), running={"b": gang(ranks=5, gpus=1)})
+    first, second = gang(ranks=2, gpus=5), gang(ranks=2, gpus=3)
+    assert started(plan(queue(first, gang(gpus=3)), cluster)) == ["job-2"], "8 on a, 5 of them kept"
+    assert started(plan(queue(first, second, gang(gpus=3)), cluster)) == [], "5 and 3 of them kept"
+
+
+def test_what_starts_beside_a_kept_place_is_taken_off_for_the_next() -> None:
+    """Else the room beside it is given out twice."""
+    cluster = snapshot(a_node("a", gpus=8), a_node("b", gpus=8), running={"b": gang(ranks=5, gpus=1)})
+    first, beside, second = gang(ranks=2, gpus=5), gang(gpus=1), gang(ranks=2, gpus=2)
+    assert started(plan(queue(first, beside, second, gang(gpus=1)), cluster)) == ["job-2"]
 
 
 def test_a_job_that_fits_on_no_node_here_holds_nobody_up() -> None:
@@ -242,9 +249,14 @@ class TestFractions:
         cluster = snapshot(a_node("a", gpus=2), running={"a": gang(gpus=0.5)})
         made = plan(queue(gang(gpus=0.5), gang(gpus=1)), cluster)
         assert started(made) == ["job-1", "job-2"]
+        held = tuple((gang(gpus=fraction), on("a")) for fraction in (0.4, 0.7))
+        cluster = Snapshot(nodes=(a_node("a", gpus=2),), running=held)
+        made = plan(queue(gang(gpus=0.3), gang(gpus=0.6)), cluster)
+        assert started(made) == ["job-1", "job-2"], "0.6 and 0.3 are left"
 
-    def test_a_whole_gpu_is_not_made_of_two_halves(self) -> None:
-        cluster = snapshot(a_node("a", gpus=2), running={"a": gang(ranks=2, gpus=0.6)})
+    def test_a_whole_gpu_is_not_made_of_parts(self) -> None:
+        """Three devices with 0.4 left are 1.2 in all, and no whole one."""
+        cluster = snapshot(a_node("a", gpus=3), running={"a": gang(ranks=3, gpus=0.6)})
         assert fit(gang(gpus=1), cluster) is None
 
     def test_fractions_that_may_lie_in_any_way_are_left_alone(self) -> None:
