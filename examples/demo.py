@@ -29,6 +29,8 @@ def settings() -> Settings:
     os.environ.setdefault("SCHEDULER_STATE_DIR", str(HOME / "state"))
     os.environ.setdefault("SCHEDULER_STORAGE_PATH", str(HOME / "storage"))
     os.environ.setdefault("SCHEDULER_CLUSTER", "demo")
+    # One job only: on a small machine, preparing processes for a next one would slow this one.
+    os.environ.setdefault("SCHEDULER_WARM_RUNS", "0")
     return Settings()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class SchedulerActor:
         self._started_at = self._clock.now()
         self._booting: asyncio.Task[Service] | None = None
         self._forever: asyncio.Task[None] | None = None
+        self._kept_until_s = 0.0
         # After a restart nobody calls: the actor wakes itself.
         ray.get_runtime_context().current_actor.ready.remote()
 
@@ -148,6 +150,8 @@ class SchedulerActor:
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     async def _refill(self, service: Service) -> None:
+        if time.monotonic() > self._kept_until_s:
+            return
         starting = frozenset(
             node
             for job in service.registry.running()

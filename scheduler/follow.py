@@ -82,7 +82,9 @@ class _Moments:
         self._last: tuple[Any, ...] | None = None
 
     def news(self, job: JobDocument) -> str | None:
-        moment = (job.status, job.phase, job.attempt, job.queue_position, job.reason.message)
+        # While it runs, the reason tells the step: that is the progress line's business.
+        why = job.reason.code if job.status is Status.RUNNING else job.reason.message
+        moment = (job.status, job.phase, job.attempt, job.queue_position, why)
         if moment == self._last:
             return None
         self._last = moment
@@ -112,12 +114,15 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._console, self._moments, self._pace = console, _Moments(), _Pace()
         self._quiet_until_s = 0.0
+        self._last: dict[str, Any] | None = None
 
     def show(self, job: JobDocument) -> None:
         if news := self._moments.news(job):
             self._print(news)
         line = _progress_line(job, self._pace.eta_s(job))
-        if job.status is Status.RUNNING and line and monotonic() >= self._quiet_until_s:
+        is_new = bool(line) and job.progress != self._last
+        if job.status is Status.RUNNING and is_new and monotonic() >= self._quiet_until_s:
+            self._last = job.progress
             self._quiet_until_s = monotonic() + PLAIN_LINE_EVERY_S
             self._print(f"          {line}")
 

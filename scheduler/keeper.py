@@ -13,12 +13,14 @@ from pathlib import Path
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 
 from scheduler.actor import ACTOR_NAME, RUN_ENVIRONMENT, SchedulerActor, default_roots, namespace
 from scheduler.settings import Settings
 from scheduler.warm_up import prepare_cluster
 from serve_app.deployment import bind
 
+EVERY_S = 10.0
 HEAD = {"node:__internal_head__": 0.001}
 log = logging.getLogger("scheduler.keeper")
 
@@ -49,6 +51,17 @@ def bring_up(settings: Settings, working_dir: Path) -> None:
     log.info("the API is up on http://%s:%s", settings.host, settings.port)
 
 
+def stay(settings: Settings) -> None:
+    """Tell the actor, as long as this process lives, that preparing processes is worth while."""
+    while True:
+        try:
+            actor = ray.get_actor(ACTOR_NAME, namespace(settings.cluster))
+            ray.get(actor.keep_warm.remote(3 * EVERY_S), timeout=EVERY_S)
+        except (ValueError, RayError) as error:
+            log.warning("the scheduler actor does not answer: %s", error)
+        time.sleep(EVERY_S)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", required=True, help="Ray's GCS, host:port")
@@ -58,8 +71,7 @@ def main() -> None:
     settings = Settings()
     ray.init(address=arguments.address, namespace=namespace(settings.cluster), log_to_driver=False)
     bring_up(settings, arguments.working_dir)
-    while True:
-        time.sleep(3600)
+    stay(settings)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ class SpecFile:
         A job runs elsewhere: a value of `config` that names a file or folder seen from here becomes absolute.
         """
         config = self.fields.get("config")
-        fields = self.fields | {"config": _seen_from_here(config)} if isinstance(config, dict) else self.fields
+        fields = (
+            self.fields | {"config": _seen_from_here(config)} if isinstance(config, dict) else self.fields
+        )
         try:
             return to_spec(fields)
         except InvalidSpec as error:

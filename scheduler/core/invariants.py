@@ -62,8 +62,8 @@ RULES: tuple[tuple[Callable[[Job], bool], str], ...] = (
     (lambda job: job.version >= 1, "must have a version of 1 or more"),
     (lambda job: min(job.failures, job.losses, job.restarts) >= 0, "must not have a negative count"),
     (
-        lambda job: job.failures + job.losses <= job.fence,
-        "must not have more failures and losses than runs",
+        lambda job: job.failures + job.losses + (job.status is Status.RUNNING) <= job.fence,
+        "must not have more failures and losses than runs that ended",
     ),
 )
 HAVE_RUN = (Status.RUNNING, Status.PAUSED, Status.COMPLETED)

@@ -45,8 +45,8 @@ class Need:
         cpus, devices = max(0, free[0] - ranks * self.cpus), free[1]
         if self.whole:
             return cpus, _without_whole(devices, ranks * self.whole)
-        for _ in range(ranks if self.part else 0):
-            devices = _without_part(devices, self.part)
+        if self.part:
+            return cpus, _without_parts(devices, self.part, ranks)
         return cpus, devices
 
 
@@ -199,21 +199,24 @@ def _without_whole(devices: Devices, gpus: int) -> Devices:
     return 0, parts[: max(0, len(parts) - (gpus - whole))]
 
 
-def _without_part(devices: Devices, part: int) -> Devices:
-    """Best fit: the shared GPU with the least room that is enough, else a whole one."""
+def _without_parts(devices: Devices, part: int, ranks: int) -> Devices:
+    """Best fit, rank by rank: the shared GPU with the least room that is enough, else a whole one."""
     whole, parts = devices
-    at = bisect_left(parts, part)
-    if at == len(parts):
-        if not whole:
-            return 0, parts[:-1]
-        whole, parts = whole - 1, (*parts, UNIT)
-    left = parts[at] - part
-    rest = (*parts[:at], *parts[at + 1 :])
-    return whole, tuple(sorted((*rest, left))) if left else rest
+    rest: list[int] = []
+    for left in parts:
+        here = min(ranks, left // part)
+        rest.append(left - here * part)
+        ranks -= here
+    while ranks and whole:
+        here = min(ranks, UNIT // part)
+        rest.append(UNIT - here * part)
+        ranks, whole = ranks - here, whole - 1
+    rest = sorted(left for left in rest if left)
+    return whole, tuple(rest[: max(0, len(rest) - ranks)])
 
 
 def _at_most(devices: Devices, limit: int) -> Devices:
     """Without what somebody else holds: whole GPUs as long as it can be, then part of one."""
     while (excess := gpu_units(devices) - limit) > 0:
-        devices = _without_whole(devices, 1) if excess >= UNIT else _without_part(devices, excess)
+        devices = _without_whole(devices, 1) if excess >= UNIT else _without_parts(devices, excess, 1)
     return devices

@@ -95,7 +95,8 @@ def jobs(draw: st.DrawFn) -> Job:
     status = draw(st.sampled_from(Status))
     needs_a_run = status in (Status.RUNNING, Status.PAUSED, Status.COMPLETED)
     fence = draw(st.integers(1 if needs_a_run else 0, 5))
-    failures = draw(st.integers(0, fence))
+    num_ended = fence - 1 if status is Status.RUNNING else fence
+    failures = draw(st.integers(0, num_ended))
     stops = st.none() | st.sampled_from(StopKind)
     kind = draw(stops) if status is Status.RUNNING else None
     rests = status is Status.QUEUED and draw(st.booleans())
@@ -106,7 +107,7 @@ def jobs(draw: st.DrawFn) -> Job:
         started_at=NOON if fence else None,
         version=draw(st.integers(1, 50)),
         failures=failures,
-        losses=draw(st.integers(0, fence - failures)),
+        losses=draw(st.integers(0, num_ended - failures)),
         restarts=draw(st.integers(0, 2)),
         stop=Stop(kind=kind, by="ann", at=NOON) if kind else None,
         retry_at=NOON if rests else None,

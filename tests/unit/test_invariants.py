@@ -58,6 +58,7 @@ def test_a_healthy_registry_has_no_violations() -> None:
         ("version of 1", "queued", {"version": 0}),
         ("negative count", "queued", {"losses": -1}),
         ("more failures and losses than runs", "queued", {"failures": 1}),
+        ("more failures and losses than runs", "running", {"losses": 1}),
     ],
 )
 def test_a_forged_job_is_named(words: str, status: str, forged: dict[str, Any]) -> None:

@@ -143,6 +143,8 @@ def test_ray_that_lags_behind_does_not_free_what_we_hold() -> None:
     """Ray shows a started run a second late; believing it would start a second run on the same GPU."""
     cluster = snapshot(a_node("a", gpus=1, available_gpus=1.0), running={"a": gang(gpus=1)})
     assert fit(gang(gpus=1), cluster) is None
+    cluster = snapshot(a_node("a", cpus=1, available_cpus=1.0), running={"a": gang()})
+    assert fit(gang(), cluster) is None
 
 
 def test_a_run_on_a_node_that_has_gone_does_not_disturb() -> None:
@@ -286,6 +288,7 @@ class TestFractions:
         assert fit(gang(gpus=fraction), snapshot(a_node("a", gpus=1))) == on("a")
         assert fit(gang(gpus=fraction), snapshot(a_node("a"))) is None
         assert fit(gang(cpus=0.000001), snapshot(a_node("a"))) == on("a")
+        assert fit(gang(ranks=2, cpus=0.000001), snapshot(a_node("a", cpus=0.0001))) is None
 
 
 class TestReasons:
@@ -323,6 +326,9 @@ class TestReasons:
         assert JobId("job-2") in made.start, "CPUs of b beside the place of job-1"
         made = plan(queue(gang(cpus=2), gang(cpus=7, gpus=2), gang(gpus=1)), cluster)
         assert "(job-2)" in made.blocked[JobId("job-3")].message
+        busy = snapshot(a_node("a", cpus=8, gpus=1), running={"a": gang(gpus=1)})
+        made = plan(queue(gang(gpus=1), gang(cpus=8), gang(cpus=2)), busy)
+        assert "(job-2)" in made.blocked[JobId("job-3")].message, "job-1 keeps 1 CPU only"
 
 
 class TestFeasible:
