@@ -1,7 +1,7 @@
 """Submit to first step, and submit to the end: our scheduler against `ray job submit` of the same TorchTrainer.
 
-Both sides run on the same Ray, alternating, one pair after the other.  `warm` waits until processes are prepared;
-`cold` turns the pool off.  Writes benchmarks/results/start_latency.json.
+Both sides run on the same Ray, alternating, each begun when the machine is idle.  `warm` waits until processes are
+prepared; `cold` turns the pool off.  Writes benchmarks/results/start_latency.json.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 from benchmarks.record import write
 from scheduler import up
 from scheduler.client import Client
@@ -24,8 +26,13 @@ from tests.conftest import free_port, wait_until
 
 STEPS = 20
 CONFIG = {"steps": STEPS, "checkpoint_every_steps": STEPS}
-SETTLE_S = 45.0
-"""How long prepared processes may import before a warm start is measured; 2 cores need it."""
+
+
+def quiet() -> None:
+    """Return when the cores have been nearly idle for three seconds: nothing of one side may burden the other."""
+    idle = 0
+    while idle < 3:
+        idle = idle + 1 if psutil.cpu_percent(interval=1.0) < 15 else 0
 
 
 def ours(client: Client) -> dict[str, float]:
@@ -77,11 +84,10 @@ def measure(mode: str, pairs: int) -> dict[str, object]:
         for _ in range(pairs):
             if mode == "warm":
                 wait_until(lambda: client.health().pool.ready >= 1, within_s=120, what="a prepared run")
-                time.sleep(SETTLE_S)
-            else:
-                time.sleep(5)
+            quiet()
             mine = ours(client)
-            time.sleep(5)
+            time.sleep(3)  # a pool refills now; that is done before the other side begins
+            quiet()
             rows.append((mine, rays(info, folder)))
             print(mode, rows[-1], flush=True)
         pool = client.health().pool

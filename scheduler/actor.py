@@ -6,8 +6,8 @@ import asyncio
 import logging
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import ray
 
@@ -27,6 +27,7 @@ from scheduler.documents import (
 from scheduler.journal.sqlite import SqliteJournal
 from scheduler.pacing import Loop
 from scheduler.pool import WarmPool
+from scheduler.registry import Sighting
 from scheduler.runner import RayRunner
 from scheduler.service import Service
 from scheduler.settings import Settings
@@ -35,6 +36,8 @@ from scheduler.validation import Door, function_of
 log = logging.getLogger("scheduler")
 
 ACTOR_NAME = "scheduler"
+QUIET_S = 15.0
+"""Processes are prepared beside a run only when it has trained for so long: they must not slow a start or an end."""
 
 RUN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -71,6 +74,11 @@ class SchedulerActor:
     async def ready(self) -> int:
         """The incarnation, once recovery is done."""
         return (await self._service()).journal.incarnation
+
+    async def keep_warm(self, for_s: float) -> None:
+        """Prepare processes for the next *for_s* seconds.  Called by the keeper as long as it lives: without a
+        driver that stays, Ray would end what was prepared."""
+        self._kept_until_s = time.monotonic() + for_s
 
     async def submit(
         self, job_id: str, spec: JobSpec, idempotency_key: str | None
@@ -152,13 +160,13 @@ class SchedulerActor:
     async def _refill(self, service: Service) -> None:
         if time.monotonic() > self._kept_until_s:
             return
-        starting = frozenset(
+        busy = frozenset(
             node
             for job in service.registry.running()
-            if job.allocation and not _is_training(service.registry.sighting(job))
+            if job.allocation and not _is_under_way(service.registry.sighting(job), self._clock.now())
             for node in job.allocation.node_of_each_rank
         )
-        await self._pool.refill_once(service.nodes, starting)
+        await self._pool.refill_once(service.nodes, busy)
 
 
 def default_roots(settings: Settings, working_dir: Path) -> tuple[Path, ...]:
@@ -175,12 +183,10 @@ def _node_types(settings: Settings) -> list[Node]:
     ]
 
 
-def _is_training(sighting: Any) -> bool:
-    return sighting is not None and sighting.observation.phase in (
-        Phase.TRAINING,
-        Phase.SAVING,
-        Phase.STOPPING,
-    )
+def _is_under_way(sighting: Sighting | None, now: datetime) -> bool:
+    """Training for a while, so that it is neither starting nor about to end at once."""
+    began_s = sighting.observation.phases.get(Phase.TRAINING) if sighting else None
+    return began_s is not None and now.timestamp() - began_s > QUIET_S
 
 
 def _log_to(path: Path) -> None:

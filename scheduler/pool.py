@@ -16,8 +16,8 @@ from scheduler.documents import PoolHealth
 
 log = logging.getLogger("scheduler.pool")
 
-PROCESSES = 6
-"""Of a run with one rank: its own actor, and Ray Train's controller, cleaner, dataset manager, synchronizer, rank."""
+CHILDREN = 5
+"""Ray Train's own processes of a run with one rank: controller, cleaner, dataset manager, synchronizer, rank."""
 KEEP_S = 7 * 24 * 3600
 
 
@@ -31,8 +31,10 @@ class WarmPool:
 
     def __init__(self, size: int, env_vars: Mapping[str, str]) -> None:
         self._size = size
-        # As Ray's core writes the environment of whatever an actor starts: sorted, without spaces.
-        self._environment = json.dumps({"env_vars": dict(env_vars)}, sort_keys=True, separators=(",", ":"))
+        # The run's own actor carries the environment as Python writes it, what that actor starts as Ray's core does.
+        environment = {"env_vars": dict(env_vars)}
+        self._own = json.dumps(environment, sort_keys=True)
+        self._children = json.dumps(environment, sort_keys=True, separators=(",", ":"))
         self._stock: Counter[NodeId] = Counter()
         self._hits = self._misses = 0
         self._note = ""
@@ -52,16 +54,17 @@ class WarmPool:
         self._misses += not warm
         self._stock[node] = max(0, self._stock[node] - 1) if warm else 0
 
-    async def refill_once(self, nodes: Iterable[Node], starting_on: frozenset[NodeId]) -> None:
-        """Prepare processes on nodes with a free core and nothing starting: they must not slow a run that is."""
+    async def refill_once(self, nodes: Iterable[Node], busy: frozenset[NodeId]) -> None:
+        """Prepare processes on nodes with a free core, but for the *busy* ones."""
         for node in nodes:
             has_room = (node.available_cpus or 0) >= 1
-            if self._stock[node.id] < self._size and has_room and node.id not in starting_on:
+            if self._stock[node.id] < self._size and has_room and node.id not in busy:
                 await self._prepare(node.id)
 
     async def _prepare(self, node: NodeId) -> None:
         try:
-            await asyncio.to_thread(_prestart, node, self._environment, PROCESSES)
+            await asyncio.to_thread(_prestart, node, self._own, 1)
+            await asyncio.to_thread(_prestart, node, self._children, CHILDREN)
         except Exception as error:
             self._note = f"processes cannot be prepared: {type(error).__name__}: {error}"
             log.warning(self._note, exc_info=True)

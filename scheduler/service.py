@@ -49,6 +49,7 @@ from scheduler.errors import (
     InvalidSpec,
     JobNotFound,
     JournalUnwritable,
+    NotAllowed,
     Problem,
     RunUnreachable,
     VersionConflict,
@@ -153,6 +154,8 @@ class Service:
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
         job = await self._get(job_id)
+        if job.status is Status.PAUSED:
+            raise NotAllowed(f"job {job.id} is paused and can go on: resume it, or cancel it")
         reason = Reason(code="given_up", message=f"marked as failed by {by}")
         return self._document(await self._advance(job, GiveUp(at=self.clock.now(), by=by, reason=reason)))
 

@@ -54,8 +54,7 @@ def _go_on_while_idle() -> None:
 def _has_work() -> bool:
     import ray
 
-    context = ray.get_runtime_context()
-    return context.get_actor_id() is not None or context.get_task_id() is not None
+    return ray.get_runtime_context().get_actor_id() is not None
 
 
 def _import(modules: tuple[str, ...] | list[str]) -> None:
