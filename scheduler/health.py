@@ -55,7 +55,7 @@ async def _problems(service: Service, pool: PoolHealth | None) -> list[str]:
     found = [loop.problem() for loop in service.loops]
     found.append(service.background.problem())
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
-    found += violations(service.registry.active(), service.nodes)[:10]
+    found += violations(service.registry.running(), service.nodes)[:10]
     return [words for words in found if words]
 
 

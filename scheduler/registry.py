@@ -55,9 +55,9 @@ class Registry:
     def active(self) -> list[Job]:
         return list(self._active.values())
 
-    def queued(self) -> list[Job]:
-        """In the order of the line."""
-        return [self._active[JobId(job_id)] for _, _, job_id in self._line]
+    def queued(self, first: int | None = None) -> list[Job]:
+        """In the order of the line; only the *first* so many, if given."""
+        return [self._active[JobId(job_id)] for _, _, job_id in self._line[:first]]
 
     def running(self) -> list[Job]:
         return [job for job in self._active.values() if job.status is Status.RUNNING]

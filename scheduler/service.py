@@ -1,4 +1,4 @@
-"""The shell around the core: decide, commit, act, in that order and in one place."""
+"""The shell around the core: commands, questions, and the turns that move jobs along."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from weakref import WeakValueDictionary
 
 from scheduler.answers import event_document, job_document, submitted
+from scheduler.book import Book
 from scheduler.core import lifecycle, ordering, placement, reconcile
 from scheduler.core.lifecycle import (
     AskStop,
-    Event,
     ForceStart,
     GiveUp,
     RetryPolicy,
@@ -47,7 +46,6 @@ from scheduler.documents import (
 from scheduler.errors import (
     InvalidRequest,
     InvalidSpec,
-    JobNotFound,
     JournalUnwritable,
     NotAllowed,
     Problem,
@@ -56,12 +54,15 @@ from scheduler.errors import (
 )
 from scheduler.pacing import Background, Loop
 from scheduler.paging import cursor_after, position_of_cursor
-from scheduler.ports import Change, Clock, JobQuery, Journal, Run, Runner
+from scheduler.ports import Clock, JobQuery, Journal, Run, Runner
 from scheduler.registry import Registry, Sighting
 from scheduler.settings import Settings
 from scheduler.validation import Door
 
 log = logging.getLogger("scheduler")
+
+PLANNED_AT_ONCE = 10_000
+"""Placement looks so far down the line in one pass: about 50 ms.  Who stands behind waits for those before."""
 
 
 class Service:
@@ -82,15 +83,20 @@ class Service:
         self._ever_seen: dict[NodeId, Node] = {}
         self.blocked: dict[JobId, Reason] = {}
         self.looked_at: datetime | None = None
-        self._policy = RetryPolicy(
-            max_losses=settings.max_losses,
-            backoff_s=settings.retry_backoff_s,
-            backoff_max_s=settings.retry_backoff_max_s,
-        )
         self._started_at = clock.now()
-        self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
         self._watchers: dict[Run, asyncio.Task[None]] = {}
         self.background = Background(clock)
+        self.book = Book(
+            journal=journal,
+            registry=self.registry,
+            policy=RetryPolicy(
+                max_losses=settings.max_losses,
+                backoff_s=settings.retry_backoff_s,
+                backoff_max_s=settings.retry_backoff_max_s,
+            ),
+            committed=self._committed,
+            act=self._act,
+        )
         self.tick = Loop("tick", settings.tick_every_s, self.tick_once, clock)
         self.loops = (
             self.tick,
@@ -109,15 +115,17 @@ class Service:
         When this returns, the job is in the journal and survives a crash.  When it raises or times out, the job
         may or may not be there: call again with the same id or key, and the first one is returned with False.
         """
-        if known := await self._known(JobId(job_id), spec, idempotency_key):
+        if known := await self.book.submitted_before(JobId(job_id), spec.user, idempotency_key):
             return self._document(known), False
         await asyncio.to_thread(self.door.check, spec, self._possible_nodes())
         job = self._accept(job_id, spec, idempotency_key)
         try:
-            await self._create([job])
+            await self.book.create([job])
         except VersionConflict:
             # Two submits with one key met; the journal let one in.
-            known = await self._known(job.id, spec, idempotency_key) or await self._find(job.id)
+            known = await self.book.submitted_before(
+                job.id, spec.user, idempotency_key
+            ) or await self.book.find(job.id)
             if known is None:
                 raise
             return self._document(known), False
@@ -125,23 +133,23 @@ class Service:
 
     async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
         """Accept all of these jobs in one commit, or none.  Safe to repeat with the same ids."""
-        first = await self._find(JobId(jobs[0][0])) if jobs else None
+        first = await self.book.find(JobId(jobs[0][0])) if jobs else None
         if first is None:
             await asyncio.to_thread(self._check_batch, [spec for _, spec in jobs])
-            await self._create([self._accept(job_id, spec, None) for job_id, spec in jobs])
-        return [submitted(self._document(await self._get(job_id))) for job_id, _ in jobs]
+            await self.book.create([self._accept(job_id, spec, None) for job_id, spec in jobs])
+        return [submitted(self._document(await self.book.get(job_id))) for job_id, _ in jobs]
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         """Written down before any signal is sent; `cancelled` is shown when the processes are gone."""
-        job = await self._get(job_id)
+        job = await self.book.get(job_id)
         return self._document(
-            await self._advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.CANCEL))
+            await self.book.advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.CANCEL))
         )
 
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
-        before = await self._get(job_id)
+        before = await self.book.get(job_id)
         seq = self.registry.next_seq()
-        job = await self._advance(before, ForceStart(at=self.clock.now(), by=by, queue_seq=seq))
+        job = await self.book.advance(before, ForceStart(at=self.clock.now(), by=by, queue_seq=seq))
         position = self.registry.position(job)
         return ForceStartAnswer(
             success=True,
@@ -153,19 +161,19 @@ class Service:
         )
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
-        job = await self._get(job_id)
+        job = await self.book.get(job_id)
         if job.status is Status.PAUSED:
             raise NotAllowed(f"job {job.id} is paused and can go on: resume it, or cancel it")
         reason = Reason(code="given_up", message=f"marked as failed by {by}")
-        return self._document(await self._advance(job, GiveUp(at=self.clock.now(), by=by, reason=reason)))
+        return self._document(await self.book.advance(job, GiveUp(at=self.clock.now(), by=by, reason=reason)))
 
     # Questions
 
     async def status(self, job_id: str) -> JobDocument:
-        return self._document(await self._get(job_id))
+        return self._document(await self.book.get(job_id))
 
     async def events(self, job_id: str) -> EventPage:
-        job = await self._get(job_id)
+        job = await self.book.get(job_id)
         return EventPage(
             job_id=job.id, events=[event_document(event) for event in await self.journal.events(job.id)]
         )
@@ -189,7 +197,7 @@ class Service:
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         """Part of a rank's log.  `attempt` defaults to the newest; a negative `offset` counts from the end."""
-        job = await self._get(job_id)
+        job = await self.book.get(job_id)
         wanted = job.attempt if attempt is None else attempt
         if not 1 <= wanted <= job.attempt:
             raise InvalidRequest(
@@ -228,7 +236,7 @@ class Service:
     async def tick_once(self) -> placement.Plan:
         await self._look_at_nodes()
         now = self.clock.now()
-        line = ordering.order(self.registry.queued(), now=now)  # 1. who is first
+        line = ordering.order(self.registry.queued(PLANNED_AT_ONCE), now=now)  # 1. who is first
         plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
         self.blocked = {**line.paused, **plan.blocked}  # 3. reasons, for whoever asks
         self.looked_at = now
@@ -268,43 +276,11 @@ class Service:
             delivered += len(rows)
         return delivered
 
-    # Decide, commit, act
+    # What commits lead to
 
-    async def _advance(self, job: Job, event: Event) -> Job:
-        """Take *event* to the newest copy of *job*.  Runs to its end even when the caller goes away."""
-        return await asyncio.shield(asyncio.create_task(self._advance_now(job, event)))
-
-    async def _advance_now(self, job: Job, event: Event) -> Job:
-        async with self._locks.setdefault(job.id, asyncio.Lock()):
-            before = self.registry.get(job.id) or job
-            after, actions = lifecycle.apply(before, event, self._policy)
-            if after is not before:
-                change = Change(
-                    job=after, event=lifecycle.record(before, after, event), before=before.version
-                )
-                await self.journal.commit([change])
-                self._committed(before, after, event)
-            for action in actions:
-                self._act(after, action)
-        return after
-
-    def _committed(self, before: Job | None, after: Job, event: Event | None) -> None:
-        self.registry.put(after)
-        self.blocked.pop(after.id, None)
+    def _committed(self, job: Job) -> None:
+        self.blocked.pop(job.id, None)
         self.tick.wake()
-        log.info(
-            "job %s: %s -> %s (%s)",
-            after.id,
-            before.status if before else "new",
-            after.status,
-            after.reason.message,
-            extra={
-                "action": "job_advanced",
-                "job_id": after.id,
-                "fence": after.fence,
-                "event": type(event).__name__,
-            },
-        )
 
     def _act(self, job: Job, action: lifecycle.Action) -> None:
         match action:
@@ -313,20 +289,12 @@ class Service:
             case StopRun():
                 self.background.spawn(self.runner.stop(action))
 
-    async def _create(self, jobs: list[Job]) -> None:
-        async def commit() -> None:
-            await self.journal.commit(
-                [Change(job=job, event=lifecycle.record(None, job, None), before=0) for job in jobs]
-            )
-            for job in jobs:
-                self._committed(None, job, None)
-
-        await asyncio.shield(asyncio.create_task(commit()))
-
     async def _admit(self, job_id: JobId, plan: placement.Plan, now: datetime) -> None:
         job = self.registry.get(job_id)
         if job and job.status is Status.QUEUED:
-            await self._advance(job, lifecycle.Admit(at=now, by="scheduler", allocation=plan.start[job_id]))
+            await self.book.advance(
+                job, lifecycle.Admit(at=now, by="scheduler", allocation=plan.start[job_id])
+            )
 
     # Runs
 
@@ -348,7 +316,7 @@ class Service:
         except Exception as error:
             log.exception("run %s of job %s could not be followed", job.fence, job.id)
             outcome = await self._abandoned(job, error)
-        await self._until_written(lambda: self._advance(job, self._ended(job, outcome)))
+        await self._until_written(lambda: self.book.advance(job, self._ended(job, outcome)))
 
     async def _abandoned(self, job: Job, error: Exception) -> Outcome:
         """Nothing of it may be left before the job is tried again."""
@@ -373,7 +341,7 @@ class Service:
 
     async def _observe(self, job: Job) -> None:
         if self._out_of_time(job):
-            await self._advance(job, AskStop(at=self.clock.now(), by="scheduler", kind=StopKind.TIMEOUT))
+            await self.book.advance(job, AskStop(at=self.clock.now(), by="scheduler", kind=StopKind.TIMEOUT))
         try:
             observation = await self.runner.observe((job.id, job.fence))
         except RunUnreachable:
@@ -397,6 +365,12 @@ class Service:
             await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
 
     # Small things
+
+    def _far_behind(self, job: Job) -> Reason | None:
+        position = self.registry.position(job)
+        if position is None or position <= PLANNED_AT_ONCE:
+            return None
+        return Reason(code="behind", message=f"waits behind the {position - 1:,} jobs before it in the line")
 
     async def _look_at_nodes(self) -> None:
         self.nodes = await self.runner.nodes()
@@ -428,26 +402,11 @@ class Service:
         if problems:
             raise InvalidSpec.of(*problems)
 
-    async def _known(self, job_id: JobId, spec: JobSpec, key: str | None) -> Job | None:
-        if known := self.registry.get(job_id):
-            return known
-        if key is not None and (known := await self.journal.find_by_key(spec.user, key)):
-            return self.registry.get(known.id) or known
-        return None
-
-    async def _find(self, job_id: JobId) -> Job | None:
-        return self.registry.get(job_id) or await self.journal.get(job_id)
-
-    async def _get(self, job_id: str) -> Job:
-        if job := await self._find(JobId(job_id)):
-            return job
-        raise JobNotFound.of(job_id)
-
     def _document(self, job: Job) -> JobDocument:
         return job_document(
             job,
             position=self.registry.position(job),
-            waits=self.blocked.get(job.id),
+            waits=self.blocked.get(job.id) or self._far_behind(job),
             looked_at=self.looked_at,
             seen=self.registry.sighting(job),
             now=self.clock.now(),

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def running(settings: Settings) -> UpInfo | None:
 
 
 def read_info(settings: Settings) -> UpInfo | None:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # not there, or not to be read: the checks say which, in words
         return UpInfo(**json.loads(_info_file(settings).read_text()))
     return None
 
@@ -199,8 +200,7 @@ def _launch(
     write_json(_info_file(settings), asdict(info))
 
 
-def _wait(done: object, settings: Settings, info: UpInfo, name: str) -> None:
-    assert callable(done)
+def _wait(done: Callable[[], bool], settings: Settings, info: UpInfo, name: str) -> None:
     until_s = time.monotonic() + UP_WITHIN_S
     while not done():
         pid = info.processes[name][0]

@@ -17,13 +17,14 @@ from tests.conftest import Cluster
 pytestmark = pytest.mark.ray
 
 
-class TestRayRunner(RunnerContract):
-    @pytest.fixture(scope="class", autouse=True)
-    def driver(self, cluster: Cluster) -> Iterator[None]:
-        ray.init(address=cluster.info.ray_address, namespace="contract", log_to_driver=False)
-        yield
-        ray.shutdown()
+@pytest.fixture(scope="module", autouse=True)
+def driver(cluster: Cluster) -> Iterator[None]:
+    ray.init(address=cluster.info.ray_address, namespace="contract", log_to_driver=False)
+    yield
+    ray.shutdown()
 
+
+class TestRayRunner(RunnerContract):
     @pytest.fixture
     def runner(self, cluster: Cluster) -> RayRunner:
         return RayRunner(

@@ -309,3 +309,25 @@ async def test_a_node_that_leaves_is_not_planned_on(world: World) -> None:
     world.runner.nodes_now = (Node(id=NodeId("new"), name="new", cpus=1.0),)
     await world.settle()
     assert await world.status(job_id) == "running"
+
+
+async def test_who_stands_far_down_the_line_says_so_without_a_pass_over_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass over an endless line would keep everybody else from being answered."""
+    monkeypatch.setattr("scheduler.service.PLANNED_AT_ONCE", 2)
+    world.runner.nodes_now = ()
+    ids = [await world.submit() for _ in range(3)]
+    await world.settle()
+    assert (
+        await world.service.status(ids[2])
+    ).reason.message == "waits behind the 2 jobs before it in the line"
+    assert len(world.service.blocked) == 2
+
+
+async def test_a_running_job_is_not_marked_as_failed(world: World) -> None:
+    """L7: `fail` is for jobs that wait."""
+    job_id = await world.submit()
+    await world.settle()
+    with pytest.raises(NotAllowed, match="running"):
+        await world.service.mark_failed(job_id, "ana")

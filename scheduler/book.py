@@ -1,0 +1,87 @@
+"""Registry and journal as one: decide, commit, act, in that order and in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from scheduler.core import lifecycle
+from scheduler.core.lifecycle import Action, Event, RetryPolicy
+from scheduler.core.model import Job, JobId
+from scheduler.errors import JobNotFound
+from scheduler.ports import Change, Journal
+from scheduler.registry import Registry
+
+log = logging.getLogger("scheduler")
+
+
+class Book:
+    """Every change of a job goes through here.  What memory shows is on disk; what is done was on disk before.
+
+    `committed` is told of each change, `act` of each thing to do about it; both only start things.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        registry: Registry,
+        policy: RetryPolicy,
+        committed: Callable[[Job], None],
+        act: Callable[[Job, Action], None],
+    ) -> None:
+        self._journal, self._registry, self._policy = journal, registry, policy
+        self._told, self._act = committed, act
+        self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
+
+    async def advance(self, job: Job, event: Event) -> Job:
+        """Take *event* to the newest copy of *job*.  Runs to its end even when the caller goes away."""
+        return await asyncio.shield(asyncio.create_task(self._advance(job, event)))
+
+    async def create(self, jobs: list[Job]) -> None:
+        """All of these new jobs in one commit, or none.  Runs to its end even when the caller goes away."""
+        await asyncio.shield(asyncio.create_task(self._create(jobs)))
+
+    async def find(self, job_id: JobId) -> Job | None:
+        return self._registry.get(job_id) or await self._journal.get(job_id)
+
+    async def get(self, job_id: str) -> Job:
+        if job := await self.find(JobId(job_id)):
+            return job
+        raise JobNotFound.of(job_id)
+
+    async def submitted_before(self, job_id: JobId, user: str, key: str | None) -> Job | None:
+        """The job that an earlier submit with this id or key made."""
+        if known := self._registry.get(job_id):
+            return known
+        if key is not None and (known := await self._journal.find_by_key(user, key)):
+            return self._registry.get(known.id) or known
+        return None
+
+    async def _advance(self, job: Job, event: Event) -> Job:
+        async with self._locks.setdefault(job.id, asyncio.Lock()):
+            before = self._registry.get(job.id) or job
+            after, actions = lifecycle.apply(before, event, self._policy)
+            if after is not before:
+                record = lifecycle.record(before, after, event)
+                await self._journal.commit([Change(job=after, event=record, before=before.version)])
+                self._committed(before, after, event)
+            for action in actions:
+                self._act(after, action)
+        return after
+
+    async def _create(self, jobs: list[Job]) -> None:
+        changes = [Change(job=job, event=lifecycle.record(None, job, None), before=0) for job in jobs]
+        await self._journal.commit(changes)
+        for job in jobs:
+            self._committed(None, job, None)
+
+    def _committed(self, before: Job | None, after: Job, event: Event | None) -> None:
+        self._registry.put(after)
+        self._told(after)
+        was = before.status if before else "new"
+        names = {"action": "job_advanced", "job_id": after.id, "fence": after.fence}
+        names["event"] = type(event).__name__ if event else "Submitted"
+        log.info("job %s: %s -> %s (%s)", after.id, was, after.status, after.reason.message, extra=names)
