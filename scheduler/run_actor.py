@@ -117,7 +117,7 @@ class RunActor:
                 label_selector=[{"ray.io/node-id": node} for node in start.allocation.node_of_each_rank],
             ),
             run_config=RunConfig(
-                name=f"train-{start.restarts}",
+                name=f"train-{start.job_id[:8]}-{start.restarts}",
                 storage_path=str(self._plan.storage / start.job_id),
                 # Each try is a run of its own, with a new fence and a new placement: Ray must not retry.
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),

@@ -1,7 +1,7 @@
 """What a run leaves on disk: one folder for each run, on the storage that every node sees.
 
 <storage>/<job_id>/
-    train-<restarts>/         Ray Train's folder: checkpoints, and which of them are complete
+    train-<job>-<restarts>/   Ray Train's folder: checkpoints, and which of them are complete
     run-<fence>/
         started.json          the run's actor was here
         rank-<n>.json         the process of each rank: node, pid, when it was created

@@ -1,4 +1,4 @@
-"""The process that is killed: 8 submitters on one journal tell what they begin and what was acknowledged."""
+"""The process that is killed: 8 submitters of one service tell what they begin and what was acknowledged."""
 
 from __future__ import annotations
 
@@ -9,47 +9,52 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from uuid import uuid4
 
-from scheduler.core.model import Status
+from scheduler.clock import SystemClock
+from scheduler.core.model import JobSpec
 from scheduler.journal import SqliteJournal
-from scheduler.ports import Journal
-from scheduler.testing import a_change, a_job, a_spec, advanced
+from scheduler.service import Service
+from scheduler.settings import Settings
+from scheduler.testing.fake_runner import FakeRunner
+from scheduler.validation import Door
 
 SUBMITTERS = 8
+SPEC = JobSpec(loop="tests.loops:quick", user="ann", config={"text": "x" * 300})
 
 
-async def submit(journal: Journal, key: str) -> str:
-    """What a scheduler does with a submit; returns when the job is acknowledged."""
-    if known := await journal.find_by_key("ann", key):
-        return known.id
-    job = a_job(id=str(uuid4()), spec=a_spec(config={"text": "x" * 300}), idempotency_key=key)
-    await journal.commit([a_change(job)])
-    return job.id
+async def submit(service: Service, key: str) -> str:
+    """Returns when the job is acknowledged."""
+    document, _ = await service.submit(str(uuid4()), SPEC, key)
+    return document.job_id
 
 
-async def go_on(journal: Journal, job_id: str) -> None:
-    job = await journal.get(job_id)
-    if job and job.version == 1:
-        running = advanced(job, status=Status.RUNNING)
-        ended = advanced(running, status=Status.COMPLETED)
-        await journal.commit([a_change(running, before=job), a_change(ended, before=running)])
+async def go_on(service: Service, job_id: str) -> None:
+    await service.cancel(job_id, "ann")
 
 
-async def submitter(journal: Journal, reports: Connection, name: str, again: Sequence[str]) -> None:
+async def submitter(service: Service, reports: Connection, name: str, again: Sequence[str]) -> None:
     fresh = (f"{name}-{number}" for number in count())
     for key in (key for keys in (again, fresh) for key in keys):
         reports.send_bytes(f"begun {key}".encode())
-        job_id = await submit(journal, key)
+        job_id = await submit(service, key)
         reports.send_bytes(f"done {key} {job_id}".encode())
         if key.endswith("3"):
-            await go_on(journal, job_id)
+            await go_on(service, job_id)
 
 
 async def work(path: Path, reports: Connection, name: str, again: Sequence[str]) -> None:
     journal = await SqliteJournal.open(path, busy_timeout_s=20)
+    service = Service(
+        journal=journal,
+        runner=FakeRunner(nodes_now=()),
+        clock=SystemClock(),
+        settings=Settings(),
+        door=Door(["tests.loops:*"], []),
+    )
+    await service.recover()
     async with asyncio.TaskGroup() as group:
         for number in range(SUBMITTERS):
             group.create_task(
-                submitter(journal, reports, f"{name}-{number}", again[number::SUBMITTERS]), name=f"{number}"
+                submitter(service, reports, f"{name}-{number}", again[number::SUBMITTERS]), name=f"{number}"
             )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.conftest import Cluster, is_gone, wait_until
@@ -75,6 +78,29 @@ def test_the_log_keeps_what_python_and_c_printed(cluster: Cluster, mixed_jobs: d
     assert text == printed
     for word in ("print to stdout", "print to stderr", "descriptor 1", "descriptor 2", "child of"):
         assert word in text
+
+
+def test_the_ray_dashboard_shows_the_run_by_name(cluster: Cluster, mixed_jobs: dict[str, str]) -> None:
+    """D5: whoever looks there finds the job."""
+    job = cluster.wait_for(mixed_jobs["one_rank"], "completed")
+    runs = httpx.get(f"{cluster.info.dashboard_url}/api/train/v2/runs/v1", timeout=30).json()
+    named = [run for run in runs["train_runs"] if run["name"] == f"train-{job.job_id[:8]}-0"]
+    assert [run["status"] for run in named] == ["FINISHED"]
+
+
+def test_the_client_needs_no_ray(cluster: Cluster) -> None:
+    """D5: from a machine where Ray cannot even be imported."""
+    script = (
+        "import sys; sys.modules['ray'] = None; sys.modules['torch'] = None\n"
+        "import scheduler\n"
+        "job = scheduler.submit(loop='tests.loops:quick', config={'steps': 1})\n"
+        "print(job.wait(timeout_s=90).status, job.result().metrics['steps'])"
+    )
+    environment = os.environ | {"SCHEDULER_URL": cluster.info.api_url}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert ran.stdout.split() == ["completed", "1"], ran.stderr
 
 
 def test_cancel_ends_every_process_of_the_run(cluster: Cluster) -> None:
