@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from scheduler.answers import event_document, job_document, submitted
@@ -20,8 +19,6 @@ from scheduler.core.lifecycle import (
     StopRun,
 )
 from scheduler.core.model import (
-    Cause,
-    Ending,
     Fence,
     Job,
     JobId,
@@ -46,15 +43,14 @@ from scheduler.documents import (
 from scheduler.errors import (
     InvalidRequest,
     InvalidSpec,
-    JournalUnwritable,
     NotAllowed,
-    Problem,
     RunUnreachable,
     VersionConflict,
 )
+from scheduler.following import Follower
 from scheduler.pacing import Background, Loop
 from scheduler.paging import cursor_after, position_of_cursor
-from scheduler.ports import Clock, JobQuery, Journal, Run, Runner
+from scheduler.ports import Clock, JobQuery, Journal, Runner
 from scheduler.registry import Registry, Sighting
 from scheduler.settings import Settings
 from scheduler.validation import Door
@@ -71,21 +67,16 @@ class Service:
     def __init__(
         self, *, journal: Journal, runner: Runner, clock: Clock, settings: Settings, door: Door
     ) -> None:
-        self.journal, self.runner, self.clock, self.settings, self.door = (
-            journal,
-            runner,
-            clock,
-            settings,
-            door,
-        )
+        self.journal, self.runner, self.clock = journal, runner, clock
+        self.settings, self.door = settings, door
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
         self.blocked: dict[JobId, Reason] = {}
         self.looked_at: datetime | None = None
         self._started_at = clock.now()
-        self._watchers: dict[Run, asyncio.Task[None]] = {}
         self.background = Background(clock)
+        self.follower = Follower(runner, self.background, self._ended)
         self.book = Book(
             journal=journal,
             registry=self.registry,
@@ -135,7 +126,7 @@ class Service:
         """Accept all of these jobs in one commit, or none.  Safe to repeat with the same ids."""
         first = await self.book.find(JobId(jobs[0][0])) if jobs else None
         if first is None:
-            await asyncio.to_thread(self._check_batch, [spec for _, spec in jobs])
+            await asyncio.to_thread(self.door.check_all, [spec for _, spec in jobs], self._possible_nodes())
             await self.book.create([self._accept(job_id, spec, None) for job_id, spec in jobs])
         return [submitted(self._document(await self.book.get(job_id))) for job_id, _ in jobs]
 
@@ -147,7 +138,10 @@ class Service:
         )
 
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
+        """Into the line, from the beginning.  A job that waits there already keeps its place."""
         before = await self.book.get(job_id)
+        if before.status in (Status.PENDING, Status.FAILED, Status.CANCELLED):
+            await self._check_again(before)
         seq = self.registry.next_seq()
         job = await self.book.advance(before, ForceStart(at=self.clock.now(), by=by, queue_seq=seq))
         position = self.registry.position(job)
@@ -255,7 +249,7 @@ class Service:
         running = {job.id: job for job in self.registry.running()}
         plan = reconcile.reconcile({job.id: job.fence for job in running.values()}, live)
         for job in running.values():
-            self._watch(job)
+            self.follower.follow(job)
             if job.stop:
                 self.background.spawn(
                     self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind))
@@ -285,7 +279,7 @@ class Service:
     def _act(self, job: Job, action: lifecycle.Action) -> None:
         match action:
             case StartRun():
-                self._watch(job)
+                self.follower.follow(job)
             case StopRun():
                 self.background.spawn(self.runner.stop(action))
 
@@ -298,46 +292,9 @@ class Service:
 
     # Runs
 
-    def _watch(self, job: Job) -> None:
-        """See the job's newest run to its end.  One watcher for each run; safe to repeat."""
-        run = (job.id, job.fence)
-        if run not in self._watchers:
-            task = self._watchers[run] = self.background.spawn(self._see_to_its_end(job))
-            task.add_done_callback(lambda _: self._watchers.pop(run, None))
-
-    async def _see_to_its_end(self, job: Job) -> None:
-        assert job.allocation is not None, f"{job.id} runs without an allocation"
-        start = StartRun(
-            job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, restarts=job.restarts
-        )
-        try:
-            await self.runner.start(start)
-            outcome = await self.runner.wait((job.id, job.fence))
-        except Exception as error:
-            log.exception("run %s of job %s could not be followed", job.fence, job.id)
-            outcome = await self._abandoned(job, error)
-        await self._until_written(lambda: self.book.advance(job, self._ended(job, outcome)))
-
-    async def _abandoned(self, job: Job, error: Exception) -> Outcome:
-        """Nothing of it may be left before the job is tried again."""
-        await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
-        reason = Reason(
-            code="not_started", message=f"the run could not be started: {type(error).__name__}: {error}"
-        )
-        return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
-
-    def _ended(self, job: Job, outcome: Outcome) -> RunEnded:
-        return RunEnded(at=self.clock.now(), by="scheduler", fence=job.fence, outcome=outcome)
-
-    async def _until_written(self, write: Callable[[], Awaitable[object]]) -> None:
-        """The end of a run is a fact: a full disk only delays it."""
-        while True:
-            try:
-                await write()
-                return
-            except JournalUnwritable as error:
-                log.error("the end of a run waits for the journal: %s", error)
-                await asyncio.sleep(1.0)
+    async def _ended(self, job: Job, outcome: Outcome) -> None:
+        event = RunEnded(at=self.clock.now(), by="scheduler", fence=job.fence, outcome=outcome)
+        await self.book.advance(job, event)
 
     async def _observe(self, job: Job) -> None:
         if self._out_of_time(job):
@@ -390,17 +347,15 @@ class Service:
         seq = self.registry.next_seq()
         return lifecycle.accept(JobId(job_id), spec, at=self.clock.now(), queue_seq=seq, idempotency_key=key)
 
-    def _check_batch(self, specs: list[JobSpec]) -> None:
-        problems: list[Problem] = []
-        for index, spec in enumerate(specs):
-            try:
-                self.door.check(spec, self._possible_nodes())
-            except InvalidSpec as error:
-                problems += [
-                    Problem(f"jobs.{index}.{problem.field}", problem.message) for problem in error.problems
-                ]
-        if problems:
-            raise InvalidSpec.of(*problems)
+    async def _check_again(self, job: Job) -> None:
+        """What was valid when it was submitted may be gone by now: a file moved, a loop no longer allowed."""
+        try:
+            await asyncio.to_thread(self.door.check, job.spec, self._possible_nodes())
+        except InvalidSpec as error:
+            words = "; ".join(map(str, error.problems))
+            raise NotAllowed(
+                f"job {job.id} cannot start, its stored spec is not valid now: {words}"
+            ) from error
 
     def _document(self, job: Job) -> JobDocument:
         return job_document(

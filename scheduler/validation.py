@@ -54,6 +54,17 @@ class Door:
         if problems:
             raise InvalidSpec.of(*problems)
 
+    def check_all(self, specs: Sequence[JobSpec], nodes: Sequence[Node]) -> None:
+        """As `check`, for all of them; the fields of the problems begin with `jobs.<index>.`"""
+        problems: list[Problem] = []
+        for index, spec in enumerate(specs):
+            try:
+                self.check(spec, nodes)
+            except InvalidSpec as error:
+                problems += [Problem(f"jobs.{index}.{one.field}", one.message) for one in error.problems]
+        if problems:
+            raise InvalidSpec.of(*problems)
+
     def loops(self) -> LoopList:
         documents = [_loop_document(name, config) for name, (_, config) in BUILT_IN.items()]
         return LoopList(loops=documents, allowed=list(self._allowed))

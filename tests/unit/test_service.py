@@ -278,6 +278,16 @@ async def test_force_start_twice_queues_once(world: World) -> None:
     assert [job.id for job in world.service.registry.queued()] == [second, first]
 
 
+async def test_force_start_refuses_a_spec_that_is_no_longer_valid(world: World) -> None:
+    """L4: a loop that was allowed then, and is not now."""
+    job_id = await world.submit()
+    await world.service.cancel(job_id, "ana")
+    world.service.door = Door([], [])
+    with pytest.raises(NotAllowed, match=r"stored spec is not valid now: loop: .* is not allowed here"):
+        await world.service.force_start(job_id, "ana")
+    assert await world.status(job_id) == "cancelled"
+
+
 async def test_unknown_ids_are_said_to_be_unknown(world: World) -> None:
     with pytest.raises(JobNotFound, match="no job"):
         await world.service.status(str(uuid.uuid4()))

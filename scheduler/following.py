@@ -1,0 +1,66 @@
+"""Each run is seen to its end, by one watcher, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.model import Cause, Ending, Job, Outcome, Reason, StopKind
+from scheduler.errors import JournalUnwritable
+from scheduler.pacing import Background
+from scheduler.ports import Run, Runner
+
+log = logging.getLogger("scheduler")
+
+PAUSE_S = 1.0
+
+
+class Follower:
+    """Starts runs, or finds them started, and tells `ended` how each went."""
+
+    def __init__(
+        self, runner: Runner, background: Background, ended: Callable[[Job, Outcome], Awaitable[None]]
+    ) -> None:
+        self._runner, self._background, self._ended = runner, background, ended
+        self._watchers: dict[Run, asyncio.Task[None]] = {}
+
+    def follow(self, job: Job) -> None:
+        """Follow the newest run of a running job.  Safe to repeat: the start is, and one watcher is enough."""
+        run = (job.id, job.fence)
+        if run not in self._watchers:
+            task = self._watchers[run] = self._background.spawn(self._see_to_its_end(job))
+            task.add_done_callback(lambda _: self._watchers.pop(run, None))
+
+    async def _see_to_its_end(self, job: Job) -> None:
+        try:
+            await self._runner.start(_start_of(job))
+            outcome = await self._runner.wait((job.id, job.fence))
+        except Exception as error:
+            log.exception("run %s of job %s could not be followed", job.fence, job.id)
+            outcome = await self._abandoned(job, error)
+        await self._write_down(job, outcome)
+
+    async def _abandoned(self, job: Job, error: Exception) -> Outcome:
+        """Nothing of it may be left before the job is tried again."""
+        await self._runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
+        message = f"the run could not be started: {type(error).__name__}: {error}"
+        reason = Reason(code="not_started", message=message)
+        return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
+
+    async def _write_down(self, job: Job, outcome: Outcome) -> None:
+        """The end of a run is a fact: a full disk only delays it."""
+        while True:
+            try:
+                return await self._ended(job, outcome)
+            except JournalUnwritable as error:
+                log.error("the end of run %s of job %s waits for the journal: %s", job.fence, job.id, error)
+                await asyncio.sleep(PAUSE_S)
+
+
+def _start_of(job: Job) -> StartRun:
+    assert job.allocation is not None, f"{job.id} runs without an allocation"
+    return StartRun(
+        job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, restarts=job.restarts
+    )
