@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import threading
 import time
 
 log = logging.getLogger("scheduler.warm_up")
 
-FIRST = ("torch", "ray.train.torch", "scheduler.run_actor")
-"""Every process of a run imports these anyway."""
-WHEN_IDLE = ("torch._dynamo", "transformers", "peft", "train_loops.sft", "train_loops.torch_ddp")
-"""Only a rank needs these: a process that got work at once must not spend its time on them."""
+MODULES = (
+    "torch",
+    "ray.train.torch",
+    "scheduler.run_actor",
+    "torch._dynamo",
+    "transformers",
+    "peft",
+    "train_loops.sft",
+    "train_loops.torch_ddp",
+)
+"""In the order in which a run needs them; `torch._dynamo` is what the first optimizer brings in."""
+FIRST_LOOK_S = 0.5
 
 
 def begin() -> None:
-    """Never raises: a process that could not prepare is only slower."""
-    _import(FIRST)
+    """Never raises: a process that could not prepare is only slower.
+
+    A process that gets work at once does not spend its time here: most of a run's processes need little of this.
+    """
     threading.Thread(target=_go_on_while_idle, name="warm-up", daemon=True).start()
 
 
@@ -42,13 +51,11 @@ def prepare_cluster() -> None:
 
 
 def _go_on_while_idle() -> None:
-    """In the cores' spare time: on Linux the priority is the thread's own, and the thread ends with this."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-    time.sleep(1.0)
-    for module in WHEN_IDLE:
+    time.sleep(FIRST_LOOK_S)
+    for module in MODULES:
         if _has_work():
             return
-        _import([module])
+        _import(module)
 
 
 def _has_work() -> bool:
@@ -57,9 +64,8 @@ def _has_work() -> bool:
     return ray.get_runtime_context().get_actor_id() is not None
 
 
-def _import(modules: tuple[str, ...] | list[str]) -> None:
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except Exception:
-            log.warning("could not prepare %s", module, exc_info=True)
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception:
+        log.warning("could not prepare %s", module, exc_info=True)
