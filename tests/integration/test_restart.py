@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from scheduler.client import Client
-from tests.conftest import Cluster, wait_until
+from tests.conftest import Cluster, is_gone, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -72,6 +72,9 @@ def test_a_cancel_that_was_written_down_survives_the_crash(cluster: Cluster) -> 
     """An intention in the journal is taken up again by the next life."""
     job_id = cluster.submit("ignores_stop", {})
     cluster.wait_for_step(job_id, 1)
+    pids = cluster.rank_pids(job_id)
     httpx.post(f"{cluster.info.api_url}/api/training/{job_id}/cancel", timeout=30).raise_for_status()
     wait_for_restart(cluster, kill_scheduler(cluster))
-    cluster.wait_for(job_id, "cancelled", within_s=30)
+    job = cluster.wait_for(job_id, "cancelled", within_s=30)
+    assert job.attempt == 1, "it was not tried again instead"
+    assert [pid for pid in pids if not is_gone(pid)] == []
