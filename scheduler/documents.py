@@ -65,12 +65,45 @@ class JobDocument(Document):
     version: int
     spec: Annotated[JobSpec, BeforeValidator(_without_unknown_fields)]
     result: ResultDocument | None = None
+    verified: bool = Field(True, description="False: as the database has it; the registry did not answer.")
+    stale: bool = Field(False, description="The row in the database says something else than the registry.")
+    database_status: Status | None = Field(None, description="What the row says; only when stale.")
+    registry_status: Status | None = Field(
+        None, description="What the registry says; only when stale; null when it does not know the job."
+    )
 
 
 class JobPage(Document):
     jobs: list[JobDocument]
     next_cursor: str | None = Field(None, description="Pass as `cursor` for the next page; null on the last.")
     verified: bool = Field(True, description="False when the registry did not answer and rows may be old.")
+    note: str | None = Field(None, description="What could not be compared, and why, in words.")
+
+
+class RepairDocument(Document):
+    """One thing that was put right."""
+
+    job_id: str
+    at: datetime
+    by: str = Field(description="`reconciler`, `inbox` or `start-up`.")
+    in_database: str = Field(description="What the database said.")
+    in_reality: str = Field(description="What was seen of the job and its runs.")
+    decided: str
+    why: str
+
+
+class RepairPage(Document):
+    repairs: list[RepairDocument] = Field(description="Newest first.")
+    next_cursor: str | None = None
+
+
+class ReconcileAnswer(Document):
+    """What a pass did, or with `dry_run` would do.  A second pass finds nothing to do."""
+
+    dry_run: bool
+    repairs: list[RepairDocument]
+    rows_compared: int = Field(description="Active rows of the database that were looked at.")
+    database: str = Field(description="`compared`, `not configured`, or why it could not be read.")
 
 
 class SubmittedJob(Document):

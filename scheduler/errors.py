@@ -12,6 +12,9 @@ SchedulerError
 ├── JournalUnusable      500  the file is torn, newer than this release, or owned by a newer scheduler
 │   └── Superseded       500  a newer incarnation owns the journal; this one must stop
 ├── VersionConflict      409  a write came from an older copy of the job
+├── MirrorUnavailable    503  Supabase does not answer: not known whether it was done
+├── MirrorRefused        502  Supabase said no: a wrong key, a missing migration, a row it does not take
+├── NotDelivered         502  the webhook did not take a notice
 ├── RunUnreachable       503  a run does not answer: unknown, not dead
 ├── NotReady             500  something start-up needs is missing
 ├── ServerUnreachable    503  seen by a client: no scheduler answers at the URL
@@ -112,6 +115,21 @@ class Superseded(JournalUnusable):
 class VersionConflict(SchedulerError):
     http_status = 409
     code = "version_conflict"
+
+
+class MirrorUnavailable(SchedulerError):
+    http_status = 503
+    code = "mirror_unavailable"
+
+
+class MirrorRefused(SchedulerError):
+    http_status = 502
+    code = "mirror_refused"
+
+
+class NotDelivered(SchedulerError):
+    http_status = 502
+    code = "not_delivered"
 
 
 class RunUnreachable(SchedulerError):

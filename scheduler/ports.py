@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import Fence, Job, JobEvent, JobId, Json, Node, Outcome, Phase, Status
+from scheduler.core.model import (
+    Fence,
+    Job,
+    JobEvent,
+    JobId,
+    Json,
+    Node,
+    Outcome,
+    Phase,
+    Reason,
+    Status,
+)
+from scheduler.core.reconcile import Repair, Row, Stub
 
 Run = tuple[JobId, Fence]
 
@@ -20,11 +32,13 @@ class Change:
     job: Job
     event: JobEvent
     before: int
+    is_news: bool = False
+    """Whoever runs the cluster is told of it: a notice is kept until the webhook has taken it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """A change that the mirror has not taken yet."""
+    """A change that the mirror, or the webhook, has not taken yet.  `job` is as it was at that version."""
 
     seq: int
     job: Job
@@ -48,9 +62,11 @@ class Journal(Protocol):
 
     incarnation: int
     """Which life of the scheduler has this journal open; one more than the life before."""
+    last_vouched_at: datetime | None
+    """When the life before this one said for the last time that it was alive; None for a new journal."""
 
-    async def commit(self, changes: Sequence[Change]) -> None:
-        """Write jobs, their events and their outbox rows, all or none.
+    async def commit(self, changes: Sequence[Change], repairs: Sequence[Repair] = ()) -> None:
+        """Write jobs, their events, their outbox rows, notices of what is news, and repairs: all or none.
 
         Raises VersionConflict when a job's stored version is not `before` (creating: when the id exists),
         Superseded when a newer incarnation has opened the journal, JournalUnwritable when the disk refuses.
@@ -76,14 +92,130 @@ class Journal(Protocol):
         """A job's history, oldest first; empty when there is no such job."""
         ...
 
-    async def outbox(self, limit: int) -> list[OutboxRow]:
-        """The oldest changes that were not yet forgotten, in commit order."""
+    async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:
+        """The oldest changes that were not yet forgotten, in commit order; only those with `seq` above *after*."""
         ...
 
     async def outbox_size(self) -> int: ...
 
+    async def unsent(self) -> frozenset[JobId]:
+        """The jobs that have a change in the outbox."""
+        ...
+
     async def forget(self, seqs: Sequence[int]) -> None:
         """Drop outbox rows that the mirror has confirmed.  Unknown numbers are fine."""
+        ...
+
+    async def notices(self, limit: int) -> list[OutboxRow]:
+        """The oldest changes that are news and were not yet forgotten as such, in commit order."""
+        ...
+
+    async def forget_notices(self, seqs: Sequence[int]) -> None:
+        """Drop notices that were delivered.  Unknown numbers are fine."""
+        ...
+
+    async def repairs(self, limit: int, before: int | None = None) -> list[tuple[int, Repair]]:
+        """The newest repairs first, each with its number; only those numbered below *before*.
+
+        At least the newest 10,000 are kept.
+        """
+        ...
+
+    async def vouch(self, at: datetime) -> None:
+        """Write down that the scheduler is alive: the next life reads it as `last_vouched_at`."""
+        ...
+
+    async def raise_incarnation(self, at_least: int) -> None:
+        """Go on as incarnation *at_least*, if that is higher.  Raises Superseded like a commit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorChange:
+    """The newest state of one job for the mirror, with all of its events that the mirror has not seen."""
+
+    job: Job
+    events: tuple[JobEvent, ...] = ()
+    queue_position: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """What moves without a change of the job: progress of a run, place in the line, why it waits."""
+
+    job_id: JobId
+    version: int
+    """Taken only while the row has this version."""
+    reason: Reason
+    progress: Json | None
+    queue_position: int | None
+    verified_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Full rows, with the time of the database when it read them."""
+
+    rows: tuple[Row, ...]
+    read_at: datetime
+    vouched_at: datetime | None
+    """When the last scheduler of this cluster said it was alive."""
+
+
+class Mirror(Protocol):
+    """The copy in Supabase: what the scheduler tells the world, and what front ends write.
+
+    Holds only rows of its own cluster.  Every call raises MirrorUnavailable when it is not known whether it was
+    done (ask again: all are safe to repeat), MirrorRefused when the database said no and nothing was done, and
+    every write raises Superseded, having changed nothing, when a newer incarnation has claimed the cluster.
+    """
+
+    async def claim(self, at_least: int) -> int:
+        """Become the newest scheduler of the cluster: returns its incarnation, above every earlier one and not
+        below *at_least*.  Called once in a life, before any write; a repeat after a lost answer claims anew."""
+        ...
+
+    async def apply(self, changes: Collection[MirrorChange], *, forced: bool = False) -> None:
+        """Write jobs and events, all or none.  A row with a newer version keeps it, unless *forced* (the caller
+        has seen that no scheduler wrote it); the same version again is the same.  Events are added once.
+        `requested_action` and `user_id` of a row that is there are left as they are."""
+        ...
+
+    async def vouch(self, signs: Collection[Sign]) -> None:
+        """Say that the scheduler is alive, and what has moved.  A sign of an older version changes nothing."""
+        ...
+
+    async def inbox(self, after: tuple[datetime, JobId] | None, limit: int) -> Rows:
+        """What front ends want: `pending` rows of version 0, and rows with a requested action; by `updated_at`
+        and id, only those after the one given."""
+        ...
+
+    async def answer(self, job_id: JobId, action: str, refusal: str | None) -> None:
+        """The requested *action* was taken, or refused in words (kept in `request_error`).  A request that was
+        replaced by another meanwhile stays."""
+        ...
+
+    async def active(self, after: JobId | None, limit: int) -> list[Stub]:
+        """Rows of jobs that are not terminal, by id."""
+        ...
+
+    async def rows(self, job_ids: Collection[JobId]) -> Rows:
+        """Those of the given jobs that are there, in any order."""
+        ...
+
+    async def page(self, query: JobQuery) -> list[Row]:
+        """As `Journal.page`, without the filter by project and user being indexed; `job` may be left out."""
+        ...
+
+    async def check(self) -> str:
+        """What was found, in words, when everything is as it must be: reachable, key of the service role, schema
+        of this release.  Raises MirrorRefused with the remedy, or MirrorUnavailable."""
+        ...
+
+
+class Webhook(Protocol):
+    async def send(self, notice: OutboxRow) -> None:
+        """Tell about one change.  Raises NotDelivered; the same notice may arrive twice, with the same id."""
         ...
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scheduler.core.reconcile import Policy
+
 
 class NodeType(BaseModel):
     """A kind of node that the cluster's autoscaler may add."""
@@ -43,7 +45,15 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     """Bearer token of the API; required when `host` is not loopback."""
     supabase_url: str | None = None
+    """As Supabase shows it, such as `https://abc.supabase.co`; without it the journal is the only store."""
     supabase_key: SecretStr | None = None
+    """The key of the role `service_role`: only it may write states."""
+    supabase_timeout_s: float = Field(10.0, gt=0)
+    """How long one request may take before it counts as unanswered."""
+    webhook_url: str | None = None
+    """Told when the system recovered a job or failed it."""
+    webhook_secret: SecretStr | None = None
+    """Signs what is sent there, as Standard Webhooks describes it."""
 
     tick_every_s: float = Field(1.0, gt=0)
     """Placement runs at once when something changed, and at least this often."""
@@ -55,9 +65,23 @@ class Settings(BaseSettings):
     lost_after_s: float = Field(300.0, gt=0)
     """A run that could not be verified for so long is lost."""
     reconcile_every_s: float = Field(600.0, gt=0)
+    """Registry, runs and database are compared this often."""
     stale_after_s: float = Field(600.0, gt=0)
+    """An active row that no scheduler knows, and that nobody vouched for or touched for so long, is failed."""
+    recover_queued: Policy = Policy.START
+    """What becomes of waiting jobs found after an outage of more than `stale_after_s`, or only in the database:
+    `start`, `hold` (a person starts them) or `fail`."""
     inbox_every_s: float = Field(2.0, gt=0)
+    """Rows and requests that front ends wrote are looked for this often."""
+    vouch_every_s: float = Field(10.0, gt=0)
+    """Supabase hears this often that the scheduler is alive, and how far its runs are."""
+    relay_batch: int = Field(1000, ge=1, le=10_000)
+    """Changes sent to Supabase in one request."""
+    relay_backoff_s: float = Field(1.0, gt=0)
+    """Pause after the first failed write to Supabase or to the webhook; doubles each time, with jitter."""
     relay_backoff_max_s: float = Field(300.0, gt=0)
+    list_budget_s: float = Field(2.0, gt=0)
+    """How long a list, or a status, waits for the registry before it shows what the database has, unverified."""
     stop_grace_s: float = Field(10.0, gt=0)
     """How long a run may take to stop before it is killed."""
     max_losses: int = Field(3, ge=0)

@@ -116,7 +116,15 @@ class GiveUp(Happened):
     reason: Reason
 
 
-Event = Adopt | Admit | AskStop | RunEnded | ForceStart | Resume | GiveUp
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recover(Happened):
+    """Found after an outage, in the journal or only in the database; goes on as it stands, or is held."""
+
+    reason: Reason
+    hold: bool = False
+
+
+Event = Adopt | Admit | AskStop | RunEnded | ForceStart | Resume | GiveUp | Recover
 
 
 # Actions: what the shell must do, after the commit.  All are idempotent.
@@ -156,6 +164,9 @@ class RetryPolicy:
 
 
 DEFAULT_POLICY = RetryPolicy()
+
+SYSTEM = frozenset({"scheduler", "reconciler", "inbox"})
+"""Who acts without a person behind it."""
 
 YIELDS = {StopKind.PREEMPT: 0, StopKind.TIMEOUT: 0, StopKind.PAUSE: 1, StopKind.CANCEL: 2}
 """A stop gives way only to a stronger one: what a person asks for beats what the system does."""
@@ -201,8 +212,27 @@ def apply(job: Job, event: Event, policy: RetryPolicy = DEFAULT_POLICY) -> tuple
             return _resume(job, event), []
         case GiveUp():
             return _give_up(job, event), []
+        case Recover():
+            return _recover(job, event)
         case _:
             assert_never(event)
+
+
+def is_news(before: Job, after: Job, event: Event) -> bool:
+    """Whether whoever runs the cluster wants to be told: the system recovered the job, or failed it.
+
+    A loop that raised is its user's business, and so is what a person asked for.
+    """
+    match event:
+        case RunEnded():
+            blame = event.outcome.cause is Cause.INFRASTRUCTURE and event.outcome.ending is not Ending.STOPPED
+            return blame and before.stop is None and after.status in (Status.FAILED, Status.QUEUED)
+        case GiveUp():
+            return event.by in SYSTEM
+        case Recover():
+            return True
+        case _:
+            return False
 
 
 def record(before: Job | None, after: Job, event: Event | None) -> JobEvent:
@@ -312,10 +342,11 @@ def _force_start(job: Job, event: ForceStart) -> Job:
     if job.status in refusals:
         raise NotAllowed(f"job {job.id} cannot be force-started: {refusals[job.status]}")
     if job.status is Status.QUEUED:
-        if job.retry_at is None:
+        if job.retry_at is None and not job.held:
             return job
-        reason = Reason(code="force_started", message=f"{event.by} ended the pause before the next try")
-        return replace(_next(job, event, reason), retry_at=None)
+        ended = "let it go" if job.held else "ended the pause before the next try"
+        reason = Reason(code="force_started", message=f"{event.by} {ended}")
+        return replace(_next(job, event, reason), retry_at=None, held=False)
     after = _queue(
         job, event, event.queue_seq, Reason(code="force_started", message=f"put in the queue by {event.by}")
     )
@@ -333,8 +364,24 @@ def _resume(job: Job, event: Resume) -> Job:
 def _give_up(job: Job, event: GiveUp) -> Job:
     if job.status is Status.FAILED:
         return job
-    _require(job, Status.PENDING, Status.QUEUED, Status.PAUSED, doing="mark as failed")
+    waits = (Status.PENDING, Status.QUEUED, Status.PAUSED)
+    # A row that says `running`, of a run that no scheduler ever started: there is nothing to stop.
+    nothing_runs = (Status.RUNNING,) if job.allocation is None else ()
+    _require(job, *waits, *nothing_runs, doing="mark as failed")
     return _to(job, Status.FAILED, event, event.reason)
+
+
+def _recover(job: Job, event: Recover) -> tuple[Job, list[Action]]:
+    _require(job, Status.QUEUED, Status.RUNNING, Status.PAUSED, doing="recover")
+    held = job.status is Status.QUEUED and event.hold
+    after = replace(_next(job, event, event.reason), held=held)
+    if job.status is not Status.RUNNING:
+        return after, []
+    assert job.allocation is not None, f"{job.id} runs without an allocation"
+    start = StartRun(
+        job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, restarts=job.restarts
+    )
+    return after, [start]
 
 
 def _queue(job: Job, event: Event, seq: int, reason: Reason) -> Job:
@@ -353,7 +400,8 @@ def _to(job: Job, status: Status, event: Event, reason: Reason) -> Job:
     if status not in EDGES[job.status]:
         raise NotAllowed(f"job {job.id} is {job.status} and cannot become {status}")
     finished_at = event.at if status.is_terminal else job.finished_at
-    return replace(_next(job, event, reason), status=status, finished_at=finished_at, retry_at=None)
+    after = _next(job, event, reason)
+    return replace(after, status=status, finished_at=finished_at, retry_at=None, held=False)
 
 
 def _next(job: Job, event: Event, reason: Reason) -> Job:

@@ -215,6 +215,8 @@ class Job:
     finished_at: datetime | None = None
     retry_at: datetime | None = None
     """Not started before this moment: the pause between two tries."""
+    held: bool = False
+    """Found after an outage, and kept in the line until a person starts it or gives it up."""
     allocation: Allocation | None = None
     """Held exactly while running."""
     stop: Stop | None = None
@@ -228,6 +230,8 @@ class Job:
     """The last the loop said: step, total_steps, loss, ..."""
     result: Json | None = None
     idempotency_key: str | None = None
+    raw_spec: Json | None = None
+    """What a front end wrote as the spec, where that is not one; `spec` then only stands in for it."""
 
     @property
     def attempt(self) -> int:

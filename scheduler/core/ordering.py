@@ -17,7 +17,7 @@ class Line:
     ready: list[Job]
     """May start now, in the order of their turn."""
     paused: dict[JobId, Reason]
-    """Wait between two tries, and hold nobody up meanwhile.  Code: `retry_pause`."""
+    """Wait between two tries, or for a person, and hold nobody up.  Codes: `retry_pause`, `held`."""
 
 
 def order(jobs: Iterable[Job], *, now: datetime) -> Line:
@@ -33,10 +33,13 @@ def turn(job: Job) -> tuple[int, int, str]:
 
 
 def _rests(job: Job, now: datetime) -> bool:
-    return job.retry_at is not None and job.retry_at > now
+    return job.held or (job.retry_at is not None and job.retry_at > now)
 
 
 def _pause(job: Job, now: datetime) -> Reason:
+    if job.held:
+        message = "found after an outage and held for a person: force-start it, or mark it as failed"
+        return Reason(code="held", message=message)
     left_s = math.ceil(((job.retry_at or now) - now).total_seconds())
     message = f"tried again in {left_s} s; {job.reason.message}"
     return Reason(code="retry_pause", message=message, detail=job.reason.detail)

@@ -1,18 +1,27 @@
-"""What the registry wants against what is there: level-triggered, and pure."""
+"""What the registry believes against what is there: runs, and rows of the database.  Level-triggered, and pure.
+
+Passive facts come first (what we had not seen), corrections second; once a plan has been carried out, the next
+one is empty.  The periodic pass, start-up, the inbox, the dry run and the tests all use these functions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
 
-from scheduler.core.model import Fence, JobId
+from scheduler.core.model import Fence, Job, JobId, Json, Reason, Status
 
 Run = tuple[JobId, Fence]
 
 
+# Runs
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Passive first: what we had not seen.  Then what must be put right.  Each in order of job and fence."""
+class Runs:
+    """The runs that should be against those that are.  Each in order of job and fence."""
 
     attach: tuple[Run, ...] = ()
     """Wanted and alive, and nobody follows them yet."""
@@ -26,14 +35,177 @@ class Plan:
         return not (self.attach or self.lost or self.orphans)
 
 
-def reconcile(wanted: Mapping[JobId, Fence], live: Set[Run], attached: Set[Run] = frozenset()) -> Plan:
-    """Compare the running jobs, each with its newest fence, with the runs that exist now.
-
-    Depends on nothing but its arguments: once the plan has been carried out, the next one is empty.
-    """
+def compare_runs(wanted: Mapping[JobId, Fence], live: Set[Run], attached: Set[Run] = frozenset()) -> Runs:
+    """Compare the running jobs, each with its newest fence, with the runs that exist now."""
     runs = set(wanted.items())
-    return Plan(
+    return Runs(
         attach=tuple(sorted((runs & live) - attached)),
         lost=tuple(sorted(runs - live)),
         orphans=tuple(sorted(live - runs)),
     )
+
+
+# Rows of the database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stub:
+    """The little of a row that tells whether it agrees with the registry."""
+
+    id: JobId
+    status: Status
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A job as the database has it.  Any part of it may have been written by anybody."""
+
+    id: JobId
+    status: Status
+    version: int
+    """0: no scheduler has written it yet."""
+    name: str
+    spec: Json | None
+    """As it was written; not checked."""
+    job: Job | None = None
+    """The scheduler's own copy, as of its last write; None when there is none or it cannot be read."""
+    user_id: str | None = None
+    requested_action: str | None = None
+    reason: Reason | None = None
+    progress: Json | None = None
+    attempt: int = 0
+    queue_position: int | None = None
+    created_at: datetime
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    updated_at: datetime
+    """By the clock of the database, whoever wrote last."""
+    verified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """Ids, sorted."""
+
+    unknown: tuple[JobId, ...] = ()
+    """In the database, and neither in the registry nor in the journal."""
+    differing: tuple[JobId, ...] = ()
+    """Known, and the row says something else.  To be mirrored again."""
+    missing: tuple[JobId, ...] = ()
+    """Known to be active, and without an active row.  To be mirrored again."""
+
+
+def compare_rows(
+    known: Mapping[JobId, tuple[Status, int]], stubs: Iterable[Stub], unsent: Set[JobId]
+) -> Differences:
+    """Compare (status, version) of the *known* jobs with the active rows; *unsent* ones are on their way.
+
+    *known* holds every active job, and those finished ones that an active row names.
+    """
+    rows = {stub.id: (stub.status, stub.version) for stub in stubs}
+    settled = {job_id: stands for job_id, stands in known.items() if job_id not in unsent}
+    return Differences(
+        unknown=tuple(sorted(rows.keys() - known.keys())),
+        differing=tuple(sorted(i for i, stands in settled.items() if i in rows and rows[i] != stands)),
+        missing=tuple(sorted(i for i, (s, _) in settled.items() if i not in rows and not s.is_terminal)),
+    )
+
+
+class Policy(StrEnum):
+    """What becomes of waiting jobs that are found after an outage."""
+
+    START = "start"
+    HOLD = "hold"
+    FAIL = "fail"
+
+
+class Decision(StrEnum):
+    WAIT = "wait"
+    """Nothing yet: it is young, and may explain itself."""
+    ADOPT = "adopt"
+    """Treat it as a submit."""
+    RECOVER = "recover"
+    """Take the scheduler's own copy back into the journal, as it stands."""
+    HOLD = "hold"
+    """The same, but a person must start it."""
+    STALE = "stale"
+    """Nobody vouches for it: mark it as failed."""
+    FAIL = "fail"
+    """Found after an outage, and the policy is to fail such jobs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What to do with a row that the registry does not know, and what was seen that led to it."""
+
+    decision: Decision
+    in_reality: str
+    why: str
+
+
+def judge(
+    row: Row, *, live: Set[Run], vouched_at: datetime | None, now: datetime, stale_after_s: float, policy: Policy
+) -> Verdict:
+    """Decide about a *row* that neither registry nor journal knows.  All times are the database's.
+
+    The age of a row counts from the last moment a scheduler vouched for it: *vouched_at* for rows that a
+    scheduler wrote (their registry was alive then, however long they had been waiting), else the last write.
+    """
+    runs = sorted(fence for job_id, fence in live if job_id == row.id)
+    seen = f"run {runs[-1]} is alive" if runs else "no run of it is alive"
+    is_ours = row.job is not None and row.job.status is row.status
+    touched_at = max(filter(None, (row.updated_at, vouched_at if row.version else None)))
+    age = now - touched_at
+    is_old = age >= timedelta(seconds=stale_after_s)
+    told = f"last vouched for {age.total_seconds():.0f} s ago; the limit is {stale_after_s:g} s"
+
+    def verdict(decision: Decision, why: str) -> Verdict:
+        return Verdict(decision=decision, in_reality=f"not in the registry; {seen}", why=why)
+
+    if row.status is Status.RUNNING and is_ours and runs:
+        return verdict(Decision.RECOVER, "its run is alive, so it goes on")
+    if row.status is Status.PAUSED:
+        return verdict(Decision.RECOVER, "paused jobs wait for a person, however long") if is_ours else (
+            verdict(Decision.WAIT, "paused by nobody we know; resume it or cancel it")
+        )
+    if is_old:
+        return verdict(Decision.STALE, told)
+    if row.status is Status.PENDING or (row.status is Status.QUEUED and not is_ours):
+        return verdict(Decision.ADOPT, f"written by a front end; {told}")
+    if row.status is Status.QUEUED:
+        by_policy = {Policy.START: Decision.RECOVER, Policy.HOLD: Decision.HOLD, Policy.FAIL: Decision.FAIL}
+        return verdict(by_policy[policy], f"recover_queued is `{policy}`; {told}")
+    if is_ours:
+        return verdict(Decision.RECOVER, f"a scheduler ran it; {told}")
+    return verdict(Decision.WAIT, f"no scheduler ever ran it; {told}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """One thing that was put right, and why.  Kept in the journal, served at GET /api/training/repairs."""
+
+    job_id: JobId
+    at: datetime
+    by: str
+    """`reconciler`, `inbox` or `start-up`."""
+    in_database: str
+    in_reality: str
+    decided: str
+    why: str
+
+
+def in_words(row: Row | Stub) -> str:
+    """What the database says, for a repair."""
+    return f"{row.status}, version {row.version}"
+
+
+def oldest_first(rows: Sequence[Row]) -> list[Row]:
+    """The order in which rows enter the line: their old places, then by when they came."""
+    return sorted(rows, key=lambda row: (_place(row), row.queued_at or row.created_at, row.id))
+
+
+def _place(row: Row) -> float:
+    seq = row.job.queue_seq if row.job else None
+    return float("inf") if seq is None else seq
