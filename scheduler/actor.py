@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ray
 
-from scheduler import health
+from scheduler import __version__, health
 from scheduler.clock import SystemClock
 from scheduler.core.model import JobSpec, Node, NodeId, Phase, Status
 from scheduler.documents import (
@@ -22,16 +22,21 @@ from scheduler.documents import (
     JobPage,
     LogChunk,
     LoopList,
+    ReconcileAnswer,
+    RepairPage,
     SubmittedJob,
 )
+from scheduler.errors import Superseded
 from scheduler.journal.sqlite import SqliteJournal
 from scheduler.pacing import Loop
 from scheduler.pool import WarmPool
+from scheduler.ports import Mirror, Webhook
 from scheduler.registry import Sighting
 from scheduler.runner import RayRunner
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.validation import Door, function_of
+from scheduler.webhook import HttpWebhook
 
 log = logging.getLogger("scheduler")
 
@@ -68,6 +73,7 @@ class SchedulerActor:
         self._booting: asyncio.Task[Service] | None = None
         self._forever: asyncio.Task[None] | None = None
         self._kept_until_s = 0.0
+        self._superseded: Superseded | None = None
         # After a restart nobody calls: the actor wakes itself.
         ray.get_runtime_context().current_actor.ready.remote()
 
@@ -89,10 +95,10 @@ class SchedulerActor:
         return await (await self._service()).submit_batch(jobs)
 
     async def status(self, job_id: str) -> JobDocument:
-        return await (await self._service()).status(job_id)
+        return await (await self._service()).ask.status(job_id)
 
     async def events(self, job_id: str) -> EventPage:
-        return await (await self._service()).events(job_id)
+        return await (await self._service()).ask.events(job_id)
 
     async def jobs(
         self,
@@ -102,7 +108,22 @@ class SchedulerActor:
         cursor: str | None,
         limit: int,
     ) -> JobPage:
-        return await (await self._service()).jobs(statuses, user, project, cursor, limit)
+        return await (await self._service()).ask.jobs(statuses, user, project, cursor, limit)
+
+    async def documents(self, job_ids: list[str]) -> dict[str, JobDocument]:
+        return await (await self._service()).ask.documents(job_ids)
+
+    async def pause(self, job_id: str, by: str) -> JobDocument:
+        return await (await self._service()).pause(job_id, by)
+
+    async def resume(self, job_id: str, by: str) -> JobDocument:
+        return await (await self._service()).resume(job_id, by)
+
+    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
+        return await (await self._service()).reconcile(dry_run)
+
+    async def repairs(self, cursor: str | None, limit: int) -> RepairPage:
+        return await (await self._service()).ask.repairs(cursor, limit)
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         return await (await self._service()).cancel(job_id, by)
@@ -114,17 +135,21 @@ class SchedulerActor:
         return await (await self._service()).mark_failed(job_id, by)
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
-        return await (await self._service()).logs(job_id, rank, attempt, offset, limit)
+        return await (await self._service()).ask.logs(job_id, rank, attempt, offset, limit)
 
     async def loops(self) -> LoopList:
-        return await (await self._service()).known_loops()
+        return await (await self._service()).ask.known_loops()
 
     async def health(self) -> Health:
+        if self._superseded:
+            return Health(status="degraded", problems=[self._superseded.message], version=__version__)
         return await health.health(
             await self._service(), started_at=self._started_at, pool=self._pool.health()
         )
 
     async def _service(self) -> Service:
+        if self._superseded:
+            raise self._superseded
         if self._booting is None:
             self._booting = asyncio.create_task(self._boot())
         return await asyncio.shield(self._booting)
@@ -143,7 +168,15 @@ class SchedulerActor:
             on_start=lambda node, warm: self._pool.took(node, warm=warm),
         )
         door = Door(settings.allowed_loops, self._roots, _node_types(settings))
-        service = Service(journal=journal, runner=runner, clock=self._clock, settings=settings, door=door)
+        service = Service(
+            journal=journal,
+            runner=runner,
+            clock=self._clock,
+            settings=settings,
+            door=door,
+            mirror=_mirror(settings),
+            webhook=_webhook(settings),
+        )
         await service.recover()
         service.loops += (Loop("pool", 2.0, lambda: self._refill(service), self._clock),)
         self._forever = asyncio.create_task(self._serve(service))
@@ -151,11 +184,15 @@ class SchedulerActor:
         return service
 
     async def _serve(self, service: Service) -> None:
+        """Until a newer scheduler owns the journal or the database.  Then nothing is done or answered any more,
+        but that: whoever asks is told why."""
         loops = asyncio.create_task(service.run_forever())
         superseded = asyncio.create_task(service.background.superseded.wait())
         await asyncio.wait([loops, superseded], return_when=asyncio.FIRST_COMPLETED)
-        log.critical("a newer scheduler owns the journal: this one stops")
-        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+        self._superseded = service.background.superseded_by or _superseded_in(loops)
+        log.critical("this scheduler stops: %s", self._superseded)
+        loops.cancel()
+        await service.journal.close()
 
     async def _refill(self, service: Service) -> None:
         if time.monotonic() > self._kept_until_s:
@@ -167,6 +204,30 @@ class SchedulerActor:
             for node in job.allocation.node_of_each_rank
         )
         await self._pool.refill_once(service.nodes, busy)
+
+
+def _mirror(settings: Settings) -> Mirror | None:
+    if settings.supabase_url is None:
+        return None
+    from scheduler.mirror import SupabaseMirror
+
+    key = settings.supabase_key.get_secret_value() if settings.supabase_key else ""
+    return SupabaseMirror(settings.supabase_url, key, settings.cluster, settings.supabase_timeout_s)
+
+
+def _webhook(settings: Settings) -> Webhook | None:
+    if settings.webhook_url is None:
+        return None
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
+    return HttpWebhook(settings.webhook_url, secret, settings.supabase_timeout_s)
+
+
+def _superseded_in(loops: asyncio.Task[None]) -> Superseded:
+    """What ended the loops.  They end for nothing else; if they do, that is shown in the same way."""
+    error = loops.exception() if loops.done() and not loops.cancelled() else None
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, Superseded) else Superseded(f"the scheduler's loops ended: {error!r}")
 
 
 def default_roots(settings: Settings, working_dir: Path) -> tuple[Path, ...]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from scheduler.core.model import Job, JobEvent, Json, Phase, Reason, Status
+from scheduler.core.reconcile import Row
 from scheduler.documents import EventDocument, JobDocument, ReasonDocument, ResultDocument, SubmittedJob
 from scheduler.registry import Sighting
+from scheduler.rows import job_of
+
+_UNTOLD = Reason(code="untold", message="the database gives no reason")
 
 
 def job_document(
@@ -28,10 +32,10 @@ def job_document(
         phases={name: datetime.fromtimestamp(at, UTC) for name, at in observation.phases.items()}
         if observation
         else {},
-        reason=_reason(_why(job, waits, seen)),
+        reason=_reason(why(job, waits, seen)),
         attempt=job.attempt,
         queue_position=position,
-        progress=_progress(job, seen),
+        progress=progress_of(job, seen),
         created_at=job.created_at,
         queued_at=job.queued_at,
         started_at=job.started_at,
@@ -42,6 +46,31 @@ def job_document(
         version=job.version,
         spec=job.spec,
         result=ResultDocument(**job.result) if job.result else None,
+    )
+
+
+def row_document(row: Row, *, now: datetime, doubt: str) -> JobDocument:
+    """A job as the database has it, not verified; *doubt* says why nobody vouches for it."""
+    job = job_of(row)
+    return JobDocument(
+        job_id=row.id,
+        name=row.name or job.spec.name,
+        status=row.status,
+        reason=_reason(row.reason or _UNTOLD),
+        attempt=row.attempt,
+        queue_position=row.queue_position,
+        progress=row.progress,
+        created_at=row.created_at,
+        queued_at=row.queued_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        updated_at=row.updated_at,
+        verified_at=row.verified_at,
+        evidence=f"as the database has it, written {_age(now, row.updated_at)} ago; {doubt}",
+        version=row.version,
+        spec=job.spec,
+        result=ResultDocument(**job.result) if job.result else None,
+        verified=False,
     )
 
 
@@ -69,14 +98,14 @@ def _phase(job: Job, seen: Sighting | None) -> Phase | None:
     return seen.observation.phase if seen else Phase.RESERVING
 
 
-def _progress(job: Job, seen: Sighting | None) -> Json | None:
+def progress_of(job: Job, seen: Sighting | None) -> Json | None:
     """A running attempt speaks for itself: what the one before it said is no word of this one."""
     if job.status is Status.RUNNING:
         return seen.observation.progress if seen else None
     return job.progress
 
 
-def _why(job: Job, waits: Reason | None, seen: Sighting | None) -> Reason:
+def why(job: Job, waits: Reason | None, seen: Sighting | None) -> Reason:
     """The newest there is to say: why it waits, how far it is, or what the last event left."""
     if job.status is Status.QUEUED and waits:
         return waits

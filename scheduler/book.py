@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from scheduler.core import lifecycle
 from scheduler.core.lifecycle import Action, Event, RetryPolicy
 from scheduler.core.model import Job, JobId
-from scheduler.errors import JobNotFound
+from scheduler.core.reconcile import Repair
 from scheduler.ports import Change, Journal
 from scheduler.registry import Registry
 
@@ -37,8 +37,16 @@ class Book:
         self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     async def advance(self, job: Job, event: Event) -> Job:
-        """Take *event* to the newest copy of *job*.  Runs to its end even when the caller goes away."""
+        """Take *event* to the newest copy of *job*.  Runs to its end even when the caller goes away.
+
+        A job that only the database knows is written to the journal with this, as if it had always been there.
+        """
         return await asyncio.shield(asyncio.create_task(self._advance(job, event)))
+
+    async def take_in(self, job: Job, event: Event, repair: Repair | None) -> Job:
+        """As `advance`, for a job newer than what the journal has; if it is not, nothing happens."""
+        work = self._advance(job, event, repair=repair, only_newer=True)
+        return await asyncio.shield(asyncio.create_task(work))
 
     async def create(self, jobs: list[Job]) -> None:
         """All of these new jobs in one commit, or none.  Runs to its end even when the caller goes away."""
@@ -46,11 +54,6 @@ class Book:
 
     async def find(self, job_id: JobId) -> Job | None:
         return self._registry.get(job_id) or await self._journal.get(job_id)
-
-    async def get(self, job_id: str) -> Job:
-        if job := await self.find(JobId(job_id)):
-            return job
-        raise JobNotFound.of(job_id)
 
     async def submitted_before(self, job_id: JobId, user: str, key: str | None) -> Job | None:
         """The job that an earlier submit with this id or key made."""
@@ -60,13 +63,23 @@ class Book:
             return self._registry.get(known.id) or known
         return None
 
-    async def _advance(self, job: Job, event: Event) -> Job:
+    async def _advance(
+        self, job: Job, event: Event, *, repair: Repair | None = None, only_newer: bool = False
+    ) -> Job:
         async with self._locks.setdefault(job.id, asyncio.Lock()):
-            before = self._registry.get(job.id) or job
+            known = await self.find(job.id)
+            if known and only_newer and known.version >= job.version:
+                return known
+            before = job if known is None or only_newer else known
             after, actions = lifecycle.apply(before, event, self._policy)
             if after is not before:
-                record = lifecycle.record(before, after, event)
-                await self._journal.commit([Change(job=after, event=record, before=before.version)])
+                change = Change(
+                    job=after,
+                    event=lifecycle.record(before, after, event),
+                    before=known.version if known else 0,
+                    is_news=lifecycle.is_news(before, after, event),
+                )
+                await self._journal.commit([change], [repair] if repair else [])
                 self._committed(before, after, event)
             for action in actions:
                 self._act(after, action)

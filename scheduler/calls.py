@@ -23,6 +23,8 @@ from scheduler.documents import (
     LogChunk,
     LoopList,
     ProblemDocument,
+    ReconcileAnswer,
+    RepairPage,
 )
 from scheduler.errors import InvalidRequest, Problem, SchedulerError, ServerUnreachable, Unauthorized
 from scheduler.specs import to_wire
@@ -34,6 +36,7 @@ API = "/api/training"
 _KEY = re.compile(r"[!-~]{1,200}")
 _ID = re.compile(r"[0-9A-Za-z-]{1,100}")  # nothing that would make another path
 _LOST_ON_THE_WAY = frozenset({502, 503, 504})
+_RECONCILE_S = 130.0
 _NOT_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -50,7 +53,7 @@ class Call(Generic[T]):
     is_repeatable: bool = True
     """Sending it twice does what sending it once does, so a lost answer may be asked for again."""
     timeout_s: float | None = None
-    """Where it must be shorter than the client's own."""
+    """Where it must be another than the client's own."""
     answers: frozenset[int] = frozenset()
     """Statuses beside 2xx that carry an answer, not a problem."""
 
@@ -93,6 +96,14 @@ def cancel(job_id: str) -> Call[JobDocument]:
     return _post(job_id, "cancel", JobDocument)
 
 
+def pause(job_id: str) -> Call[JobDocument]:
+    return _post(job_id, "pause", JobDocument)
+
+
+def resume(job_id: str) -> Call[JobDocument]:
+    return _post(job_id, "resume", JobDocument)
+
+
 def force_start(job_id: str) -> Call[ForceStartAnswer]:
     return _post(job_id, "force-start", ForceStartAnswer)
 
@@ -114,6 +125,21 @@ def loops() -> Call[LoopList]:
     return _get(f"{API}/loops", LoopList)
 
 
+def reconcile(*, dry_run: bool) -> Call[ReconcileAnswer]:
+    """The pass may take long: the answer is waited for a little longer than the server waits for it."""
+    return Call(
+        method="POST",
+        path=f"{API}/reconcile",
+        params={"dry_run": str(dry_run).lower()},
+        read=ReconcileAnswer.model_validate_json,
+        timeout_s=_RECONCILE_S,
+    )
+
+
+def repairs(*, cursor: str | None, limit: int) -> Call[RepairPage]:
+    return _get(f"{API}/repairs", RepairPage, cursor=cursor, limit=limit)
+
+
 def health() -> Call[Health]:
     """Of a server whose registry does not answer, too: that comes with 503."""
     return Call(method="GET", path="/health", read=Health.model_validate_json, answers=frozenset({503}))
@@ -124,6 +150,8 @@ def worth_repeating(call: Call[Any], answer: httpx.Response | httpx.TransportErr
     if isinstance(answer, Exception):
         is_ours = isinstance(answer, httpx.LocalProtocolError | httpx.UnsupportedProtocol)
         return isinstance(answer, _NOT_DELIVERED) or (call.is_repeatable and not is_ours)
+    if answer.status_code == 502 and _is_problem(answer):
+        return False  # the database refuses, and will again
     return call.is_repeatable and answer.status_code in _LOST_ON_THE_WAY - call.answers
 
 
@@ -180,6 +208,10 @@ def _unreachable(call: Call[Any], error: httpx.TransportError, url: str) -> Serv
 
 def _in_words(error: httpx.TransportError) -> str:
     return str(error) or type(error).__name__
+
+
+def _is_problem(answer: httpx.Response) -> bool:
+    return answer.headers.get("content-type", "").startswith("application/problem+json")
 
 
 def _refusal(answer: httpx.Response, url: str) -> SchedulerError:

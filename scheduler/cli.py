@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import io
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
-from scheduler import cli_server
+from scheduler import cli_list, cli_repairs, cli_server
 from scheduler.cli_options import EPILOG, AsJson, Command, JobId, Timeout, Url, connect, watching
 from scheduler.cli_views import (
     health_page,
     job_page,
-    job_table,
     print_events,
-    print_jobs,
     print_json,
     print_loops,
     print_page,
 )
-from scheduler.client import Client
 from scheduler.core.model import Status
 from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest, InvalidSpec, WaitTimedOut
 from scheduler.follow import follow as follow_job
 from scheduler.handles import JobHandle
 from scheduler.spec_file import SpecFile, parse_value, read_spec_file
-
-WATCH_EVERY_S = 2.0
 
 app = typer.Typer(
     name="scheduler",
@@ -53,6 +45,9 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 command("up")(cli_server.up)
 command("down")(cli_server.down)
 command("doctor")(cli_server.doctor)
+command("list")(cli_list.list_jobs)
+command("reconcile")(cli_repairs.reconcile)
+command("repairs")(cli_repairs.repairs)
 
 
 @command("submit")
@@ -108,41 +103,6 @@ def status(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     _show(connect(url).status(job_id), as_json)
 
 
-@command("list")
-def list_jobs(
-    statuses: Annotated[
-        list[str] | None,
-        typer.Option("--status", help=f"Only these, repeated or with commas: {', '.join(Status)}."),
-    ] = None,
-    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
-    project: Annotated[str | None, typer.Option(help="Only this project's.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Keep the list on the screen up to date.")
-    ] = False,
-    url: Url = None,
-    as_json: AsJson = False,
-) -> None:
-    """Jobs, newest first."""
-    if watch and as_json:
-        raise InvalidRequest("--watch and --json do not go together: --json prints one document")
-    filters: dict[str, Any] = {
-        "status": ",".join(statuses or []),
-        "user": user,
-        "project": project,
-        "limit": limit,
-    }
-    client = connect(url)
-    if watch:
-        _watch_list(client, filters)
-        return
-    jobs, verified = _fetch(client, filters)
-    if as_json:
-        print_json({"jobs": jobs, "verified": verified})
-    else:
-        print_jobs(jobs, verified=verified)
-
-
 @command("logs")
 def logs(
     job_id: JobId,
@@ -183,6 +143,18 @@ def logs(
 def cancel(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Cancel a job; a running one is `cancelled` once its processes are gone."""
     _show(connect(url).cancel(job_id), as_json)
+
+
+@command("pause")
+def pause(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Pause a running job; it is `paused` once it has stopped at a checkpoint, and holds nothing then."""
+    _show(connect(url).pause(job_id), as_json)
+
+
+@command("resume")
+def resume(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Let a job that is paused, failed or cancelled go on from its last checkpoint."""
+    _show(connect(url).resume(job_id), as_json)
 
 
 @command("force-start")
@@ -287,26 +259,6 @@ def _show(job: JobDocument | None, as_json: bool) -> None:
         print_json(job)
     elif job:
         print_page(job_page(job))
-
-
-def _fetch(client: Client, filters: dict[str, Any]) -> tuple[list[JobDocument], bool]:
-    pages = list(client.job_pages(**filters))
-    return [job for page in pages for job in page.jobs], all(page.verified for page in pages)
-
-
-def _watch_list(client: Client, filters: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        while True:
-            jobs, verified = _fetch(client, filters)
-            print_jobs(jobs, verified=verified)
-            print(flush=True)
-            time.sleep(WATCH_EVERY_S)
-    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-        while True:
-            jobs, verified = _fetch(client, filters)
-            live.update(job_table(jobs, verified=verified), refresh=True)
-            time.sleep(WATCH_EVERY_S)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,17 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from scheduler.core.model import Status
-from scheduler.documents import EventPage, Health, JobDocument, LoopList, ProblemDocument, ProblemField
+from scheduler.documents import (
+    EventPage,
+    Health,
+    JobDocument,
+    LoopList,
+    ProblemDocument,
+    ProblemField,
+)
 from scheduler.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -28,7 +34,7 @@ from scheduler.errors import (
 from scheduler.follow import duration, measures, printable
 
 _UNVERIFIED_AFTER_S = 30.0
-_COLOUR = {
+COLOUR = {
     Status.PENDING: "yellow",
     Status.QUEUED: "cyan",
     Status.RUNNING: "blue",
@@ -41,9 +47,9 @@ _NEXT = {
     Status.PENDING: "`scheduler force-start {id}` queues it now; `scheduler fail {id}` gives it up",
     Status.QUEUED: "`scheduler wait {id}` waits for its end; `scheduler cancel {id}` withdraws it",
     Status.RUNNING: "`scheduler logs -f {id}` shows its log; `scheduler cancel {id}` stops it",
-    Status.PAUSED: "it holds nothing and waits to be resumed; `scheduler cancel {id}` withdraws it",
+    Status.PAUSED: "it holds nothing; `scheduler resume {id}` lets it go on; `scheduler cancel {id}` withdraws it",
     Status.FAILED: "`scheduler logs {id}` shows its log; `scheduler force-start {id}` starts it over",
-    Status.CANCELLED: "`scheduler force-start {id}` starts it over",
+    Status.CANCELLED: "`scheduler resume {id}` lets it go on; `scheduler force-start {id}` starts it over",
 }
 _EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
     (InvalidSpec, 2),
@@ -94,9 +100,9 @@ def print_json(value: Any) -> None:
 
 
 def print_page(lines: Iterable[tuple[str, str | Text]]) -> None:
-    console = _console()
+    screen = console()
     for name, value in lines:
-        console.print(Text.assemble((f"{name:<10}", "bold"), value), soft_wrap=True)
+        screen.print(Text.assemble((f"{name:<10}", "bold"), value), soft_wrap=True)
 
 
 def job_page(job: JobDocument, now: datetime | None = None) -> list[tuple[str, str | Text]]:
@@ -125,44 +131,6 @@ def next_step(job: JobDocument) -> str:
     return _NEXT[job.status].format(id=job.job_id)
 
 
-def job_table(jobs: Iterable[JobDocument], *, verified: bool = True) -> Table:
-    now = datetime.now(UTC)
-    note = None if verified else "not verified: the registry did not answer"
-    table = Table(box=None, pad_edge=False, header_style="bold", caption=note)
-    for column, options in {
-        "JOB": {"no_wrap": True, "min_width": 36},
-        "NAME": {"overflow": "ellipsis", "no_wrap": True, "max_width": 24},
-        "STATUS": {"no_wrap": True},
-        "AGE": {"no_wrap": True},
-        "USER": {"overflow": "ellipsis", "no_wrap": True, "max_width": 12},
-        "PROGRESS OR REASON": {"overflow": "ellipsis", "no_wrap": True},
-    }.items():
-        table.add_column(column, **options)
-    for job in jobs:
-        table.add_row(
-            *(
-                Text(cell, style=_COLOUR[job.status] if i == 2 else "")
-                for i, cell in enumerate(_row(job, now))
-            )
-        )
-    return table
-
-
-def print_jobs(jobs: list[JobDocument], *, verified: bool) -> None:
-    """A table on a terminal; elsewhere a line for each job, with tabs between columns, nothing shortened."""
-    console = _console()
-    if console.is_terminal:
-        console.print(job_table(jobs))
-    else:
-        now = datetime.now(UTC)
-        for job in jobs:
-            print("\t".join(_row(job, now)))
-    if not jobs:
-        print("no jobs match", file=sys.stderr)
-    if not verified:
-        print("note: the scheduler's registry did not answer; these states may be old", file=sys.stderr)
-
-
 def print_events(page: EventPage) -> None:
     for event in page.events:
         move = (
@@ -182,6 +150,7 @@ def health_page(health: Health) -> list[tuple[str, str | Text]]:
         *(("problem", printable(problem)) for problem in health.problems),
         ("version", health.version),
         ("jobs", ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"),
+        ("database", _database(health)),
         *(
             ("node", f"{n.name}: {n.free_cpus:g} of {n.cpus:g} CPUs, {n.free_gpus:g} of {n.gpus:g} GPUs free")
             for n in health.nodes
@@ -201,7 +170,7 @@ def print_loops(loops: LoopList) -> None:
         print(f"loops of your own: {', '.join(loops.allowed)}")
 
 
-def _console() -> Console:
+def console() -> Console:
     return Console(highlight=False)
 
 
@@ -212,7 +181,9 @@ def _what(job: JobDocument) -> str:
 
 
 def _status(job: JobDocument) -> Text:
-    text = Text(job.status.value, style=_COLOUR[job.status])
+    text = Text(job.status.value, style=COLOUR[job.status])
+    if job.doubt:
+        text.append(f" ({job.doubt})", style="bold red")
     if job.queue_position:
         text.append(f", position {job.queue_position}", style="default")
     if job.status is Status.RUNNING:
@@ -222,7 +193,7 @@ def _status(job: JobDocument) -> Text:
 
 def _proof(job: JobDocument, now: datetime) -> Text:
     evidence = printable(job.evidence or "none given")
-    if job.verified_at is None:
+    if job.verified_at is None or not job.verified:
         return Text(evidence, style="yellow")
     age_s = (now - job.verified_at).total_seconds()
     if job.status.is_terminal or age_s < _UNVERIFIED_AFTER_S:
@@ -242,11 +213,17 @@ def _times(job: JobDocument, now: datetime) -> str:
     return ", ".join(parts)
 
 
-def _row(job: JobDocument, now: datetime) -> list[str]:
-    said = " · ".join(measures(job.progress)) if job.status is Status.RUNNING else ""
-    age = duration((now - job.created_at).total_seconds())
-    cells = [job.job_id, job.name, job.status.value, age, job.spec.user or "-", said or job.reason.message]
-    return [printable(cell) for cell in cells]
+def _database(health: Health) -> str:
+    database, waiting = health.database, health.unmirrored_writes
+    if not database.configured:
+        return printable(database.note or "none is configured")
+    said = {True: "answers", False: "does not answer", None: "not asked yet"}[database.ok]
+    parts = [said, f"{waiting:,} writes not mirrored yet" if waiting else "every write is mirrored"]
+    parts += (
+        [f"last success {database.last_success_at:%Y-%m-%d %H:%M:%S}"] if database.last_success_at else []
+    )
+    parts += [f"last error: {database.last_error}"] if database.last_error else []
+    return printable(", ".join(parts) + (f"; {database.note}" if database.note else ""))
 
 
 def _loop(loop: Any) -> str:

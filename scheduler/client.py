@@ -21,6 +21,8 @@ from scheduler.documents import (
     JobPage,
     LogChunk,
     LoopList,
+    ReconcileAnswer,
+    RepairDocument,
 )
 from scheduler.flows import Answer, Flow, Item, Pause, Step
 from scheduler.handles import AsyncJobHandle, JobHandle
@@ -79,6 +81,14 @@ class Client(Connection):
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
         return self._call(calls.cancel(job_id))
 
+    def pause(self, job_id: str) -> JobDocument:
+        """The job as it is now; it becomes `paused` once it has stopped at a checkpoint."""
+        return self._call(calls.pause(job_id))
+
+    def resume(self, job_id: str) -> JobDocument:
+        """Put a paused, failed or cancelled job in the line, to go on from its last checkpoint."""
+        return self._call(calls.resume(job_id))
+
     def force_start(self, job_id: str) -> ForceStartAnswer:
         """Put a pending, queued, failed or cancelled job in the line, from the beginning."""
         return self._call(calls.force_start(job_id))
@@ -100,6 +110,15 @@ class Client(Connection):
 
     def loops(self) -> LoopList:
         return self._call(calls.loops())
+
+    def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
+        """Compare registry, runs and database now, and put right what differs; or only say what would be done."""
+        return self._call(calls.reconcile(dry_run=dry_run))
+
+    def repairs(self, limit: int | None = None) -> Iterator[RepairDocument]:
+        """What was put right, newest first; pages are fetched as you go."""
+        for page in self._items(self.repairs_flow(limit)):
+            yield from page.repairs
 
     def health(self) -> Health:
         return self._call(calls.health())
@@ -147,7 +166,7 @@ class Client(Connection):
 
 
 class AsyncClient(Connection):
-    """As `Client`, to be awaited; `list_jobs`, `job_pages`, `logs` and `log_chunks` are async iterators."""
+    """As `Client`, to be awaited; what iterates there (`list_jobs`, `logs`, `repairs`, ...) does so here, async."""
 
     transport = httpx.AsyncClient
 
@@ -180,6 +199,12 @@ class AsyncClient(Connection):
     async def cancel(self, job_id: str) -> JobDocument:
         return await self._call(calls.cancel(job_id))
 
+    async def pause(self, job_id: str) -> JobDocument:
+        return await self._call(calls.pause(job_id))
+
+    async def resume(self, job_id: str) -> JobDocument:
+        return await self._call(calls.resume(job_id))
+
     async def force_start(self, job_id: str) -> ForceStartAnswer:
         return await self._call(calls.force_start(job_id))
 
@@ -201,6 +226,14 @@ class AsyncClient(Connection):
 
     async def loops(self) -> LoopList:
         return await self._call(calls.loops())
+
+    async def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
+        return await self._call(calls.reconcile(dry_run=dry_run))
+
+    async def repairs(self, limit: int | None = None) -> AsyncIterator[RepairDocument]:
+        async for page in self._items(self.repairs_flow(limit)):
+            for repair in page.repairs:
+                yield repair
 
     async def health(self) -> Health:
         return await self._call(calls.health())

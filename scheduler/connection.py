@@ -108,9 +108,17 @@ class Connection:
         return flows.waiting(self._steady_flow, job_id, timeout_s=timeout_s, **watch)
 
     def pages_flow(self, filters: Filters) -> Flow[None]:
-        wanted: Any = {**filters, "statuses": _statuses(filters.get("status"))}
+        wanted: Any = {"user": None, "project": None, **filters, "statuses": _statuses(filters.get("status"))}
         wanted.pop("status", None)
-        return flows.turning_pages(self.flow, **wanted)
+        limit = wanted.pop("limit", None)
+        return flows.turning_pages(
+            self.flow, lambda cursor, size: calls.jobs(**wanted, cursor=cursor, limit=size), limit
+        )
+
+    def repairs_flow(self, limit: int | None) -> Flow[None]:
+        return flows.turning_pages(
+            self.flow, lambda cursor, size: calls.repairs(cursor=cursor, limit=size), limit
+        )
 
     def log_flow(self, job_id: str, follow: bool, where: Where) -> Flow[None]:
         return flows.reading_log(self._steady_flow if follow else self.flow, job_id, follow=follow, **where)

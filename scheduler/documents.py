@@ -65,18 +65,33 @@ class JobDocument(Document):
     version: int
     spec: Annotated[JobSpec, BeforeValidator(_without_unknown_fields)]
     result: ResultDocument | None = None
-    verified: bool = Field(True, description="False: as the database has it; the registry did not answer.")
+    verified: bool = Field(
+        True, description="False: as the database has it; the registry did not answer, or does not know it."
+    )
     stale: bool = Field(False, description="The row in the database says something else than the registry.")
-    database_status: Status | None = Field(None, description="What the row says; only when stale.")
+    database_status: Status | None = Field(
+        None, description="What the row says; only when stale; null when the database does not have the job."
+    )
     registry_status: Status | None = Field(
         None, description="What the registry says; only when stale; null when it does not know the job."
     )
+
+    @property
+    def doubt(self) -> str | None:
+        """Why `status` is not simply so, in a few words; None when it is."""
+        if not self.stale:
+            return None if self.verified else "not verified"
+        if not self.verified:
+            return "stale: the registry does not know it"
+        return f"stale: the database says {self.database_status}" if self.database_status else "stale: no row"
 
 
 class JobPage(Document):
     jobs: list[JobDocument]
     next_cursor: str | None = Field(None, description="Pass as `cursor` for the next page; null on the last.")
-    verified: bool = Field(True, description="False when the registry did not answer and rows may be old.")
+    verified: bool = Field(
+        True, description="False when the registry did not answer for some of the jobs: those may be old."
+    )
     note: str | None = Field(None, description="What could not be compared, and why, in words.")
 
 
@@ -194,6 +209,21 @@ class PoolHealth(Document):
     note: str = ""
 
 
+class DatabaseHealth(Document):
+    """The mirror: how writing to the database, and reading from it, went."""
+
+    configured: bool = Field(False, description="False: the journal on disk is the only store.")
+    ok: bool | None = Field(
+        None, description="Whether the last call succeeded; null when none was made, or none is configured."
+    )
+    last_success_at: datetime | None = None
+    last_error: str | None = Field(None, description="The newest error, in words; kept after a success.")
+    incarnation: int | None = Field(
+        None, description="Which life of the scheduler the database takes writes from."
+    )
+    note: str = Field("", description="A sentence for people.")
+
+
 class Health(Document):
     status: str = Field(description="`healthy` or `degraded`.")
     problems: list[str] = Field(default_factory=list, description="Why it is degraded, in words.")
@@ -203,9 +233,7 @@ class Health(Document):
     gpu_available: bool = False
     gpu_info: list[Json] = Field(default_factory=list)
     registry: Json = Field(default_factory=dict, description="incarnation, pid, since, jobs by status.")
-    database: Json = Field(
-        default_factory=dict, description="The mirror: configured or not, last success, last error."
-    )
+    database: DatabaseHealth = Field(default_factory=DatabaseHealth)
     loops: dict[str, LoopHealth] = Field(default_factory=dict)
     unmirrored_writes: int = 0
     nodes: list[NodeHealth] = Field(default_factory=list)

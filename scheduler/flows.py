@@ -16,11 +16,11 @@ import httpx
 
 from scheduler import calls
 from scheduler.calls import Call
-from scheduler.core.model import Status
-from scheduler.documents import JobDocument, JobPage, LogChunk
-from scheduler.errors import WaitTimedOut
+from scheduler.documents import JobDocument, JobPage, LogChunk, RepairPage
+from scheduler.errors import RegistryUnavailable, WaitTimedOut
 
 T = TypeVar("T")
+Page = JobPage | RepairPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ Send = Callable[[Call[T]], Flow[T]]
 _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _FIRST_LOOK_S = 0.05
 PAGE = 100
+_UNVERIFIED_S = 120.0
 
 
 def sending(call: Call[T], *, url: str, patience_s: Callable[[], float]) -> Flow[T]:
@@ -69,14 +70,19 @@ def waiting(
     poll_s: float = 1.0,
     on_update: Callable[[JobDocument], None] | None = None,
 ) -> Flow[JobDocument]:
-    """Look until the job has ended.  Looks often at first, then every *poll_s* seconds."""
+    """Look until the job has ended.  Looks often at first, then every *poll_s* seconds.
+
+    An end that nobody has verified is none: the wait goes on until the registry is back, or raises
+    RegistryUnavailable when it stays away for two minutes.
+    """
     until_s = math.inf if timeout_s is None else monotonic() + timeout_s
-    pause_s, seen = min(_FIRST_LOOK_S, poll_s), None
+    pause_s, seen, verified_at_s = min(_FIRST_LOOK_S, poll_s), None, monotonic()
     while True:
         job: JobDocument = yield from send(_in_time(calls.status(job_id), until_s))
         if on_update and job != seen:
             on_update(job)
-        if job.status.is_terminal:
+        verified_at_s = _last_verified_s(job, verified_at_s)
+        if job.verified and job.status.is_terminal:
             return job
         left_s = until_s - monotonic()
         if left_s <= 0:
@@ -88,23 +94,25 @@ def waiting(
         pause_s, seen = min(1.5 * pause_s, poll_s), job
 
 
+def _last_verified_s(job: JobDocument, before_s: float) -> float:
+    now_s = monotonic()
+    if not job.verified and now_s - before_s > _UNVERIFIED_S:
+        raise RegistryUnavailable(
+            f"job {job.job_id} could not be verified for {_UNVERIFIED_S:g} s: {job.evidence}"
+        )
+    return now_s if job.verified else before_s
+
+
 def turning_pages(
-    send: Send[Any],
-    *,
-    statuses: frozenset[Status],
-    user: str | None = None,
-    project: str | None = None,
-    limit: int | None = None,
+    send: Send[Any], ask: Callable[[str | None, int], Call[Page]], limit: int | None = None
 ) -> Flow[None]:
-    """Hand out pages until there are no more, or *limit* jobs."""
+    """Hand out pages until there are no more, or *limit* items; *ask* makes the call from cursor and size."""
     cursor, left = None, math.inf if limit is None else limit
     while left > 0:
-        size = int(min(PAGE, left))
-        page: JobPage = yield from send(
-            calls.jobs(statuses=statuses, user=user, project=project, cursor=cursor, limit=size)
-        )
+        page: Page = yield from send(ask(cursor, int(min(PAGE, left))))
         yield Item(page)
-        cursor, left = page.next_cursor, left - len(page.jobs)
+        items = page.jobs if isinstance(page, JobPage) else page.repairs
+        cursor, left = page.next_cursor, left - len(items)
         if cursor is None:
             return
 

@@ -84,7 +84,7 @@ class _Moments:
     def news(self, job: JobDocument) -> str | None:
         # While it runs, the reason tells the step: that is the progress line's business.
         why = job.reason.code if job.status is Status.RUNNING else job.reason.message
-        moment = (job.status, job.phase, job.attempt, job.queue_position, why)
+        moment = (job.status, job.phase, job.attempt, job.queue_position, why, job.verified)
         if moment == self._last:
             return None
         self._last = moment
@@ -175,7 +175,8 @@ def _headline(job: JobDocument) -> str:
         Status.QUEUED: f" (position {job.queue_position})" if job.queue_position else "",
         Status.RUNNING: f" ({job.phase or Phase.RESERVING}, attempt {job.attempt})",
     }.get(job.status, "")
-    return printable(f"{job.status}{where}: {job.reason.message}")
+    doubt = "" if job.verified else " (not verified: the registry does not answer)"
+    return printable(f"{job.status}{where}{doubt}: {job.reason.message}")
 
 
 def _progress_line(job: JobDocument, eta_s: float | None) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.lifecycle import StopRun, start_of
 from scheduler.core.model import Cause, Ending, Job, Outcome, Reason, StopKind
 from scheduler.errors import JournalUnwritable
 from scheduler.pacing import Background
@@ -35,7 +35,7 @@ class Follower:
 
     async def _see_to_its_end(self, job: Job) -> None:
         try:
-            await self._runner.start(_start_of(job))
+            await self._runner.start(start_of(job))
             outcome = await self._runner.wait((job.id, job.fence))
         except Exception as error:
             log.exception("run %s of job %s could not be followed", job.fence, job.id)
@@ -57,10 +57,3 @@ class Follower:
             except JournalUnwritable as error:
                 log.error("the end of run %s of job %s waits for the journal: %s", job.fence, job.id, error)
                 await asyncio.sleep(PAUSE_S)
-
-
-def _start_of(job: Job) -> StartRun:
-    assert job.allocation is not None, f"{job.id} runs without an allocation"
-    return StartRun(
-        job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, restarts=job.restarts
-    )

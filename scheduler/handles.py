@@ -57,6 +57,12 @@ class JobHandle(_Handle):
     def cancel(self) -> JobDocument:
         return self._seen(self.client.cancel(self.id))
 
+    def pause(self) -> JobDocument:
+        return self._seen(self.client.pause(self.id))
+
+    def resume(self) -> JobDocument:
+        return self._seen(self.client.resume(self.id))
+
     def force_start(self) -> ForceStartAnswer:
         return self.client.force_start(self.id)
 
@@ -78,6 +84,12 @@ class AsyncJobHandle(_Handle):
 
     async def cancel(self) -> JobDocument:
         return self._seen(await self.client.cancel(self.id))
+
+    async def pause(self) -> JobDocument:
+        return self._seen(await self.client.pause(self.id))
+
+    async def resume(self) -> JobDocument:
+        return self._seen(await self.client.resume(self.id))
 
     async def force_start(self) -> ForceStartAnswer:
         return await self.client.force_start(self.id)

@@ -9,7 +9,7 @@ from datetime import datetime
 from scheduler import __version__
 from scheduler.core.invariants import violations
 from scheduler.core.model import Status
-from scheduler.documents import Health, NodeHealth, PoolHealth
+from scheduler.documents import DatabaseHealth, Health, NodeHealth, PoolHealth
 from scheduler.service import Service
 
 
@@ -33,9 +33,9 @@ async def health(service: Service, *, started_at: datetime, pool: PoolHealth | N
             "started_at": started_at.isoformat(),
             "jobs": {status.value: count for status, count in (await _counts(service)).items()},
         },
-        database={"configured": False, "note": "no Supabase is set: the journal on disk is the only store"},
+        database=_database(service),
         loops={loop.name: loop.health() for loop in service.loops},
-        unmirrored_writes=0,
+        unmirrored_writes=await service.journal.outbox_size(),
         nodes=[
             NodeHealth(
                 node_id=node.id,
@@ -57,6 +57,24 @@ async def _problems(service: Service, pool: PoolHealth | None) -> list[str]:
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
     found += violations(service.registry.running(), service.nodes)[:10]
     return [words for words in found if words]
+
+
+def _database(service: Service) -> DatabaseHealth:
+    """Told by the loops that talk to it: the newest of what each of them has seen."""
+    link = service.sync.link
+    if link is None:
+        return DatabaseHealth(note="no Supabase is set: the journal on disk is the only store")
+    seen = [loop.health() for loop in service.sync.database_loops]
+    failing = [words for loop in service.sync.database_loops if (words := loop.problem())]
+    failed = max((one for one in seen if one.last_error_at), key=lambda one: str(one.last_error_at), default=None)
+    return DatabaseHealth(
+        configured=True,
+        ok=not failing,
+        last_success_at=max((one.last_success_at for one in seen if one.last_success_at), default=None),
+        last_error=failed.last_error if failed else None,
+        incarnation=link.incarnation,
+        note="; ".join(failing) or "every change is mirrored to Supabase once it is in the journal",
+    )
 
 
 async def _counts(service: Service) -> Mapping[Status, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,18 +16,53 @@ from scheduler.ports import Clock
 
 log = logging.getLogger("scheduler")
 
+_MAX_DOUBLINGS = 60
+"""A loop may fail for months; more would overflow a float."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long a loop waits after passes that failed in a row: `first_s`, doubled with each one, up to `max_s`.
+
+    Half of a pause is certain and half is left to chance, so that many who lost the same server do not come
+    back to it all at once, and none comes back at once.  (The "equal jitter" of Marc Brooker's "Exponential
+    Backoff And Jitter", AWS Architecture Blog, 2015.)
+    """
+
+    first_s: float
+    """The longest pause after the first failure.  Seconds, above 0."""
+    max_s: float
+    """No pause is longer.  Seconds."""
+    chance: Callable[[], float]
+    """Gives the next number from 0 to below 1, each equally likely, such as `random.Random(seed).random`."""
+
+    def pause_s(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row (1 or more)."""
+        doublings = min(failures - 1, _MAX_DOUBLINGS)
+        return min(self.max_s, self.first_s * 2**doublings) * (1 + self.chance()) / 2
+
 
 class Loop:
     """Calls `once` at least every `every_s` seconds, and at once after `wake()`.
 
     An error is counted, logged the first time it is seen in a row, and shown in `health()`; the next pass runs
-    all the same.  Only Superseded ends the loop: it means another life of the scheduler has taken over.
+    all the same: with *backoff* after its pause, which no `wake()` shortens, else as if nothing had happened.
+    A pass that succeeds ends the pauses.  Only Superseded ends the loop: it means another life of the scheduler
+    has taken over.
     """
 
     def __init__(
-        self, name: str, every_s: float, once: Callable[[], Awaitable[object]], clock: Clock
+        self,
+        name: str,
+        every_s: float,
+        once: Callable[[], Awaitable[object]],
+        clock: Clock,
+        backoff: Backoff | None = None,
     ) -> None:
         self.name, self.every_s, self._once, self._clock = name, every_s, once, clock
+        self._backoff = backoff
+        self._failures = 0  # in a row
+        self._wait_s = every_s
         self._wake = asyncio.Event()
         self._health = LoopHealth(every_s=every_s)
 
@@ -37,21 +74,15 @@ class Loop:
 
     def problem(self) -> str | None:
         """Why this loop is not well, in words; None when its last pass succeeded."""
-        health = self._health
-        if health.last_error_at is None:
+        if not self._failures:
             return None
-        if health.last_success_at and health.last_success_at > health.last_error_at:
-            return None
-        return f"the {self.name} loop fails: {health.last_error} (seen {health.errors} times)"
+        return f"the {self.name} loop fails: {self._health.last_error} (seen {self._health.errors} times)"
 
     async def run_forever(self) -> None:
         while True:
             self._wake.clear()
             await self.pass_once()
-            try:
-                await asyncio.wait_for(self._wake.wait(), self.every_s)
-            except TimeoutError:
-                continue
+            await self._wait()
 
     async def pass_once(self) -> None:
         try:
@@ -61,26 +92,35 @@ class Loop:
         except Exception as error:  # noqa: BLE001  the one place that catches all: it counts, logs and shows
             self._failed(f"{type(error).__name__}: {error}", error)
         else:
-            self._note(passes=self._health.passes + 1, last_success_at=self._clock.now())
+            self._succeeded()
+
+    async def _wait(self) -> None:
+        if self._failures and self._backoff:
+            await asyncio.sleep(self._wait_s)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._wait_s)
+
+    def _succeeded(self) -> None:
+        self._failures, self._wait_s = 0, self.every_s
+        self._note(last_success_at=self._clock.now())
 
     def _failed(self, words: str, error: Exception) -> None:
-        if self.problem() is None or words != self._health.last_error:
+        if not self._failures or words != self._health.last_error:
             log.error(
                 "loop %s failed",
                 self.name,
                 exc_info=error,
                 extra={"action": "loop_failed", "loop": self.name},
             )
-        self._note(
-            passes=self._health.passes + 1,
-            errors=self._health.errors + 1,
-            last_error=words,
-            last_error_at=self._clock.now(),
-        )
+        self._failures += 1
+        self._wait_s = self._backoff.pause_s(self._failures) if self._backoff else self.every_s
+        self._note(errors=self._health.errors + 1, last_error=words, last_error_at=self._clock.now())
 
     def _note(self, **changes: object) -> None:
-        next_run_at = self._clock.now() + timedelta(seconds=self.every_s)
-        self._health = self._health.model_copy(update={**changes, "next_run_at": next_run_at})
+        next_run_at = self._clock.now() + timedelta(seconds=self._wait_s)
+        changes |= {"passes": self._health.passes + 1, "next_run_at": next_run_at}
+        self._health = self._health.model_copy(update=changes)
 
 
 class Background:
@@ -93,6 +133,7 @@ class Background:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.superseded = asyncio.Event()
         """Set when a task learned that a newer life of the scheduler owns the journal."""
+        self.superseded_by: Superseded | None = None
         self.errors = 0
         self._last: tuple[str, datetime] | None = None
 
@@ -111,6 +152,7 @@ class Background:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Superseded):
+            self.superseded_by = error
             self.superseded.set()
         if error:
             self.errors += 1

@@ -6,20 +6,21 @@ import asyncio
 import logging
 from datetime import datetime
 
-from scheduler.answers import event_document, job_document, submitted
+from scheduler.answers import submitted
 from scheduler.book import Book
 from scheduler.core import lifecycle, ordering, placement, reconcile
 from scheduler.core.lifecycle import (
     AskStop,
     ForceStart,
     GiveUp,
+    Recover,
+    Resume,
     RetryPolicy,
     RunEnded,
     StartRun,
     StopRun,
 )
 from scheduler.core.model import (
-    Fence,
     Job,
     JobId,
     JobSpec,
@@ -31,49 +32,55 @@ from scheduler.core.model import (
     Status,
     StopKind,
 )
+from scheduler.core.reconcile import Policy
 from scheduler.documents import (
-    EventPage,
     ForceStartAnswer,
     JobDocument,
-    JobPage,
-    LogChunk,
-    LoopList,
+    ReconcileAnswer,
     SubmittedJob,
 )
 from scheduler.errors import (
-    InvalidRequest,
     InvalidSpec,
+    MirrorRefused,
+    MirrorUnavailable,
     NotAllowed,
     RunUnreachable,
     VersionConflict,
 )
 from scheduler.following import Follower
 from scheduler.pacing import Background, Loop
-from scheduler.paging import cursor_after, position_of_cursor
-from scheduler.ports import Clock, JobQuery, Journal, Runner
+from scheduler.ports import Clock, Journal, Mirror, Runner, Webhook
+from scheduler.questions import Questions
 from scheduler.registry import Registry, Sighting
+from scheduler.rows import parse_spec
 from scheduler.settings import Settings
+from scheduler.syncing import Sync
 from scheduler.validation import Door
+from scheduler.viewing import PLANNED_AT_ONCE, View
 
 log = logging.getLogger("scheduler")
-
-PLANNED_AT_ONCE = 10_000
-"""Placement looks so far down the line in one pass: about 50 ms.  Who stands behind waits for those before."""
 
 
 class Service:
     """The one writer.  Every public method may be repeated: a second call finds what the first one did."""
 
     def __init__(
-        self, *, journal: Journal, runner: Runner, clock: Clock, settings: Settings, door: Door
+        self,
+        *,
+        journal: Journal,
+        runner: Runner,
+        clock: Clock,
+        settings: Settings,
+        door: Door,
+        mirror: Mirror | None = None,
+        webhook: Webhook | None = None,
     ) -> None:
         self.journal, self.runner, self.clock = journal, runner, clock
         self.settings, self.door = settings, door
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
-        self.blocked: dict[JobId, Reason] = {}
-        self.looked_at: datetime | None = None
+        self.view = View(self.registry, clock)
         self._started_at = clock.now()
         self.background = Background(clock)
         self.follower = Follower(runner, self.background, self._ended)
@@ -88,12 +95,39 @@ class Service:
             committed=self._committed,
             act=self._act,
         )
+        self.sync = Sync(
+            journal=journal,
+            mirror=mirror,
+            webhook=webhook,
+            book=self.book,
+            registry=self.registry,
+            runner=runner,
+            clock=clock,
+            settings=settings,
+            check=self._check,
+            requests={
+                "cancel": self.cancel,
+                "pause": self.pause,
+                "resume": self.resume,
+                "force_start": self.force_start,
+            },
+            signs=self.view.signs,
+        )
+        self.ask = Questions(
+            journal=journal,
+            registry=self.registry,
+            runner=runner,
+            door=door,
+            view=self.view,
+            find=self.book.find,
+            get=self._get,
+        )
         self.tick = Loop("tick", settings.tick_every_s, self.tick_once, clock)
         self.loops = (
             self.tick,
             Loop("observe", settings.observe_every_s, self.observe_once, clock),
             Loop("liveness", settings.liveness_every_s, self.liveness_once, clock),
-            Loop("relay", settings.liveness_every_s, self.relay_once, clock),
+            *self.sync.loops,
         )
 
     # Commands
@@ -107,8 +141,8 @@ class Service:
         may or may not be there: call again with the same id or key, and the first one is returned with False.
         """
         if known := await self.book.submitted_before(JobId(job_id), spec.user, idempotency_key):
-            return self._document(known), False
-        await asyncio.to_thread(self.door.check, spec, self._possible_nodes())
+            return self.view.document(known), False
+        await self._check(spec)
         job = self._accept(job_id, spec, idempotency_key)
         try:
             await self.book.create([job])
@@ -119,8 +153,8 @@ class Service:
             ) or await self.book.find(job.id)
             if known is None:
                 raise
-            return self._document(known), False
-        return self._document(self.registry.get(job.id) or job), True
+            return self.view.document(known), False
+        return self.view.document(self.registry.get(job.id) or job), True
 
     async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
         """Accept all of these jobs in one commit, or none.  Safe to repeat with the same ids."""
@@ -128,18 +162,37 @@ class Service:
         if first is None:
             await asyncio.to_thread(self.door.check_all, [spec for _, spec in jobs], self._possible_nodes())
             await self.book.create([self._accept(job_id, spec, None) for job_id, spec in jobs])
-        return [submitted(self._document(await self.book.get(job_id))) for job_id, _ in jobs]
+        return [submitted(self.view.document(await self._get(job_id))) for job_id, _ in jobs]
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         """Written down before any signal is sent; `cancelled` is shown when the processes are gone."""
-        job = await self.book.get(job_id)
-        return self._document(
+        job = await self._get(job_id)
+        return self.view.document(
             await self.book.advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.CANCEL))
         )
 
+    async def pause(self, job_id: str, by: str) -> JobDocument:
+        """Stops at a checkpoint; `paused` is shown when the processes are gone."""
+        job = await self._get(job_id)
+        return self.view.document(
+            await self.book.advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.PAUSE))
+        )
+
+    async def resume(self, job_id: str, by: str) -> JobDocument:
+        """Into the line again, to go on from the last checkpoint."""
+        job = await self._get(job_id)
+        if job.status is not Status.QUEUED:
+            await self._check_again(job)
+        event = Resume(at=self.clock.now(), by=by, queue_seq=self.registry.next_seq())
+        return self.view.document(await self.book.advance(job, event))
+
+    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
+        """Compare everything now.  Raises what the database raises."""
+        return await self.sync.reconciler.once(dry_run=dry_run)
+
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         """Into the line, from the beginning.  A job that waits there already keeps its place."""
-        before = await self.book.get(job_id)
+        before = await self._get(job_id)
         if before.status in (Status.PENDING, Status.FAILED, Status.CANCELLED):
             await self._check_again(before)
         seq = self.registry.next_seq()
@@ -155,71 +208,38 @@ class Service:
         )
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
-        job = await self.book.get(job_id)
+        job = await self._get(job_id)
         if job.status is Status.PAUSED:
             raise NotAllowed(f"job {job.id} is paused and can go on: resume it, or cancel it")
         reason = Reason(code="given_up", message=f"marked as failed by {by}")
-        return self._document(await self.book.advance(job, GiveUp(at=self.clock.now(), by=by, reason=reason)))
-
-    # Questions
-
-    async def status(self, job_id: str) -> JobDocument:
-        return self._document(await self.book.get(job_id))
-
-    async def events(self, job_id: str) -> EventPage:
-        job = await self.book.get(job_id)
-        return EventPage(
-            job_id=job.id, events=[event_document(event) for event in await self.journal.events(job.id)]
+        return self.view.document(
+            await self.book.advance(job, GiveUp(at=self.clock.now(), by=by, reason=reason))
         )
-
-    async def jobs(
-        self,
-        statuses: frozenset[Status],
-        user: str | None,
-        project: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> JobPage:
-        after = position_of_cursor(cursor) if cursor else None
-        query = JobQuery(statuses=statuses, user=user, project=project, after=after, limit=limit)
-        rows = await self.journal.page(query)
-        full = len(rows) == limit
-        return JobPage(
-            jobs=[self._document(self.registry.get(job.id) or job) for job in rows],
-            next_cursor=cursor_after(rows[-1]) if rows and full else None,
-        )
-
-    async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
-        """Part of a rank's log.  `attempt` defaults to the newest; a negative `offset` counts from the end."""
-        job = await self.book.get(job_id)
-        wanted = job.attempt if attempt is None else attempt
-        if not 1 <= wanted <= job.attempt:
-            raise InvalidRequest(
-                f"job {job.id} has had {job.attempt} attempts; there is no log of attempt {wanted} yet"
-            )
-        part = await self.runner.read_log((job.id, Fence(wanted)), rank, offset, limit)
-        over = job.status is not Status.RUNNING or wanted < job.attempt
-        return LogChunk(
-            job_id=job.id,
-            attempt=wanted,
-            rank=rank,
-            text=part.text,
-            offset=part.offset,
-            next_offset=part.next_offset,
-            ended=over and part.is_end,
-        )
-
-    async def known_loops(self) -> LoopList:
-        return await asyncio.to_thread(self.door.loops)
 
     # Turns: each is one pass; `run_forever` paces them
 
     async def recover(self) -> None:
-        """Before serving: read the journal, find what still lives, take up every intention again."""
+        """Before serving: read the journal, find what still lives, ask the database, take up every intention."""
         for job in await self.journal.active():
             self.registry.put(job)
         await self._look_at_nodes()
+        await self._after_an_outage()
+        try:
+            await self.sync.reconciler.once(by="start-up")
+        except (MirrorUnavailable, MirrorRefused) as error:
+            log.error("starting without the database, which is asked again soon: %s", error)
         await self.liveness_once()
+
+    async def _after_an_outage(self) -> None:
+        """Waiting jobs of the journal were promised a start; after a long silence the operator may want a say."""
+        last, now = self.journal.last_vouched_at, self.clock.now()
+        away_s = (now - last).total_seconds() if last else 0.0
+        policy = self.settings.recover_queued
+        if away_s <= self.settings.stale_after_s or policy is Policy.START:
+            return
+        why = f"the scheduler was away for {away_s:.0f} s and recover_queued is `{policy}`"
+        for job in self.registry.queued():
+            await self.book.advance(job, _after_outage(policy, now, why))
 
     async def run_forever(self) -> None:
         """Until cancelled, or until a newer life of the scheduler owns the journal (raises Superseded)."""
@@ -232,8 +252,7 @@ class Service:
         now = self.clock.now()
         line = ordering.order(self.registry.queued(PLANNED_AT_ONCE), now=now)  # 1. who is first
         plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
-        self.blocked = {**line.paused, **plan.blocked}  # 3. reasons, for whoever asks
-        self.looked_at = now
+        self.view.planned({**line.paused, **plan.blocked}, now)  # 3. reasons, for whoever asks
         await asyncio.gather(
             *(self._admit(job_id, plan, now) for job_id in plan.start)
         )  # 4. write it down, do it
@@ -243,11 +262,11 @@ class Service:
         """Fetch progress and proof of life from every run; who is out of time is asked to stop."""
         await asyncio.gather(*(self._observe(job) for job in self.registry.running()))
 
-    async def liveness_once(self) -> reconcile.Plan:
+    async def liveness_once(self) -> reconcile.Runs:
         """Compare what should run with what does; level-triggered, so a second pass finds nothing to do."""
         live = await self.runner.live()
         running = {job.id: job for job in self.registry.running()}
-        plan = reconcile.reconcile({job.id: job.fence for job in running.values()}, live)
+        plan = reconcile.compare_runs({job.id: job.fence for job in running.values()}, live)
         for job in running.values():
             self.follower.follow(job)
             if job.stop:
@@ -255,26 +274,18 @@ class Service:
                     self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind))
                 )
         for job_id, fence in plan.orphans:
+            if not self.sync.reconciler.has_read_database and await self.book.find(job_id) is None:
+                continue  # perhaps the database knows it: nobody's run is ended on a guess
             log.warning("run %s of job %s is wanted by nobody; stopping it", fence, job_id)
             self.background.spawn(self.runner.stop(StopRun(job_id=job_id, fence=fence, kind=StopKind.CANCEL)))
         return plan
 
-    async def relay_once(self) -> int:
-        """Empty the outbox; returns how many changes it held.
-
-        There is no mirror to deliver to yet: one that is set up later begins with a copy of every job.
-        """
-        delivered = 0
-        while rows := await self.journal.outbox(limit=1000):
-            await self.journal.forget([row.seq for row in rows])
-            delivered += len(rows)
-        return delivered
-
     # What commits lead to
 
     def _committed(self, job: Job) -> None:
-        self.blocked.pop(job.id, None)
+        self.view.blocked.pop(job.id, None)
         self.tick.wake()
+        self.sync.wake()
 
     def _act(self, job: Job, action: lifecycle.Action) -> None:
         match action:
@@ -323,11 +334,11 @@ class Service:
 
     # Small things
 
-    def _far_behind(self, job: Job) -> Reason | None:
-        position = self.registry.position(job)
-        if position is None or position <= PLANNED_AT_ONCE:
-            return None
-        return Reason(code="behind", message=f"waits behind the {position - 1:,} jobs before it in the line")
+    async def _get(self, job_id: str) -> Job:
+        return await self.sync.adoption.get(job_id)
+
+    async def _check(self, spec: JobSpec) -> None:
+        await asyncio.to_thread(self.door.check, spec, self._possible_nodes())
 
     async def _look_at_nodes(self) -> None:
         self.nodes = await self.runner.nodes()
@@ -350,19 +361,17 @@ class Service:
     async def _check_again(self, job: Job) -> None:
         """What was valid when it was submitted may be gone by now: a file moved, a loop no longer allowed."""
         try:
-            await asyncio.to_thread(self.door.check, job.spec, self._possible_nodes())
+            await self._check(job.spec if job.raw_spec is None else parse_spec(job.raw_spec))
         except InvalidSpec as error:
             words = "; ".join(map(str, error.problems))
             raise NotAllowed(
                 f"job {job.id} cannot start, its stored spec is not valid now: {words}"
             ) from error
 
-    def _document(self, job: Job) -> JobDocument:
-        return job_document(
-            job,
-            position=self.registry.position(job),
-            waits=self.blocked.get(job.id) or self._far_behind(job),
-            looked_at=self.looked_at,
-            seen=self.registry.sighting(job),
-            now=self.clock.now(),
-        )
+
+def _after_outage(policy: Policy, now: datetime, why: str) -> lifecycle.Event:
+    if policy is Policy.FAIL:
+        reason = Reason(code="failed_after_outage", message=f"{why}; force-start it to run it")
+        return GiveUp(at=now, by="start-up", reason=reason)
+    reason = Reason(code="held", message=f"{why}; force-start it, or mark it as failed")
+    return Recover(at=now, by="start-up", reason=reason, hold=True)

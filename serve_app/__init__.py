@@ -1,1 +1,1 @@
-"""The HTTP API and the pages, behind Ray Serve.  Stateless: every answer comes from the registry."""
+"""The HTTP API and the pages, behind Ray Serve.  Stateless: answers come from the registry, compared with the database."""

@@ -19,11 +19,14 @@ from scheduler.documents import (
     JobPage,
     LogChunk,
     LoopList,
+    ReconcileAnswer,
+    RepairPage,
     SubmittedJob,
 )
 from scheduler.errors import RegistryUnavailable, SchedulerError
 
 _HEALTH_TIMEOUT_S = 2.0
+_RECONCILE_TIMEOUT_S = 120.0
 _PAUSE_S = 0.2
 
 
@@ -58,6 +61,9 @@ class ActorRegistry:
     async def status(self, job_id: str) -> JobDocument:
         return await self._ask("status", job_id)
 
+    async def documents(self, job_ids: list[str]) -> dict[str, JobDocument]:
+        return await self._ask("documents", job_ids)
+
     async def events(self, job_id: str) -> EventPage:
         return await self._ask("events", job_id)
 
@@ -74,6 +80,12 @@ class ActorRegistry:
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         return await self._ask("cancel", job_id, by)
 
+    async def pause(self, job_id: str, by: str) -> JobDocument:
+        return await self._ask("pause", job_id, by)
+
+    async def resume(self, job_id: str, by: str) -> JobDocument:
+        return await self._ask("resume", job_id, by)
+
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         return await self._ask("force_start", job_id, by)
 
@@ -86,6 +98,13 @@ class ActorRegistry:
     async def loops(self) -> LoopList:
         return await self._ask("loops")
 
+    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
+        """A pass reads every active row: it may take longer than any other call."""
+        return await self._ask("reconcile", dry_run, timeout_s=_RECONCILE_TIMEOUT_S)
+
+    async def repairs(self, cursor: str | None, limit: int) -> RepairPage:
+        return await self._ask("repairs", cursor, limit)
+
     async def health(self) -> Health:
         """Whoever asks for health wants to know now: no waiting for a restart."""
         try:
@@ -93,11 +112,11 @@ class ActorRegistry:
         except ActorAway as away:
             raise self._unavailable(away) from away
 
-    async def _ask(self, method: str, *arguments: Any) -> Any:
+    async def _ask(self, method: str, *arguments: Any, timeout_s: float | None = None) -> Any:
         until_s = time.monotonic() + self._patience_s
         while True:
             try:
-                return await self._ask_once(method, arguments, self._timeout_s)
+                return await self._ask_once(method, arguments, timeout_s or self._timeout_s)
             except ActorAway as away:
                 if time.monotonic() >= until_s:
                     raise self._unavailable(away) from away

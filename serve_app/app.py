@@ -23,19 +23,24 @@ from scheduler.documents import (
     JobPage,
     LogChunk,
     LoopList,
+    ReconcileAnswer,
+    RepairPage,
     SubmitBatch,
 )
-from scheduler.errors import RegistryUnavailable
+from scheduler.errors import SchedulerError
+from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app import limits, openapi, pages, problems
 from serve_app.guard import Guard
 from serve_app.registry import Registry
+from serve_app.verified_reads import VerifiedReads
 
 BASE = "/api/training"
 BATCH: TypeAdapter[SubmitBatch] = TypeAdapter(SubmitBatch)
 _TAGS = [
     {"name": "jobs", "description": "Submit jobs and see how they stand."},
     {"name": "actions", "description": "What a person may ask of a job."},
+    {"name": "repairs", "description": "Compare registry, runs and database, and see what was put right."},
     {"name": "server", "description": "What this server offers and how it is."},
 ]
 _DESCRIPTION = (
@@ -53,6 +58,17 @@ class JobsQuery(BaseModel):
     project: str | None = Field(None, max_length=200)
     limit: int = Field(50, ge=1, le=500, description="Jobs on a page.")
     cursor: str | None = Field(None, max_length=500, description="`next_cursor` of the page before.")
+
+
+class RepairsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(50, ge=1, le=500, description="Repairs on a page.")
+    cursor: str | None = Field(None, max_length=500, description="`next_cursor` of the page before.")
+
+
+class ReconcileQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    dry_run: bool = Field(False, description="Only say what would be done.")
 
 
 class LogsQuery(BaseModel):
@@ -87,8 +103,12 @@ def who_asked(
 Asker = Annotated[str | None, Depends(who_asked)]
 
 
-def create_app(registry: Registry, settings: Settings) -> FastAPI:
-    """The API and the pages over *registry*.  Holds no state, so any number may run."""
+def create_app(registry: Registry, settings: Settings, database: Mirror | None = None) -> FastAPI:
+    """The API and the pages over *registry*, whose lists are compared with *database* where there is one.
+
+    Holds no state, so any number may run.
+    """
+    reads = VerifiedReads(registry, database, settings.list_budget_s)
     app = FastAPI(
         title="Training scheduler",
         version=__version__,
@@ -104,14 +124,15 @@ def create_app(registry: Registry, settings: Settings) -> FastAPI:
     app.openapi = functools.partial(openapi.describe, app, wants_token=settings.token is not None)
     app.add_middleware(Guard, settings=settings)
     problems.install(app)
-    _add_jobs(app, registry, settings)
+    _add_jobs(app, registry, reads, settings)
     _add_actions(app, registry)
-    _add_server(app, registry)
-    pages.add(app, registry)
+    _add_repairs(app, registry)
+    _add_server(app, registry, reads)
+    pages.add(app, registry, reads)
     return app
 
 
-def _add_jobs(app: FastAPI, registry: Registry, settings: Settings) -> None:
+def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: Settings) -> None:
     known = {"model": JobDocument, "description": "The job that an earlier submit with this key made."}
 
     @app.post(
@@ -148,15 +169,15 @@ def _add_jobs(app: FastAPI, registry: Registry, settings: Settings) -> None:
 
     @app.get(f"{BASE}/status/{{job_id}}", tags=["jobs"], summary="How a job stands", responses=_OF_ONE_JOB)
     async def status(job_id: UUID) -> JobDocument:
-        return await registry.status(str(job_id))
+        """While the registry is away: as the database has it, with `verified` false."""
+        return await reads.status(str(job_id))
 
     @app.get(
         f"{BASE}/jobs", tags=["jobs"], summary="Recent jobs, newest first", responses=openapi.refusals(422)
     )
     async def jobs(query: Annotated[JobsQuery, Query()]) -> JobPage:
-        return await registry.jobs(
-            _statuses(query.status), query.user, query.project, query.cursor, query.limit
-        )
+        """`stale`: the database says something else.  `verified` false: the registry does not vouch for it."""
+        return await reads.jobs(_statuses(query.status), query.user, query.project, query.cursor, query.limit)
 
     @app.get(f"{BASE}/{{job_id}}/events", tags=["jobs"], summary="A job's history", responses=_OF_ONE_JOB)
     async def events(job_id: UUID) -> EventPage:
@@ -172,6 +193,23 @@ def _add_actions(app: FastAPI, registry: Registry) -> None:
     async def cancel(job_id: UUID, asker: Asker) -> JobDocument:
         """A running job is `cancelled` once its processes are gone."""
         return await registry.cancel(str(job_id), asker or "api")
+
+    @app.post(
+        f"{BASE}/{{job_id}}/pause", tags=["actions"], summary="Pause a running job", responses=_OF_AN_ACTION
+    )
+    async def pause(job_id: UUID, asker: Asker) -> JobDocument:
+        """`paused` once it has stopped at a checkpoint and its processes are gone."""
+        return await registry.pause(str(job_id), asker or "api")
+
+    @app.post(
+        f"{BASE}/{{job_id}}/resume",
+        tags=["actions"],
+        summary="Let a paused, failed or cancelled job go on",
+        responses=_OF_AN_ACTION,
+    )
+    async def resume(job_id: UUID, asker: Asker) -> JobDocument:
+        """Back in the line, to go on from its last checkpoint."""
+        return await registry.resume(str(job_id), asker or "api")
 
     @app.post(
         f"{BASE}/{{job_id}}/force-start",
@@ -191,7 +229,28 @@ def _add_actions(app: FastAPI, registry: Registry) -> None:
         return await registry.mark_failed(str(job_id), asker or "api")
 
 
-def _add_server(app: FastAPI, registry: Registry) -> None:
+def _add_repairs(app: FastAPI, registry: Registry) -> None:
+    @app.post(
+        f"{BASE}/reconcile",
+        tags=["repairs"],
+        summary="Compare registry, runs and database now, and put right what differs",
+        responses={200: openapi.answer(openapi.RECONCILE_EXAMPLE), **openapi.refusals(422, 502)},
+    )
+    async def reconcile(query: Annotated[ReconcileQuery, Query()]) -> ReconcileAnswer:
+        """A second pass finds nothing to do.  May take tens of seconds where the database is slow."""
+        return await registry.reconcile(query.dry_run)
+
+    @app.get(
+        f"{BASE}/repairs",
+        tags=["repairs"],
+        summary="What was put right, newest first",
+        responses={200: openapi.answer(openapi.REPAIRS_EXAMPLE), **openapi.refusals(422)},
+    )
+    async def repairs(query: Annotated[RepairsQuery, Query()]) -> RepairPage:
+        return await registry.repairs(query.cursor, query.limit)
+
+
+def _add_server(app: FastAPI, registry: Registry, reads: VerifiedReads) -> None:
     @app.get(
         f"{BASE}/loops", tags=["server"], summary="Loops and their settings", responses=openapi.refusals()
     )
@@ -211,14 +270,14 @@ def _add_server(app: FastAPI, registry: Registry) -> None:
         """200 whenever the registry answers, `degraded` or not; 503 when it does not."""
         try:
             return await registry.health()
-        except RegistryUnavailable as error:
+        except SchedulerError as error:
             response.status_code = 503
             response.headers["Retry-After"] = str(problems.RETRY_AFTER_S)
-            return Health(status="degraded", problems=[error.message], version=__version__)
+            return await reads.health_without_registry(error.message)
 
 
-_OF_ONE_JOB: dict[int | str, Any] = openapi.refusals(404, 422)
-_OF_AN_ACTION: dict[int | str, Any] = openapi.refusals(400, 404, 422)
+_OF_ONE_JOB: dict[int | str, Any] = openapi.refusals(404, 422, 502)
+_OF_AN_ACTION: dict[int | str, Any] = openapi.refusals(400, 404, 422, 502)
 
 
 def _statuses(text: str | None) -> frozenset[Status]:

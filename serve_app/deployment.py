@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from ray import serve
 
+from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app.actor_registry import ActorRegistry
 from serve_app.app import create_app
@@ -27,7 +28,18 @@ class Api:
         self._registry = ActorRegistry(actor_name, namespace)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._registry, self._settings)
+        return create_app(self._registry, self._settings, _database(self._settings))
+
+
+def _database(settings: Settings) -> Mirror | None:
+    """For reading alone: the scheduler actor is the one writer."""
+    if settings.supabase_url is None:
+        return None
+    # Here, because only those who have a database need the package for it.
+    from scheduler.mirror import SupabaseMirror
+
+    key = settings.supabase_key.get_secret_value() if settings.supabase_key else ""
+    return SupabaseMirror(settings.supabase_url, key, settings.cluster, settings.list_budget_s)
 
 
 def bind(settings: Settings, actor_name: str, namespace: str) -> serve.Application:

@@ -29,6 +29,22 @@ PROBLEM_EXAMPLE: Json = {
     "code": "invalid_spec",
     "errors": [{"field": "resources.num_ranks", "message": "is -1; it must be 1 or more"}],
 }
+REPAIR_EXAMPLE: Json = {
+    "job_id": "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001",
+    "at": "2026-11-22T12:00:00Z",
+    "by": "reconciler",
+    "in_database": "running, version 3",
+    "in_reality": "not in the registry; no run of it is alive",
+    "decided": "marked it as failed: stale",
+    "why": "last vouched for 640 s ago; the limit is 600 s",
+}
+RECONCILE_EXAMPLE: Json = {
+    "dry_run": False,
+    "repairs": [REPAIR_EXAMPLE],
+    "rows_compared": 12,
+    "database": "compared",
+}
+REPAIRS_EXAMPLE: Json = {"repairs": [REPAIR_EXAMPLE], "next_cursor": None}
 _TOLD = {
     400: "The job's status does not permit it.",
     401: "The token is missing or wrong.",
@@ -37,6 +53,7 @@ _TOLD = {
     413: "The body is larger than the server takes.",
     422: "Something in the request is not acceptable; `errors` names each field and the remedy.",
     500: "The server failed; its log says why.",
+    502: "The database refuses; `detail` says why, and what mends it.",
     503: "The registry does not answer, or cannot write; ask again after `Retry-After` seconds.",
 }
 
@@ -47,6 +64,11 @@ def refusals(*statuses: int) -> dict[int | str, Json]:
         status: {"model": ProblemDocument, "description": _TOLD[status]}
         for status in sorted({*statuses, 401, 403, 500, 503})
     }
+
+
+def answer(example: Json) -> Json:
+    """What an operation answers when all is well."""
+    return {"content": {"application/json": {"example": example}}}
 
 
 def body(kind: TypeAdapter[Any], example: Json) -> Json:

@@ -1,4 +1,4 @@
-"""Plain pages, rendered here: no script, renewed by themselves, showing only what the registry says."""
+"""Plain pages, rendered here: no script, renewed by themselves, showing whose word each state is."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from scheduler.documents import EventPage, Health, JobDocument, JobPage, LogChun
 from scheduler.errors import InvalidRequest, RegistryUnavailable, SchedulerError
 from serve_app.problems import shown
 from serve_app.registry import Registry
+from serve_app.verified_reads import VerifiedReads
 
 _HERE = Path(__file__).parent
 _JOBS_SHOWN = 50
 _LOG_TAIL_BYTES = 8_000
-_PATIENCE_S = 3
+_PATIENCE_S = 5
 
 T = TypeVar("T")
 
 
-def add(app: FastAPI, registry: Registry) -> None:
+def add(app: FastAPI, registry: Registry, reads: VerifiedReads) -> None:
     templates = _environment()
 
     def page(name: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -34,7 +35,7 @@ def add(app: FastAPI, registry: Registry) -> None:
 
     @app.get("/", include_in_schema=False)
     async def recent() -> Response:
-        health, jobs = await _overview(registry)
+        health, jobs = await _overview(registry, reads)
         return page("recent.html", refresh_s=3, health=health, jobs=jobs)
 
     @app.get("/training", include_in_schema=False)
@@ -44,7 +45,7 @@ def add(app: FastAPI, registry: Registry) -> None:
     @app.get("/training/monitor", include_in_schema=False)
     async def monitor(jobId: str = "") -> Response:
         try:
-            job, events, log = await _one_job(registry, jobId)
+            job, events, log = await _one_job(registry, reads, jobId)
         except SchedulerError as error:
             return page("refused.html", error.http_status, refresh_s=3, error=error)
         refresh_s = None if job.status.is_terminal else 3
@@ -59,26 +60,28 @@ def add(app: FastAPI, registry: Registry) -> None:
         return FileResponse(_HERE / "static" / "style.css", media_type="text/css")
 
 
-async def _overview(registry: Registry) -> tuple[Health | SchedulerError, JobPage | SchedulerError]:
+async def _overview(
+    registry: Registry, reads: VerifiedReads
+) -> tuple[Health | SchedulerError, JobPage | SchedulerError]:
     health, jobs = await asyncio.gather(
         _soon(registry.health()),
-        _soon(registry.jobs(frozenset(), None, None, None, _JOBS_SHOWN)),
+        _soon(reads.jobs(frozenset(), None, None, None, _JOBS_SHOWN)),
         return_exceptions=True,
     )
     return _expected(health), _expected(jobs)
 
 
 async def _one_job(
-    registry: Registry, job_id: str
-) -> tuple[JobDocument, EventPage, LogChunk | SchedulerError]:
+    registry: Registry, reads: VerifiedReads, job_id: str
+) -> tuple[JobDocument, EventPage | SchedulerError, LogChunk | SchedulerError]:
     known = _job_id(job_id)
     job, events, log = await asyncio.gather(
-        _soon(registry.status(known)),
+        _soon(reads.status(known)),
         _soon(registry.events(known)),
         _soon(registry.logs(known, 0, None, -_LOG_TAIL_BYTES, _LOG_TAIL_BYTES)),
         return_exceptions=True,
     )
-    return _wanted(job), _wanted(events), _expected(log)
+    return _wanted(job), _expected(events), _expected(log)
 
 
 async def _soon(call: Awaitable[T]) -> T:

@@ -52,6 +52,7 @@ _SENTENCES = {
     "greater_than_equal": "is {value}; it must be {ge:g} or more",
     "less_than": "is {value}; it must be below {lt:g}",
     "less_than_equal": "is {value}; it must be {le:g} or less",
+    "bool_parsing": "must be true or false, not {value}",
     "dict_type": "must be an object, not {kind}",
     "dataclass_type": "must be an object, not {kind}",
     "model_type": "must be an object, not {kind}",

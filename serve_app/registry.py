@@ -13,6 +13,8 @@ from scheduler.documents import (
     JobPage,
     LogChunk,
     LoopList,
+    ReconcileAnswer,
+    RepairPage,
     SubmittedJob,
 )
 
@@ -32,6 +34,10 @@ class Registry(Protocol):
 
     async def status(self, job_id: str) -> JobDocument: ...
 
+    async def documents(self, job_ids: list[str]) -> dict[str, JobDocument]:
+        """Those of the given jobs that the registry or its journal knows.  Never asks the database."""
+        ...
+
     async def events(self, job_id: str) -> EventPage: ...
 
     async def jobs(
@@ -45,6 +51,10 @@ class Registry(Protocol):
 
     async def cancel(self, job_id: str, by: str) -> JobDocument: ...
 
+    async def pause(self, job_id: str, by: str) -> JobDocument: ...
+
+    async def resume(self, job_id: str, by: str) -> JobDocument: ...
+
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer: ...
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument: ...
@@ -54,5 +64,13 @@ class Registry(Protocol):
         ...
 
     async def loops(self) -> LoopList: ...
+
+    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
+        """One pass, now.  May take tens of seconds where the database is slow."""
+        ...
+
+    async def repairs(self, cursor: str | None, limit: int) -> RepairPage:
+        """What was put right, newest first."""
+        ...
 
     async def health(self) -> Health: ...

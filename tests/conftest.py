@@ -20,12 +20,16 @@ import httpx
 import psutil
 import pytest
 from hypothesis import settings as hypothesis_settings
+from pydantic import SecretStr
 
 from scheduler import up
 from scheduler.client import Client
 from scheduler.core.model import Fence, JobId
 from scheduler.run_folder import RunFolder
 from scheduler.settings import Settings
+from tests.stack.fixtures import fresh_stack as fresh_stack
+from tests.stack.fixtures import supabase_stack as supabase_stack
+from tests.stack.stack import Stack
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,12 +127,35 @@ def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) ->
     return Cluster(Client(url=info.api_url), settings, info)
 
 
+def in_seconds(stack: Stack) -> dict[str, Any]:
+    """Settings that mirror to *stack*, and let in seconds pass what takes minutes otherwise."""
+    return {
+        "supabase_url": stack.url,
+        "supabase_key": SecretStr(stack.service_key),
+        "supabase_timeout_s": 3.0,
+        "liveness_every_s": 2.0,
+        "inbox_every_s": 0.3,
+        "vouch_every_s": 0.5,
+        "reconcile_every_s": 1.5,
+        "stale_after_s": 6.0,
+        "relay_backoff_s": 0.2,
+        "relay_backoff_max_s": 1.0,
+    }
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster_stack() -> Iterator[Stack]:
+    """The Supabase of the shared cluster.  Not to be emptied."""
+    with Stack.start() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def cluster(cluster_stack: Stack) -> Iterator[Cluster]:
     """Four CPUs in Ray's books on two real ones, so that several short runs go on at once."""
     folder = Path(tempfile.mkdtemp(prefix="sched-"))
     os.chdir(ROOT)
-    cluster = start_cluster(folder, "tests")
+    cluster = start_cluster(folder, "tests", **in_seconds(cluster_stack))
     yield cluster
     up.down(cluster.settings)
     shutil.rmtree(folder, ignore_errors=True)

@@ -165,7 +165,7 @@ class RetryPolicy:
 
 DEFAULT_POLICY = RetryPolicy()
 
-SYSTEM = frozenset({"scheduler", "reconciler", "inbox"})
+SYSTEM = frozenset({"scheduler", "reconciler", "inbox", "start-up"})
 """Who acts without a person behind it."""
 
 YIELDS = {StopKind.PREEMPT: 0, StopKind.TIMEOUT: 0, StopKind.PAUSE: 1, StopKind.CANCEL: 2}
@@ -200,7 +200,7 @@ def apply(job: Job, event: Event, policy: RetryPolicy = DEFAULT_POLICY) -> tuple
             return _adopt(job, event), []
         case Admit():
             return _admit(job, event)
-        case AskStop() if job.status is Status.RUNNING:
+        case AskStop() if job.allocation:
             return _stop_run(job, event)
         case AskStop():
             return _stop_waiting(job, event), []
@@ -221,14 +221,14 @@ def apply(job: Job, event: Event, policy: RetryPolicy = DEFAULT_POLICY) -> tuple
 def is_news(before: Job, after: Job, event: Event) -> bool:
     """Whether whoever runs the cluster wants to be told: the system recovered the job, or failed it.
 
-    A loop that raised is its user's business, and so is what a person asked for.
+    A loop that raised, or a spec that is not one, is its user's business, and so is what a person asked for.
     """
     match event:
         case RunEnded():
             blame = event.outcome.cause is Cause.INFRASTRUCTURE and event.outcome.ending is not Ending.STOPPED
             return blame and before.stop is None and after.status in (Status.FAILED, Status.QUEUED)
         case GiveUp():
-            return event.by in SYSTEM
+            return event.by in SYSTEM and event.reason.code != "invalid_spec"
         case Recover():
             return True
         case _:
@@ -268,8 +268,15 @@ def _admit(job: Job, event: Admit) -> tuple[Job, list[Action]]:
         started_at=job.started_at or event.at,
         admitted_at=event.at,
     )
-    start = StartRun(job_id=job.id, fence=fence, spec=job.spec, allocation=allocation, restarts=job.restarts)
-    return after, [start]
+    return after, [start_of(after)]
+
+
+def start_of(job: Job) -> StartRun:
+    """How the newest run of a running job is started; safe to do again."""
+    assert job.allocation is not None, f"{job.id} runs without an allocation"
+    return StartRun(
+        job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, restarts=job.restarts
+    )
 
 
 def _stop_run(job: Job, event: AskStop) -> tuple[Job, list[Action]]:
@@ -288,8 +295,9 @@ def _stop_run(job: Job, event: AskStop) -> tuple[Job, list[Action]]:
 def _stop_waiting(job: Job, event: AskStop) -> Job:
     if (event.kind, job.status) in ((StopKind.CANCEL, Status.CANCELLED), (StopKind.PAUSE, Status.PAUSED)):
         return job
-    waits = (Status.PENDING, Status.QUEUED, Status.PAUSED) if event.kind is StopKind.CANCEL else ()
-    _require(job, *waits, Status.RUNNING, doing=event.kind)
+    _require(
+        job, *(_withdrawable(job) if event.kind is StopKind.CANCEL else (Status.RUNNING,)), doing=event.kind
+    )
     return _to(job, Status.CANCELLED, event, Reason(code="cancelled", message=f"cancelled by {event.by}"))
 
 
@@ -364,24 +372,20 @@ def _resume(job: Job, event: Resume) -> Job:
 def _give_up(job: Job, event: GiveUp) -> Job:
     if job.status is Status.FAILED:
         return job
-    waits = (Status.PENDING, Status.QUEUED, Status.PAUSED)
-    # A row that says `running`, of a run that no scheduler ever started: there is nothing to stop.
-    nothing_runs = (Status.RUNNING,) if job.allocation is None else ()
-    _require(job, *waits, *nothing_runs, doing="mark as failed")
+    _require(job, *_withdrawable(job), doing="mark as failed")
     return _to(job, Status.FAILED, event, event.reason)
 
 
+def _withdrawable(job: Job) -> tuple[Status, ...]:
+    waits = (Status.PENDING, Status.QUEUED, Status.PAUSED)
+    # A row may say `running` of a run that no scheduler ever started: there is nothing to stop.
+    return waits if job.allocation else (*waits, Status.RUNNING)
+
+
 def _recover(job: Job, event: Recover) -> tuple[Job, list[Action]]:
-    _require(job, Status.QUEUED, Status.RUNNING, Status.PAUSED, doing="recover")
     held = job.status is Status.QUEUED and event.hold
     after = replace(_next(job, event, event.reason), held=held)
-    if job.status is not Status.RUNNING:
-        return after, []
-    assert job.allocation is not None, f"{job.id} runs without an allocation"
-    start = StartRun(
-        job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, restarts=job.restarts
-    )
-    return after, [start]
+    return after, [start_of(after)] if after.status is Status.RUNNING else []
 
 
 def _queue(job: Job, event: Event, seq: int, reason: Reason) -> Job:

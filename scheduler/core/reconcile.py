@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from scheduler.core.model import Fence, Job, JobId, Json, Reason, Status
@@ -122,6 +122,8 @@ class Policy(StrEnum):
 
 
 class Decision(StrEnum):
+    """What to do with a row that only the database knows."""
+
     WAIT = "wait"
     """Nothing yet: it is young, and may explain itself."""
     ADOPT = "adopt"
@@ -136,6 +138,9 @@ class Decision(StrEnum):
     """Found after an outage, and the policy is to fail such jobs."""
 
 
+_BY_POLICY = {Policy.START: Decision.RECOVER, Policy.HOLD: Decision.HOLD, Policy.FAIL: Decision.FAIL}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What to do with a row that the registry does not know, and what was seen that led to it."""
@@ -146,40 +151,51 @@ class Verdict:
 
 
 def judge(
-    row: Row, *, live: Set[Run], vouched_at: datetime | None, now: datetime, stale_after_s: float, policy: Policy
+    row: Row,
+    *,
+    live: Set[Run],
+    vouched_at: datetime | None,
+    now: datetime,
+    stale_after_s: float,
+    policy: Policy,
 ) -> Verdict:
     """Decide about a *row* that neither registry nor journal knows.  All times are the database's.
 
-    The age of a row counts from the last moment a scheduler vouched for it: *vouched_at* for rows that a
-    scheduler wrote (their registry was alive then, however long they had been waiting), else the last write.
+    Where the row carries the scheduler's own copy, that is believed, whatever else the row says.
     """
+    status = row.job.status if row.job else row.status
     runs = sorted(fence for job_id, fence in live if job_id == row.id)
     seen = f"run {runs[-1]} is alive" if runs else "no run of it is alive"
-    is_ours = row.job is not None and row.job.status is row.status
-    touched_at = max(filter(None, (row.updated_at, vouched_at if row.version else None)))
-    age = now - touched_at
-    is_old = age >= timedelta(seconds=stale_after_s)
-    told = f"last vouched for {age.total_seconds():.0f} s ago; the limit is {stale_after_s:g} s"
+    age_s = _age_s(row, vouched_at, now)
+    told = f"last vouched for {age_s:.0f} s ago; the limit is {stale_after_s:g} s"
 
     def verdict(decision: Decision, why: str) -> Verdict:
         return Verdict(decision=decision, in_reality=f"not in the registry; {seen}", why=why)
 
-    if row.status is Status.RUNNING and is_ours and runs:
+    if row.job and status is Status.RUNNING and runs:
         return verdict(Decision.RECOVER, "its run is alive, so it goes on")
-    if row.status is Status.PAUSED:
-        return verdict(Decision.RECOVER, "paused jobs wait for a person, however long") if is_ours else (
-            verdict(Decision.WAIT, "paused by nobody we know; resume it or cancel it")
-        )
-    if is_old:
+    if row.job and (status is Status.PAUSED or status.is_terminal):
+        return verdict(Decision.RECOVER, f"{status} jobs wait for a person, however long")
+    if status is Status.PAUSED:
+        return verdict(Decision.WAIT, "paused by no scheduler; a person may resume or cancel it")
+    if age_s >= stale_after_s:
         return verdict(Decision.STALE, told)
-    if row.status is Status.PENDING or (row.status is Status.QUEUED and not is_ours):
-        return verdict(Decision.ADOPT, f"written by a front end; {told}")
-    if row.status is Status.QUEUED:
-        by_policy = {Policy.START: Decision.RECOVER, Policy.HOLD: Decision.HOLD, Policy.FAIL: Decision.FAIL}
-        return verdict(by_policy[policy], f"recover_queued is `{policy}`; {told}")
-    if is_ours:
+    if row.job and status is Status.RUNNING:
         return verdict(Decision.RECOVER, f"a scheduler ran it; {told}")
-    return verdict(Decision.WAIT, f"no scheduler ever ran it; {told}")
+    if status is Status.RUNNING:
+        return verdict(Decision.WAIT, f"no scheduler ever ran it; {told}")
+    if row.job:
+        return verdict(_BY_POLICY[policy], f"recover_queued is `{policy}`; {told}")
+    return verdict(Decision.ADOPT, f"written by a front end; {told}")
+
+
+def _age_s(row: Row, vouched_at: datetime | None, now: datetime) -> float:
+    """Seconds since a scheduler vouched for the row, or anybody wrote it.
+
+    A scheduler that was alive vouched for all rows it had written, however long they had been waiting.
+    """
+    vouched = vouched_at if row.version else None
+    return (now - max(row.updated_at, vouched or row.updated_at)).total_seconds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

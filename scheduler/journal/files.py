@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from tempfile import mkstemp
@@ -13,25 +14,38 @@ from tempfile import mkstemp
 from scheduler.errors import JournalUnusable, JournalUnwritable
 
 APPLICATION_ID = 0x54534A4C  # "TSJL", at offset 68 of the file
-SCHEMA_VERSION = 1
-MIGRATIONS: dict[int, str] = {}
-"""From a schema version to the SQL that makes the next one of it.  What was released is never changed."""
+SCHEMA_VERSION = 2
 
-_SQL = files("scheduler.journal")
-SCHEMA = _SQL.joinpath("schema.sql").read_text("utf-8")
+
+def _sql(name: str) -> str:
+    return files("scheduler.journal").joinpath(name).read_text("utf-8")
+
+
+SCHEMA = _sql("schema.sql")
 QUERIES: dict[str, str] = dict(
-    re.findall(
-        r"^-- name: (\w+)\n(.+?;)$", _SQL.joinpath("queries.sql").read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    re.findall(r"^-- name: (\w+)\n(.+?;)$", _sql("queries.sql"), re.MULTILINE | re.DOTALL)
 )
+MIGRATIONS: dict[int, str] = {1: _sql("to_version_2.sql")}
+"""From a schema version to the SQL that makes the next one of it.  What was released is never changed."""
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _HEADER_BYTES = 100
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-def open_file(path: Path, *, busy_timeout_s: float) -> tuple[sqlite3.Connection, sqlite3.Connection, int]:
-    """Return a connection that writes, one that reads, and the incarnation that was taken.
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a scheduler is told when it opens the file."""
+
+    opened: int
+    """Which opening of the file this is.  Whoever had an earlier one may not write any more."""
+    incarnation: int
+    vouched_at: int | None
+    """When an earlier life said last that it was alive.  Microseconds since the epoch."""
+
+
+def open_file(path: Path, *, busy_timeout_s: float) -> tuple[sqlite3.Connection, sqlite3.Connection, Life]:
+    """Return a connection that writes, one that reads, and the life that begins.
 
     Makes the file when there is none.  Raises JournalUnusable for a file that must not be written to,
     JournalUnwritable when the disk refuses; both name the file.
@@ -40,10 +54,10 @@ def open_file(path: Path, *, busy_timeout_s: float) -> tuple[sqlite3.Connection,
     try:
         _make_unless_there(path, busy_timeout_s)
         connections.append(_connect(path, busy_timeout_s))
-        incarnation = _take(connections[0], path)
+        life = _take(connections[0], path)
         connections.append(_connect(path, busy_timeout_s))
         connections[1].execute("PRAGMA query_only = ON")
-        return connections[0], connections[1], incarnation
+        return connections[0], connections[1], life
     except BaseException as error:
         for connection in connections:
             connection.close()
@@ -131,7 +145,7 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _take(connection: sqlite3.Connection, path: Path) -> int:
+def _take(connection: sqlite3.Connection, path: Path) -> Life:
     _check_is_ours(connection, path)
     _check_is_whole(connection, path)
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -144,7 +158,7 @@ def _take(connection: sqlite3.Connection, path: Path) -> int:
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
     _migrate(connection, path)
-    return _next_incarnation(connection)
+    return _begin_life(connection)
 
 
 def _check_is_ours(connection: sqlite3.Connection, path: Path) -> None:
@@ -190,13 +204,13 @@ def _run_whole(connection: sqlite3.Connection, script: str, version: int) -> Non
             connection.execute("ROLLBACK")
 
 
-def _next_incarnation(connection: sqlite3.Connection) -> int:
+def _begin_life(connection: sqlite3.Connection) -> Life:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(QUERIES["take_incarnation"])
-        (incarnation,) = connection.execute(QUERIES["incarnation"]).fetchone()
+        connection.execute(QUERIES["take"])
+        life = Life(*connection.execute(QUERIES["life"]).fetchone())
         connection.execute("COMMIT")
-        return incarnation
+        return life
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

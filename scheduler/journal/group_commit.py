@@ -12,7 +12,7 @@ from contextlib import suppress
 from scheduler.errors import JournalUnwritable, SchedulerError
 from scheduler.journal.files import QUERIES
 
-Work = Callable[[sqlite3.Connection], None]
+Work = Callable[[sqlite3.Connection], object]
 CLOSED = "the journal is closed; nothing was accepted. Ask the scheduler that runs now"
 Waiting = tuple[Work, asyncio.Future[None]]
 

@@ -1,8 +1,14 @@
--- name: take_incarnation
-UPDATE meta SET incarnation = incarnation + 1;
+-- name: take
+UPDATE meta SET opened = opened + 1, incarnation = incarnation + 1;
 
--- name: incarnation
-SELECT incarnation FROM meta;
+-- name: life
+SELECT opened, incarnation, vouched_at FROM meta;
+
+-- name: raise_incarnation
+UPDATE meta SET incarnation = max(incarnation, ?);
+
+-- name: vouch
+UPDATE meta SET vouched_at = ?;
 
 -- name: overwrite_refused
 UPDATE meta SET refused_commits = refused_commits + 1;
@@ -24,8 +30,20 @@ INSERT INTO events (job_id, version, doc) VALUES (?, ?, ?);
 -- name: add_outbox
 INSERT INTO outbox (job_id, version, doc) VALUES (?, ?, ?);
 
+-- name: add_notice
+INSERT INTO notices (job_id, version, doc) VALUES (?, ?, ?);
+
+-- name: add_repair
+INSERT INTO repairs (doc) VALUES (?);
+
+-- name: prune_repairs
+DELETE FROM repairs WHERE number <= (SELECT max(number) FROM repairs) - ?;
+
 -- name: forget
 DELETE FROM outbox WHERE seq = ?;
+
+-- name: forget_notice
+DELETE FROM notices WHERE seq = ?;
 
 -- name: active
 SELECT doc FROM jobs INDEXED BY jobs_active
@@ -45,7 +63,17 @@ SELECT doc FROM events WHERE job_id = ? ORDER BY version;
 
 -- name: outbox
 SELECT outbox.seq, outbox.doc, events.doc FROM outbox JOIN events USING (job_id, version)
-ORDER BY outbox.seq LIMIT ?;
+WHERE outbox.seq > ? ORDER BY outbox.seq LIMIT ?;
 
 -- name: outbox_size
 SELECT count(*) FROM outbox;
+
+-- name: unsent
+SELECT DISTINCT job_id FROM outbox;
+
+-- name: notices
+SELECT notices.seq, notices.doc, events.doc FROM notices JOIN events USING (job_id, version)
+ORDER BY notices.seq LIMIT ?;
+
+-- name: repairs
+SELECT number, doc FROM repairs WHERE number < ? ORDER BY number DESC LIMIT ?;

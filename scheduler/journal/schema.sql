@@ -1,12 +1,14 @@
--- Version 1 of the journal.  Files of older versions get here by the steps in files.py.
+-- Version 2 of the journal.  Files of older versions get here by the steps in files.py.
 -- Documents are the JSON of core.model; the columns beside them are what is searched for.
 
 CREATE TABLE meta (
     only_row        INTEGER PRIMARY KEY CHECK (only_row = 1),
-    incarnation     INTEGER NOT NULL,  -- which life of the scheduler opened the file last
+    opened          INTEGER NOT NULL,  -- how often the file was opened: whose number this is may write
+    incarnation     INTEGER NOT NULL,  -- of the life that opened it last; at least one more than that before
+    vouched_at      INTEGER,           -- when a scheduler last said that it was alive; microseconds, as below
     refused_commits INTEGER NOT NULL   -- how often the disk failed in the middle of one
 );
-INSERT INTO meta VALUES (1, 0, 0);
+INSERT INTO meta VALUES (1, 0, 0, NULL, 0);
 
 CREATE TABLE jobs (
     id              TEXT PRIMARY KEY NOT NULL,
@@ -43,3 +45,16 @@ CREATE TABLE outbox (
     FOREIGN KEY (job_id, version) REFERENCES events (job_id, version)
 );
 CREATE INDEX outbox_by_event ON outbox (job_id, version);
+
+CREATE TABLE notices (
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,  -- as in the outbox, and counted for itself
+    job_id  TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    doc     TEXT NOT NULL,
+    FOREIGN KEY (job_id, version) REFERENCES events (job_id, version)
+);
+
+CREATE TABLE repairs (
+    number INTEGER PRIMARY KEY,  -- without gaps: the newest is never deleted
+    doc    TEXT NOT NULL
+);

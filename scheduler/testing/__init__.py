@@ -1,6 +1,6 @@
 """For tests, ours and yours: fakes that keep the promises of the ports, a manual clock, builders."""
 
-from scheduler.testing.builders import a_change, a_full_job, a_job, a_node, a_spec, advanced
+from scheduler.testing.builders import a_change, a_full_job, a_job, a_node, a_repair, a_spec, advanced
 from scheduler.testing.clock import ManualClock
 from scheduler.testing.memory import Crash, Disk, MemoryJournal
 
@@ -13,6 +13,7 @@ __all__ = [
     "a_full_job",
     "a_job",
     "a_node",
+    "a_repair",
     "a_spec",
     "advanced",
 ]

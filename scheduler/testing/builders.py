@@ -23,6 +23,7 @@ from scheduler.core.model import (
     Stop,
     StopKind,
 )
+from scheduler.core.reconcile import Repair
 from scheduler.ports import Change
 from scheduler.testing.clock import NOON
 
@@ -72,6 +73,7 @@ def a_full_job(status: Status) -> Job:
         spec=spec,
         reason=Reason(code="test", message=text, detail="x" * 10_000),
         retry_at=NOON + timedelta(microseconds=1),
+        held=True,
         stop=Stop(kind=StopKind.PREEMPT, by=text, at=NOON),
         failures=1,
         losses=2,
@@ -79,6 +81,7 @@ def a_full_job(status: Status) -> Job:
         progress={"step": 2**62, "loss": 0.1 + 0.2},
         result={"output_dir": text},
         idempotency_key=f"{text}-{status}",
+        raw_spec={"loop": 7, text: [text, None]},
     )
 
 
@@ -88,12 +91,33 @@ def advanced(job: Job, seconds: float = 1.0, **fields: Any) -> Job:
     return replace(job, **(later | fields))
 
 
-def a_change(job: Job | None = None, *, before: Job | None = None, kind: str | None = None) -> Change:
+def a_change(
+    job: Job | None = None, *, before: Job | None = None, kind: str | None = None, is_news: bool = False
+) -> Change:
     """The commit of *job*: the step from *before*, or its creation."""
     job = job or a_job()
     event = record(before, job, None)
     kind = kind or ("Submitted" if before is None else "Changed")
-    return Change(job=job, event=replace(event, kind=kind), before=before.version if before else 0)
+    return Change(
+        job=job,
+        event=replace(event, kind=kind),
+        before=before.version if before else 0,
+        is_news=is_news,
+    )
+
+
+def a_repair(job: Job | None = None, **fields: Any) -> Repair:
+    """A queued row that nobody vouched for, marked as failed by the reconciler."""
+    likely: dict[str, Any] = {
+        "job_id": (job or a_job()).id,
+        "at": NOON,
+        "by": "reconciler",
+        "in_database": "queued, version 3",
+        "in_reality": "not in the registry; no run of it is alive",
+        "decided": "stale",
+        "why": "last vouched for 700 s ago; the limit is 600 s",
+    }
+    return Repair(**(likely | fields))
 
 
 def a_node(node_id: str = "node-1", *, cpus: float = 8.0, gpus: float = 0.0, **fields: Any) -> Node:

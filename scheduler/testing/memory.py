@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from scheduler.core.model import EVENT, JOB, Job, JobEvent, JobId, Status
+from scheduler.core.reconcile import Repair
 from scheduler.errors import Superseded, VersionConflict
 from scheduler.ports import Change, JobQuery, OutboxRow
 
@@ -29,9 +30,13 @@ class Disk:
     jobs: dict[JobId, bytes] = field(default_factory=dict)
     events: dict[JobId, list[bytes]] = field(default_factory=dict)
     outbox: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    notices: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    repairs: list[Repair] = field(default_factory=list)
     keys: dict[tuple[str, str], JobId] = field(default_factory=dict)
     last_seq: int = 0
+    opened: int = 0
     incarnation: int = 0
+    vouched_at: datetime | None = None
     num_writes: int = 0
     fail_next: Exception | None = None
     """Raised by the next write, which leaves nothing."""
@@ -50,13 +55,16 @@ class MemoryJournal:
     """A `scheduler.ports.Journal` on a `Disk`.  Each one made is the next incarnation.  It never waits."""
 
     incarnation: int
+    last_vouched_at: datetime | None
 
     def __init__(self, disk: Disk | None = None) -> None:
         self.disk = disk or Disk()
+        self.disk.opened += 1
         self.disk.incarnation += 1
-        self.incarnation = self.disk.incarnation
+        self._opened, self.incarnation = self.disk.opened, self.disk.incarnation
+        self.last_vouched_at = self.disk.vouched_at
 
-    async def commit(self, changes: Sequence[Change]) -> None:
+    async def commit(self, changes: Sequence[Change], repairs: Sequence[Repair] = ()) -> None:
         self._check_owner()
         docs = [(JOB.dump_json(change.job), EVENT.dump_json(change.event)) for change in changes]
         keys = self._check(changes)
@@ -67,14 +75,29 @@ class MemoryJournal:
             self.disk.jobs[change.job.id] = job
             self.disk.events.setdefault(change.job.id, []).append(event)
             self.disk.outbox[self.disk.last_seq] = (job, event)
+            if change.is_news:
+                self.disk.notices[self.disk.last_seq] = (job, event)
+        self.disk.repairs += repairs
         self.disk.after_commit()
 
     async def forget(self, seqs: Sequence[int]) -> None:
+        self._delete(self.disk.outbox, seqs)
+
+    async def forget_notices(self, seqs: Sequence[int]) -> None:
+        self._delete(self.disk.notices, seqs)
+
+    async def vouch(self, at: datetime) -> None:
         self._check_owner()
         self._before_write()
-        for seq in seqs:
-            self.disk.outbox.pop(seq, None)
+        self.disk.vouched_at = at
         self.disk.after_commit()
+
+    async def raise_incarnation(self, at_least: int) -> None:
+        self._check_owner()
+        self._before_write()
+        self.disk.incarnation = max(self.disk.incarnation, at_least)
+        self.disk.after_commit()
+        self.incarnation = self.disk.incarnation
 
     async def active(self) -> list[Job]:
         return [job for job in self.disk.all_jobs() if not job.status.is_terminal]
@@ -100,24 +123,39 @@ class MemoryJournal:
     async def events(self, job_id: JobId) -> list[JobEvent]:
         return [EVENT.validate_json(doc) for doc in self.disk.events.get(job_id, [])]
 
-    async def outbox(self, limit: int) -> list[OutboxRow]:
-        rows = list(self.disk.outbox.items())[:limit]
-        return [
-            OutboxRow(seq=seq, job=JOB.validate_json(job), event=EVENT.validate_json(event))
-            for seq, (job, event) in rows
-        ]
+    async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:
+        return _oldest(self.disk.outbox, limit, after)
 
     async def outbox_size(self) -> int:
         return len(self.disk.outbox)
+
+    async def unsent(self) -> frozenset[JobId]:
+        return frozenset(JOB.validate_json(job).id for job, _ in self.disk.outbox.values())
+
+    async def notices(self, limit: int) -> list[OutboxRow]:
+        return _oldest(self.disk.notices, limit)
+
+    async def repairs(self, limit: int, before: int | None = None) -> list[tuple[int, Repair]]:
+        numbered = list(enumerate(self.disk.repairs, start=1))[
+            : None if before is None else max(before - 1, 0)
+        ]
+        return numbered[::-1][:limit]
 
     async def close(self) -> None:
         """Nothing to let go of."""
 
     def _check_owner(self) -> None:
-        if self.disk.incarnation != self.incarnation:
+        if self.disk.opened != self._opened:
             raise Superseded(
                 f"the journal was opened by incarnation {self.disk.incarnation}; this is {self.incarnation}"
             )
+
+    def _delete(self, rows: dict[int, tuple[bytes, bytes]], seqs: Sequence[int]) -> None:
+        self._check_owner()
+        self._before_write()
+        for seq in seqs:
+            rows.pop(seq, None)
+        self.disk.after_commit()
 
     def _before_write(self) -> None:
         failure, self.disk.fail_next = self.disk.fail_next, None
@@ -151,6 +189,14 @@ class MemoryJournal:
     def _stored_version(self, job_id: JobId) -> int:
         doc = self.disk.jobs.get(job_id)
         return JOB.validate_json(doc).version if doc else 0
+
+
+def _oldest(rows: dict[int, tuple[bytes, bytes]], limit: int, after: int = 0) -> list[OutboxRow]:
+    wanted = [(seq, docs) for seq, docs in rows.items() if seq > after][:limit]
+    return [
+        OutboxRow(seq=seq, job=JOB.validate_json(job), event=EVENT.validate_json(event))
+        for seq, (job, event) in wanted
+    ]
 
 
 def _age(job: Job) -> tuple[datetime, JobId]:

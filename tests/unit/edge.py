@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from scheduler.documents import ProblemDocument
+from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app.app import create_app
 from serve_app.registry import Registry
@@ -16,9 +17,12 @@ SITE = "http://127.0.0.1:8000"
 SUBMIT = "/api/training"
 
 
-def client_of(registry: Registry, *, mishaps: bool = True, **settings: Any) -> httpx.AsyncClient:
+def client_of(
+    registry: Registry, database: Mirror | None = None, *, mishaps: bool = True, **settings: Any
+) -> httpx.AsyncClient:
     """*mishaps*: what the server did not expect is raised here, instead of being answered with 500."""
-    transport = httpx.ASGITransport(create_app(registry, Settings(**settings)), raise_app_exceptions=mishaps)
+    app = create_app(registry, Settings(**settings), database)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=mishaps)
     return httpx.AsyncClient(transport=transport, base_url=SITE)
 
 

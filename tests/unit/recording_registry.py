@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,9 @@ from scheduler.documents import (
     LoopDocument,
     LoopList,
     ReasonDocument,
+    ReconcileAnswer,
+    RepairDocument,
+    RepairPage,
     SubmittedJob,
 )
 from scheduler.errors import JobNotFound
@@ -42,17 +46,36 @@ def a_document(job_id: str = JOB_ID, spec: JobSpec | None = None, **changes: Any
     return JobDocument(**(values | changes))
 
 
+def a_repair(job_id: str = JOB_ID, **changes: Any) -> RepairDocument:
+    values: dict[str, Any] = {
+        "job_id": job_id,
+        "at": NOW,
+        "by": "reconciler",
+        "in_database": "running, version 3",
+        "in_reality": "not in the registry; no run of it is alive",
+        "decided": "marked it as failed: stale",
+        "why": "last vouched for 640 s ago; the limit is 600 s",
+    }
+    return RepairDocument(**(values | changes))
+
+
 class RecordingRegistry:
     """Knows the jobs that were submitted; raises `refuses` instead of answering when that is set."""
 
     def __init__(self) -> None:
         self.known: dict[str, JobDocument] = {}
         self.keys: dict[str, str] = {}
+        self.put_right: list[RepairDocument] = []
+        self.says_of_pages: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
+        self.hangs: set[str] = set()
+        """Methods that never answer."""
 
-    def _heard(self, *call: Any) -> None:
+    async def _heard(self, *call: Any) -> None:
         self.calls.append(call)
+        if call[0] in self.hangs:
+            await asyncio.Event().wait()
         if self.refuses is not None:
             raise self.refuses
 
@@ -64,7 +87,7 @@ class RecordingRegistry:
     async def submit(
         self, job_id: str, spec: JobSpec, idempotency_key: str | None
     ) -> tuple[JobDocument, bool]:
-        self._heard("submit", job_id, spec, idempotency_key)
+        await self._heard("submit", job_id, spec, idempotency_key)
         if idempotency_key in self.keys:
             return self.known[self.keys[idempotency_key]], False
         self.known[job_id] = a_document(job_id, spec)
@@ -73,16 +96,20 @@ class RecordingRegistry:
         return self.known[job_id], True
 
     async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
-        self._heard("submit_batch", jobs)
+        await self._heard("submit_batch", jobs)
         self.known |= {job_id: a_document(job_id, spec) for job_id, spec in jobs}
         return [SubmittedJob(job_id=job_id, status=Status.QUEUED) for job_id, _ in jobs]
 
     async def status(self, job_id: str) -> JobDocument:
-        self._heard("status", job_id)
+        await self._heard("status", job_id)
         return self._find(job_id)
 
+    async def documents(self, job_ids: list[str]) -> dict[str, JobDocument]:
+        await self._heard("documents", job_ids)
+        return {job_id: self.known[job_id] for job_id in job_ids if job_id in self.known}
+
     async def events(self, job_id: str) -> EventPage:
-        self._heard("events", job_id)
+        await self._heard("events", job_id)
         reason = self._find(job_id).reason
         event = EventDocument(
             version=1,
@@ -103,15 +130,23 @@ class RecordingRegistry:
         cursor: str | None,
         limit: int,
     ) -> JobPage:
-        self._heard("jobs", statuses, user, project, cursor, limit)
-        return JobPage(jobs=list(self.known.values())[:limit])
+        await self._heard("jobs", statuses, user, project, cursor, limit)
+        return JobPage(jobs=list(self.known.values())[:limit], **self.says_of_pages)
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
-        self._heard("cancel", job_id, by)
+        await self._heard("cancel", job_id, by)
+        return self._find(job_id)
+
+    async def pause(self, job_id: str, by: str) -> JobDocument:
+        await self._heard("pause", job_id, by)
+        return self._find(job_id)
+
+    async def resume(self, job_id: str, by: str) -> JobDocument:
+        await self._heard("resume", job_id, by)
         return self._find(job_id)
 
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
-        self._heard("force_start", job_id, by)
+        await self._heard("force_start", job_id, by)
         return ForceStartAnswer(
             success=True,
             job_id=self._find(job_id).job_id,
@@ -122,20 +157,31 @@ class RecordingRegistry:
         )
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
-        self._heard("mark_failed", job_id, by)
+        await self._heard("mark_failed", job_id, by)
         return self._find(job_id)
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
-        self._heard("logs", job_id, rank, attempt, offset, limit)
+        await self._heard("logs", job_id, rank, attempt, offset, limit)
         text = f"log of {self._find(job_id).name}"
         return LogChunk(
             job_id=job_id, attempt=1, rank=rank, text=text, offset=0, next_offset=len(text), ended=False
         )
 
     async def loops(self) -> LoopList:
-        self._heard("loops")
+        await self._heard("loops")
         return LoopList(loops=[LoopDocument(name="sft", description="", config_schema={})], allowed=[])
 
+    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
+        await self._heard("reconcile", dry_run)
+        return ReconcileAnswer(dry_run=dry_run, repairs=self.put_right, rows_compared=12, database="compared")
+
+    async def repairs(self, cursor: str | None, limit: int) -> RepairPage:
+        await self._heard("repairs", cursor, limit)
+        start = int(cursor or 0)
+        end = start + limit
+        more = str(end) if end < len(self.put_right) else None
+        return RepairPage(repairs=self.put_right[start:end], next_cursor=more)
+
     async def health(self) -> Health:
-        self._heard("health")
+        await self._heard("health")
         return Health(status="healthy", version="1")

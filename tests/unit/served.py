@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -210,10 +211,37 @@ def _registry(service: Service) -> Any:
     async def how_it_is() -> Any:
         return await health.health(service, started_at=started_at, pool=None)
 
-    commands = ("submit", "submit_batch", "cancel", "force_start", "mark_failed")
-    questions = ("status", "events", "jobs", "logs")
-    forwarded = {name: getattr(service, name) for name in (*commands, *questions)}
-    return SimpleNamespace(**forwarded, loops=service.known_loops, health=how_it_is)
+    commands = (
+        "submit",
+        "submit_batch",
+        "cancel",
+        "pause",
+        "resume",
+        "force_start",
+        "mark_failed",
+        "reconcile",
+    )
+    questions = ("status", "documents", "events", "jobs", "logs", "repairs")
+    forwarded = {name: getattr(service, name) for name in commands}
+    forwarded |= {name: getattr(service.ask, name) for name in questions}
+    return SimpleNamespace(**forwarded, loops=service.ask.known_loops, health=how_it_is)
+
+
+@contextmanager
+def app_at_port(app: Any) -> Iterator[str]:
+    """*app* behind real HTTP, in a thread of its own; gives its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until_s = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < until_s, "the app under test did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
 
 
 @contextmanager

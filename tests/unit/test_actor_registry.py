@@ -30,7 +30,7 @@ def a_registry() -> ActorRegistry:
 
 
 class FakeActor:
-    """Answers `status` with what it was given, one after the other."""
+    """Answers with what it was given, one after the other."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -39,7 +39,7 @@ class FakeActor:
     def status(self) -> FakeActor:
         return self
 
-    health = status
+    health = reconcile = status
 
     def remote(self, *arguments: Any) -> Awaitable[Any]:
         return self._answer()
@@ -112,6 +112,13 @@ async def test_an_actor_that_hangs_is_given_up(actor: Callable[..., FakeActor]) 
     actor(asyncio.Event().wait())
     with pytest.raises(RegistryUnavailable, match=r"did not answer status within 0\.2 s"):
         await a_registry().status("j")
+
+
+async def test_a_reconcile_may_take_longer_than_other_calls(actor: Callable[..., FakeActor]) -> None:
+    """L10: a pass over a slow database that is given up half way would look as if it had failed."""
+    late = asyncio.sleep(0.3, "what it did")
+    actor(late)
+    assert await a_registry().reconcile(False) == "what it did"
 
 
 async def test_health_does_not_wait_for_a_restart(actor: Callable[..., FakeActor]) -> None:

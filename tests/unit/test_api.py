@@ -8,16 +8,17 @@ import httpx
 import pytest
 
 from scheduler.core.model import Status
-from scheduler.documents import Health
+from scheduler.documents import Health, ReconcileAnswer
 from scheduler.errors import (
     InvalidSpec,
     JournalUnwritable,
+    MirrorRefused,
     NotAllowed,
     Problem,
     RegistryUnavailable,
 )
 from tests.unit.edge import SUBMIT, client_of, problem_of, spec
-from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document
+from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document, a_repair
 
 
 @pytest.fixture
@@ -78,7 +79,13 @@ class TestAnswers:
 
     @pytest.mark.parametrize(
         ("path", "call"),
-        [("cancel", "cancel"), ("force-start", "force_start"), ("fail", "mark_failed")],
+        [
+            ("cancel", "cancel"),
+            ("pause", "pause"),
+            ("resume", "resume"),
+            ("force-start", "force_start"),
+            ("fail", "mark_failed"),
+        ],
     )
     async def test_an_action_says_who_asked(
         self, path: str, call: str, client: httpx.AsyncClient, registry: RecordingRegistry
@@ -127,6 +134,45 @@ class TestAnswers:
         assert (await client.get(f"{SUBMIT}/{JOB_ID}/events")).json()["events"][0]["kind"] == "Submitted"
         assert (await client.get(f"{SUBMIT}/loops")).json()["loops"][0]["name"] == "sft"
 
+    @pytest.mark.parametrize(
+        ("query", "dry_run"), [("", False), ("?dry_run=true", True), ("?dry_run=0", False)]
+    )
+    async def test_a_reconcile_says_what_it_did_or_only_would_do(
+        self, query: str, dry_run: bool, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """L10: a dry run that is taken for a real one changes jobs that somebody only wanted to look at."""
+        registry.put_right = [a_repair()]
+        response = await client.post(f"{SUBMIT}/reconcile{query}")
+        answer = ReconcileAnswer.model_validate_json(response.content)
+        assert registry.calls == [("reconcile", dry_run)]
+        assert (answer.dry_run, answer.repairs) == (dry_run, [a_repair()])
+
+    async def test_repairs_are_paged(self, client: httpx.AsyncClient, registry: RecordingRegistry) -> None:
+        """L10: what was repaired is kept and shown; the second page must not be the first again."""
+        registry.put_right = [a_repair(why=f"reason {number}") for number in range(3)]
+        first = (await client.get(f"{SUBMIT}/repairs?limit=2")).json()
+        second = (await client.get(f"{SUBMIT}/repairs?limit=2&cursor={first['next_cursor']}")).json()
+        assert [one["why"] for one in first["repairs"] + second["repairs"]] == [
+            *("reason 0", "reason 1", "reason 2")
+        ]
+        assert second["next_cursor"] is None
+
+    @pytest.mark.parametrize(
+        ("method", "path", "field"),
+        [
+            ("POST", "reconcile?dry_run=maybe", "dry_run"),
+            ("POST", "reconcile?dryrun=true", "dryrun"),
+            ("GET", "repairs?limit=0", "limit"),
+        ],
+    )
+    async def test_a_misspelt_wish_is_refused_not_ignored(
+        self, method: str, path: str, field: str, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """L10: `?dryrun=true` would otherwise be a real pass."""
+        problem = problem_of(await client.request(method, f"{SUBMIT}/{path}"))
+        assert (problem.status, [one.field for one in problem.errors]) == (422, [field])
+        assert registry.calls == []
+
     async def test_a_loss_that_is_not_a_number_does_not_break_the_answer(
         self, client: httpx.AsyncClient, registry: RecordingRegistry
     ) -> None:
@@ -168,6 +214,7 @@ class TestRefusals:
         [
             (NotAllowed("the job is completed"), 400, "not_allowed"),
             (JournalUnwritable("the disk is full"), 503, "journal_unwritable"),
+            (MirrorRefused("the key is wrong"), 502, "mirror_refused"),
             (RegistryUnavailable("ask again"), 503, "registry_unavailable"),
         ],
     )

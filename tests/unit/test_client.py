@@ -7,18 +7,19 @@ import json
 import pickle
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from served import LOOP, TOKEN, Served, scheduler_at
+from served import LOOP, TOKEN, Served, app_at_port, scheduler_at
 
 import scheduler
 from scheduler import errors
-from scheduler.calls import result_of, status
+from scheduler import flows
+from scheduler.calls import Call, result_of, status
 from scheduler.client import AsyncClient, Client
 from scheduler.core.model import Gang, JobSpec, Status
 from scheduler.documents import JobDocument
@@ -27,13 +28,19 @@ from scheduler.errors import (
     InvalidSpec,
     JobNotCompleted,
     JobNotFound,
+    MirrorRefused,
     NotAllowed,
+    RegistryUnavailable,
     SchedulerError,
     ServerUnreachable,
     Unauthorized,
     WaitTimedOut,
 )
+from scheduler.flows import Pause
+from scheduler.settings import Settings
 from scheduler.spec_file import load_spec
+from serve_app.app import create_app
+from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document, a_repair
 
 WIDE = Gang(num_ranks=4)
 
@@ -210,6 +217,77 @@ def test_actions_are_refused_in_words_and_by_class(client: Client) -> None:
             client.status(malformed)
 
 
+def test_a_job_is_paused_and_resumed(client: Client) -> None:
+    """L7: a paused job holds nothing, and goes on when it is told to."""
+    job = client.submit(loop=LOOP, config={"seconds": 60})
+    _until_running(job).pause()
+    _until(lambda: job.status().status is Status.PAUSED)
+    assert job.resume().status is Status.QUEUED
+    assert _until_running(job).status().attempt == 2
+    job.cancel()
+
+
+def test_a_reconcile_without_a_database_finds_nothing(client: Client) -> None:
+    """L10, R7: it says what it compared, so that `nothing to do` is not taken for `all is well`."""
+    answer = client.reconcile(dry_run=True)
+    assert (answer.dry_run, answer.repairs, answer.database) == (True, [], "not configured")
+    assert list(client.repairs()) == []
+
+
+def test_repairs_turn_their_pages_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L10: whoever looks for what was repaired last week must not stop at the first page."""
+    monkeypatch.setattr(flows, "PAGE", 2)
+    registry = RecordingRegistry()
+    registry.put_right = [a_repair(why=f"reason {number}") for number in range(5)]
+    with app_at_port(create_app(registry, Settings())) as url, Client(url) as client:
+        assert list(client.repairs()) == registry.put_right
+        assert list(client.repairs(limit=3)) == registry.put_right[:3]
+        assert client.reconcile().repairs == registry.put_right
+
+
+def test_a_database_that_refuses_is_told_at_once() -> None:
+    """R8: asking again for half a minute would look like a slow scheduler, not like a wrong key."""
+    registry = RecordingRegistry()
+    registry.refuses = MirrorRefused("the key is not that of service_role; set SCHEDULER_SUPABASE_KEY")
+    with app_at_port(create_app(registry, Settings())) as url, Client(url) as client:
+        with pytest.raises(MirrorRefused, match="SCHEDULER_SUPABASE_KEY"):
+            client.reconcile()
+    assert registry.calls == [("reconcile", False)]
+
+
+def _told(**changes: Any) -> httpx.Response:
+    return httpx.Response(200, content=a_document(**changes).model_dump_json())
+
+
+def _asking(call: Call[Any]) -> Any:
+    answer = yield call
+    return result_of(call, answer, "http://x")
+
+
+def test_an_end_that_nobody_verified_does_not_end_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1, L6: a row that says `completed` while the registry is away may have been written by anybody."""
+    now_s = 0.0
+    monkeypatch.setattr(flows, "monotonic", lambda: now_s)
+    claimed = {"status": Status.COMPLETED, "verified": False, "evidence": "as the database has it"}
+    wait = flows.waiting(_asking, JOB_ID)
+    next(wait)
+    assert isinstance(wait.send(_told(**claimed)), Pause)
+    next(wait)
+    assert isinstance(wait.send(_told(status=Status.RUNNING)), Pause)
+    next(wait)
+    now_s = 119.0
+    assert isinstance(wait.send(_told(**claimed)), Pause)
+    next(wait)
+    now_s = 121.0
+    with pytest.raises(RegistryUnavailable, match="could not be verified for 120 s: as the database has it"):
+        wait.send(_told(**claimed))
+    wait = flows.waiting(_asking, JOB_ID)
+    next(wait)
+    with pytest.raises(StopIteration) as ended:
+        wait.send(_told(status=Status.COMPLETED))
+    assert ended.value.value.verified
+
+
 def test_a_wait_that_times_out_leaves_the_job_alone(client: Client) -> None:
     """A `TimeoutError` too, so that generic code can catch it."""
     job = client.submit(loop=LOOP, config={"seconds": 60})
@@ -370,6 +448,12 @@ async def test_the_async_client_does_all_of_it(served: Served) -> None:
         assert (await client.get(job.id)).last == await job.status()
         assert (await client.health()).version
         assert (await client.loops()).loops
+        assert (await client.reconcile(dry_run=True)).dry_run
+        assert [repair async for repair in client.repairs()] == []
+        with pytest.raises(NotAllowed, match="pause"):
+            await job.pause()
+        with pytest.raises(NotAllowed, match="resume"):
+            await job.resume()
         with pytest.raises(NotAllowed):
             await client.mark_failed(job.id)
 
@@ -462,11 +546,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def _until_running(job: scheduler.JobHandle) -> scheduler.JobHandle:
-    for _ in range(100):
-        if job.status().status is Status.RUNNING:
-            return job
-        threading.Event().wait(0.05)
-    raise AssertionError(f"{job} did not start")
+    _until(lambda: job.status().status is Status.RUNNING)
+    return job
+
+
+def _until(seen: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 10
+    while not seen():
+        assert time.monotonic() < until_s, "it did not come to be"
+        time.sleep(0.05)
 
 
 def _problem(status: int, code: str, **more: Any) -> httpx.Response:

@@ -57,10 +57,10 @@ class InProcess:
         self._service.nodes = (a_node(),)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._service, name)
+        return getattr(self._service if hasattr(self._service, name) else self._service.ask, name)
 
     async def loops(self) -> LoopList:
-        return await self._service.known_loops()
+        return await self._service.ask.known_loops()
 
     async def health(self) -> Health:
         return await health.health(self._service, started_at=self._service.clock.now(), pool=None)
@@ -136,6 +136,10 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "logs",
         "loops",
         "mark_failed",
+        "pause",
+        "reconcile",
+        "repairs",
+        "resume",
         "status",
         "submit",
         "submit_batch",

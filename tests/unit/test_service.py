@@ -50,7 +50,7 @@ class World:
             await asyncio.sleep(0.001)
 
     async def status(self, job_id: str) -> str:
-        return (await self.service.status(job_id)).status
+        return (await self.service.ask.status(job_id)).status
 
 
 def a_loop(**fields: object) -> JobSpec:
@@ -69,7 +69,7 @@ async def test_a_submit_is_on_disk_before_it_is_answered(world: World) -> None:
     """L1"""
     job_id = await world.submit()
     later = await world.life()
-    assert (await later.status(job_id)).status == "queued"
+    assert (await later.ask.status(job_id)).status == "queued"
 
 
 async def test_a_disk_that_refuses_accepts_nothing(world: World) -> None:
@@ -77,7 +77,7 @@ async def test_a_disk_that_refuses_accepts_nothing(world: World) -> None:
     world.disk.fail_next = JournalUnwritable("disk full")
     with pytest.raises(JournalUnwritable):
         await world.submit()
-    assert (await world.service.jobs(frozenset(), None, None, None, 10)).jobs == []
+    assert (await world.service.ask.jobs(frozenset(), None, None, None, 10)).jobs == []
     assert world.service.registry.active() == []
 
 
@@ -112,7 +112,7 @@ async def test_jobs_start_first_in_first_out_and_the_others_say_why_not(world: W
     """L2, L5"""
     ids = [await world.submit(a_loop(resources=Gang(num_ranks=3))) for _ in range(3)]
     await world.settle()
-    documents = [await world.service.status(job_id) for job_id in ids]
+    documents = [await world.service.ask.status(job_id) for job_id in ids]
     assert [job.status for job in documents] == ["running", "queued", "queued"]
     assert [job.queue_position for job in documents] == [None, 1, 2]
     assert "3 ranks" in documents[1].reason.message
@@ -127,7 +127,7 @@ async def test_a_restart_attaches_to_what_lives_and_keeps_the_line(world: World)
     await world.settle()
     await world.life()
     await world.settle()
-    documents = [await world.service.status(job_id) for job_id in ids]
+    documents = [await world.service.ask.status(job_id) for job_id in ids]
     assert [(job.status, job.queue_position) for job in documents] == [
         ("running", None),
         ("queued", 1),
@@ -156,7 +156,7 @@ async def test_a_crash_between_commit_and_start_starts_the_run_once(world: World
     await world.life()
     await world.settle()
     assert [start.job_id for start in world.runner.started] == [job_id]
-    assert (await world.service.status(job_id)).attempt == 1
+    assert (await world.service.ask.status(job_id)).attempt == 1
 
 
 def _never(_: Callable[..., object]) -> Callable[..., object]:
@@ -174,14 +174,14 @@ async def test_a_lost_run_is_tried_again_after_a_pause_and_then_fails_with_what_
     await world.settle()
     world.runner.end((JobId(job_id), Fence(1)), LOST)
     await world.settle()
-    waiting = await world.service.status(job_id)
+    waiting = await world.service.ask.status(job_id)
     assert (waiting.status, waiting.reason.code) == ("queued", "retry_pause")
     world.clock.advance(10)
     await world.settle()
-    assert (await world.service.status(job_id)).attempt == 2
+    assert (await world.service.ask.status(job_id)).attempt == 2
     world.runner.end((JobId(job_id), Fence(2)), LOST)
     await world.settle()
-    job = await world.service.status(job_id)
+    job = await world.service.ask.status(job_id)
     assert job.status == "failed"
     assert "actor of the run died" in job.reason.message
 
@@ -198,7 +198,7 @@ async def test_a_run_that_cannot_be_started_counts_as_lost(world: World) -> None
     world.runner.refuses = RuntimeError("no such runtime environment")
     job_id = await world.submit()
     await world.settle()
-    job = await world.service.status(job_id)
+    job = await world.service.ask.status(job_id)
     assert job.status == "queued"
     assert "no such runtime environment" in job.reason.message
 
@@ -212,7 +212,7 @@ async def test_cancel_is_written_before_the_signal_and_again_after_a_crash(world
     del world.runner.stop
     await world.life()
     await world.settle()
-    job = await world.service.status(job_id)
+    job = await world.service.ask.status(job_id)
     assert (job.status, job.reason.message[:16]) == ("cancelled", "cancelled by ana")
 
 
@@ -236,11 +236,11 @@ async def test_a_silent_run_is_unknown_until_the_deadline_and_then_killed(world:
     world.clock.advance(world.settings.lost_after_s - 1)
     await world.service.observe_once()
     assert await world.status(job_id) == "running"
-    assert "min ago" in ((await world.service.status(job_id)).evidence or "")
+    assert "min ago" in ((await world.service.ask.status(job_id)).evidence or "")
     world.clock.advance(2)
     await world.service.observe_once()
     await world.settle()
-    assert (await world.service.status(job_id)).reason.code == "retry_pause"
+    assert (await world.service.ask.status(job_id)).reason.code == "retry_pause"
 
 
 async def test_a_run_past_its_time_limit_is_stopped_and_failed(world: World) -> None:
@@ -249,7 +249,7 @@ async def test_a_run_past_its_time_limit_is_stopped_and_failed(world: World) -> 
     world.clock.advance(61)
     await world.service.observe_once()
     await world.settle()
-    job = await world.service.status(job_id)
+    job = await world.service.ask.status(job_id)
     assert (job.status, job.reason.code) == ("failed", "timeout")
 
 
@@ -290,7 +290,7 @@ async def test_force_start_refuses_a_spec_that_is_no_longer_valid(world: World) 
 
 async def test_unknown_ids_are_said_to_be_unknown(world: World) -> None:
     with pytest.raises(JobNotFound, match="no job"):
-        await world.service.status(str(uuid.uuid4()))
+        await world.service.ask.status(str(uuid.uuid4()))
 
 
 async def test_a_job_larger_than_every_node_is_refused_at_the_door(world: World) -> None:
@@ -306,8 +306,8 @@ async def test_old_jobs_are_read_from_disk_when_memory_forgot_them() -> None:
     for job_id in ids:
         await world.service.cancel(job_id, "ana")
     assert [await world.status(job_id) for job_id in ids] == ["cancelled"] * 3
-    page = await world.service.jobs(frozenset({Status.CANCELLED}), None, None, None, 2)
-    rest = await world.service.jobs(frozenset({Status.CANCELLED}), None, None, page.next_cursor, 2)
+    page = await world.service.ask.jobs(frozenset({Status.CANCELLED}), None, None, None, 2)
+    rest = await world.service.ask.jobs(frozenset({Status.CANCELLED}), None, None, page.next_cursor, 2)
     assert {job.job_id for job in [*page.jobs, *rest.jobs]} == set(ids)
 
 
@@ -326,13 +326,14 @@ async def test_who_stands_far_down_the_line_says_so_without_a_pass_over_all(
 ) -> None:
     """A pass over an endless line would keep everybody else from being answered."""
     monkeypatch.setattr("scheduler.service.PLANNED_AT_ONCE", 2)
+    monkeypatch.setattr("scheduler.viewing.PLANNED_AT_ONCE", 2)
     world.runner.nodes_now = ()
     ids = [await world.submit() for _ in range(3)]
     await world.settle()
     assert (
-        await world.service.status(ids[2])
+        await world.service.ask.status(ids[2])
     ).reason.message == "waits behind the 2 jobs before it in the line"
-    assert len(world.service.blocked) == 2
+    assert len(world.service.view.blocked) == 2
 
 
 async def test_a_running_job_is_not_marked_as_failed(world: World) -> None:

@@ -1,0 +1,198 @@
+"""Takes what only the database knows into the journal: rows of front ends, and of an earlier life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Set
+from dataclasses import replace
+from datetime import datetime
+
+from scheduler.book import Book
+from scheduler.core.lifecycle import Adopt, Event, GiveUp, Recover
+from scheduler.core.model import Job, JobId, JobSpec, Reason, Status
+from scheduler.core.reconcile import Decision, Policy, Repair, Row, Verdict, in_words, judge, oldest_first
+from scheduler.errors import InvalidSpec, JobNotFound, SchedulerError
+from scheduler.mirroring import Link
+from scheduler.ports import Clock, Rows, Run, Runner
+from scheduler.registry import Registry
+from scheduler.rows import job_of, spec_of
+
+log = logging.getLogger("scheduler")
+
+PAGE = 500
+Request = Callable[[str, str], Awaitable[object]]
+"""Does what a front end asked: (job id, by whom)."""
+
+
+class Adoption:
+    """Decides about rows that neither registry nor journal knows; whatever is decided is journalled first."""
+
+    def __init__(
+        self,
+        *,
+        book: Book,
+        registry: Registry,
+        link: Link | None,
+        clock: Clock,
+        check: Callable[[JobSpec], Awaitable[None]],
+        stale_after_s: float,
+        policy: Policy,
+    ) -> None:
+        self._book, self._registry, self._link, self._clock = book, registry, link, clock
+        self._check, self._stale_after_s, self._policy = check, stale_after_s, policy
+
+    async def get(self, job_id: str) -> Job:
+        """The job, wherever it is known: registry, journal, database.  Raises JobNotFound, or MirrorUnavailable
+        when only the database could tell and does not answer."""
+        if job := await self._book.find(JobId(job_id)):
+            return job
+        if self._link:
+            mirror = await self._link.claimed()
+            for row in (await mirror.rows([JobId(job_id)])).rows:
+                return job_of(row)
+        raise JobNotFound.of(job_id)
+
+    def judge(self, rows: Rows, live: Set[Run]) -> list[tuple[Row, Verdict]]:
+        """What is to be done about each row, in the order in which they enter the line."""
+        return [
+            (
+                row,
+                judge(
+                    row,
+                    live=live,
+                    vouched_at=rows.vouched_at,
+                    now=rows.read_at,
+                    stale_after_s=self._stale_after_s,
+                    policy=self._policy,
+                ),
+            )
+            for row in oldest_first(rows.rows)
+        ]
+
+    async def carry_out(self, row: Row, verdict: Verdict, live: Set[Run], by: str) -> None:
+        """Journal the decision, with its repair.  A front end's new row is no repair."""
+        repair = None if is_submit(row, verdict) else repair_of(row, verdict, self._clock.now(), by)
+        job = await self._as_known(row, live)
+        event = await self._event(job, row, verdict, by)
+        await self._book.take_in(job, event, repair)
+
+    async def _as_known(self, row: Row, live: Set[Run]) -> Job:
+        job = job_of(row)
+        if job.status is Status.RUNNING and job.allocation:
+            # The copy may be older than the newest run, which was journalled and not mirrored yet.
+            return replace(job, fence=max([job.fence, *(fence for of, fence in live if of == job.id)]))
+        if job.status is Status.QUEUED and job.queue_seq is None:
+            return replace(job, queue_seq=self._registry.next_seq())
+        return job
+
+    async def _event(self, job: Job, row: Row, verdict: Verdict, by: str) -> Event:
+        now = self._clock.now()
+        match verdict.decision:
+            case Decision.ADOPT:
+                return await self._admit_or_refuse(job, row, by)
+            case Decision.STALE:
+                reason = Reason(code="stale", message=f"nobody knew this job: {verdict.why}")
+                return GiveUp(at=now, by=by, reason=reason)
+            case Decision.FAIL:
+                return GiveUp(at=now, by=by, reason=Reason(code="failed_after_outage", message=verdict.why))
+            case _:
+                message = f"found in the database after the journal was lost; {verdict.why}"
+                reason = Reason(code="recovered", message=message)
+                return Recover(at=now, by=by, reason=reason, hold=verdict.decision is Decision.HOLD)
+
+    async def _admit_or_refuse(self, job: Job, row: Row, by: str) -> Event:
+        """A front end's row is validated like any submit."""
+        now = self._clock.now()
+        try:
+            await self._check(spec_of(row))
+        except InvalidSpec as error:
+            words = "; ".join(map(str, error.problems))
+            return GiveUp(at=now, by=by, reason=Reason(code="invalid_spec", message=f"not accepted: {words}"))
+        if job.status is Status.PENDING:
+            return Adopt(at=now, by=by, queue_seq=self._registry.next_seq())
+        return Recover(at=now, by=by, reason=Reason(code="adopted", message="found queued in the database"))
+
+
+class Inbox:
+    """Looks for what front ends wrote: new jobs, and requests.  One small query when there is nothing."""
+
+    def __init__(
+        self,
+        *,
+        link: Link | None,
+        book: Book,
+        runner: Runner,
+        adoption: Adoption,
+        requests: Mapping[str, Request],
+    ) -> None:
+        self._link, self._book, self._runner, self._adoption = link, book, runner, adoption
+        self._requests = requests
+
+    async def once(self) -> int:
+        """Returns how many rows were dealt with.  What was dealt with and not mirrored yet is passed over."""
+        if self._link is None:
+            return 0
+        mirror, after, done = await self._link.claimed(), None, 0
+        while True:
+            page = await mirror.inbox(after, PAGE)
+            done += await self._deal_with(page)
+            if len(page.rows) < PAGE:
+                return done
+            after = (page.rows[-1].updated_at, page.rows[-1].id)
+
+    async def _deal_with(self, page: Rows) -> int:
+        asked = [row for row in page.rows if row.requested_action]
+        for row in asked:
+            await self._take_request(row)
+        new = [row for row in page.rows if row.status is Status.PENDING and not row.version]
+        unknown = [row for row in new if await self._book.find(row.id) is None]
+        if unknown:
+            await self._adopt(replace(page, rows=tuple(unknown)))
+        return len(asked) + len(unknown)
+
+    async def _adopt(self, rows: Rows) -> None:
+        live = await self._runner.live()
+        judged = self._adoption.judge(rows, live)
+        await asyncio.gather(
+            *(self._adoption.carry_out(row, verdict, live, "inbox") for row, verdict in judged)
+        )
+
+    async def _take_request(self, row: Row) -> None:
+        """Act, then say so: a crash in between does it again, and doing it again changes nothing."""
+        action, by = str(row.requested_action), f"user {row.user_id}" if row.user_id else "front end"
+        refusal = None
+        try:
+            await self._requests[action](row.id, by)
+        except SchedulerError as error:
+            if error.http_status >= 500:
+                raise
+            refusal = error.message
+            log.info("job %s: %s asked by %s was refused: %s", row.id, action, by, refusal)
+        assert self._link is not None
+        await (await self._link.claimed()).answer(row.id, action, refusal)
+
+
+def is_submit(row: Row, verdict: Verdict) -> bool:
+    return verdict.decision is Decision.ADOPT and row.status is Status.PENDING
+
+
+def repair_of(row: Row, verdict: Verdict, at: datetime, by: str) -> Repair:
+    return Repair(
+        job_id=row.id,
+        at=at,
+        by=by,
+        in_database=in_words(row),
+        in_reality=verdict.in_reality,
+        decided=DECIDED[verdict.decision],
+        why=verdict.why,
+    )
+
+
+DECIDED = {
+    Decision.ADOPT: "validated it, and put it in the line or failed it",
+    Decision.RECOVER: "took it back into the journal as it stood",
+    Decision.HOLD: "took it back and held it for a person",
+    Decision.STALE: "marked it as failed: stale",
+    Decision.FAIL: "marked it as failed, as the settings say",
+}

@@ -1,0 +1,172 @@
+"""Between values and rows: what one commit writes, and what is read back."""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_core import from_json
+
+from scheduler.core.model import EVENT, JOB, Job, JobId, Status
+from scheduler.core.reconcile import Repair
+from scheduler.errors import VersionConflict
+from scheduler.journal.files import QUERIES
+from scheduler.ports import Change, JobQuery, OutboxRow
+
+REPAIR: TypeAdapter[Repair] = TypeAdapter(Repair)
+REPAIRS_KEPT = 10_000
+NO_NUMBER = 2**63 - 1
+"""Above every number that SQLite gives to a row."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+# Writing
+
+
+def write(connection: sqlite3.Connection, changes: Sequence[Change], repairs: Sequence[Repair]) -> None:
+    """All that belongs to one commit, within a transaction of the caller's."""
+    _check_versions(connection, changes)
+    docs = [JOB.dump_json(change.job).decode() for change in changes]
+    try:
+        connection.executemany(QUERIES["put_job"], map(_columns, changes, docs))
+    except sqlite3.IntegrityError as error:
+        raise VersionConflict(
+            "a job was not accepted: its user has another job with the same idempotency key; ask for that one"
+        ) from error
+    connection.executemany(
+        QUERIES["add_event"], ((c.job.id, c.job.version, EVENT.dump_json(c.event).decode()) for c in changes)
+    )
+    unsent = [(c.job.id, c.job.version, doc) for c, doc in zip(changes, docs, strict=True)]
+    connection.executemany(QUERIES["add_outbox"], unsent)
+    news = [row for change, row in zip(changes, unsent, strict=True) if change.is_news]
+    connection.executemany(QUERIES["add_notice"], news)
+    if repairs:
+        _add_repairs(connection, repairs)
+
+
+def _check_versions(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    """The transaction holds the write lock already: what is read here cannot change before the commit."""
+    seen: dict[JobId, int] = {}
+    for change in changes:
+        job = change.job
+        if (change.event.job_id, change.event.version) != (
+            job.id,
+            job.version,
+        ) or job.version <= change.before:
+            raise ValueError(
+                f"the event of job {job.id} must be that of its new version, above {change.before}"
+            )
+        stored = seen.get(job.id)
+        if stored is None:
+            row = connection.execute(QUERIES["version"], (job.id,)).fetchone()
+            stored = row[0] if row else 0
+        if stored != change.before:
+            raise _conflict(job.id, stored, change.before)
+        seen[job.id] = job.version
+
+
+def _conflict(job_id: JobId, stored: int, before: int) -> VersionConflict:
+    if before == 0:
+        return VersionConflict(f"job {job_id} exists already, at version {stored}; it was not created again")
+    held = f"is at version {stored}" if stored else "does not exist"
+    return VersionConflict(f"job {job_id} {held}, not at {before}: read it again and decide anew")
+
+
+def _columns(change: Change, doc: str) -> tuple[Any, ...]:
+    job = change.job
+    return (
+        job.id,
+        job.status,
+        job.spec.user,
+        job.spec.project,
+        microseconds(job.created_at),
+        job.version,
+        job.fence,
+        job.queue_seq,
+        job.idempotency_key,
+        doc,
+    )
+
+
+def _add_repairs(connection: sqlite3.Connection, repairs: Sequence[Repair]) -> None:
+    docs = ((REPAIR.dump_json(repair).decode(),) for repair in repairs)
+    connection.executemany(QUERIES["add_repair"], docs)
+    connection.execute(QUERIES["prune_repairs"], (REPAIRS_KEPT,))
+
+
+# Reading
+
+
+def first_job(rows: sqlite3.Cursor) -> Job | None:
+    row = rows.fetchone()
+    return JOB.validate_json(row[0]) if row else None
+
+
+def jobs_to_keep(rows: Iterable[tuple[str]]) -> list[Job]:
+    """For the registry: equal keys and short words are one object in all of them, which halves their size."""
+    with _no_collections():
+        return [JOB.validate_python(from_json(doc, cache_strings="all")) for (doc,) in rows]
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Of a hundred thousand jobs none is garbage; to look for it again and again takes longer than reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def outbox_rows(rows: Iterable[tuple[int, str, str]]) -> list[OutboxRow]:
+    return [
+        OutboxRow(seq=seq, job=JOB.validate_json(job), event=EVENT.validate_json(event))
+        for seq, job, event in rows
+    ]
+
+
+def numbered_repairs(rows: Iterable[tuple[int, str]]) -> list[tuple[int, Repair]]:
+    return [(number, REPAIR.validate_json(doc)) for number, doc in rows]
+
+
+def page(connection: sqlite3.Connection, query: JobQuery) -> list[Job]:
+    """One walk down an index for each status asked for: none of them reads more than *limit* rows."""
+    found: list[tuple[int, str, str]] = []
+    for status in sorted(query.statuses) or [None]:
+        clauses, values = _filters(query, status)
+        where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+        found += connection.execute(
+            f"SELECT created_at, id, doc FROM jobs {where} ORDER BY created_at DESC, id DESC LIMIT ?",
+            [*values, query.limit],
+        )
+    found.sort(reverse=True)
+    return [JOB.validate_json(doc) for _, _, doc in found[: query.limit]]
+
+
+def _filters(query: JobQuery, status: Status | None) -> tuple[list[str], list[object]]:
+    equal = {"status": status, "user": query.user, "project": query.project}
+    clauses = [f"{column} = ?" for column, value in equal.items() if value is not None]
+    values: list[object] = [value for value in equal.values() if value is not None]
+    if query.after is not None:
+        created_at, job_id = query.after
+        clauses.append("(created_at, id) < (?, ?)")
+        values += [microseconds(created_at), job_id]
+    return clauses, values
+
+
+def microseconds(moment: datetime) -> int:
+    """Since the epoch."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _EPOCH + microseconds * _MICROSECOND

@@ -1,0 +1,145 @@
+"""What the scheduler tells the database: every change once it is journalled, and signs of life in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from scheduler.core.model import Job, JobEvent, JobId
+from scheduler.errors import MirrorRefused
+from scheduler.ports import Clock, Journal, Mirror, MirrorChange, OutboxRow, Sign
+
+log = logging.getLogger("scheduler")
+
+MAX_SIGNS = 1000
+"""Running jobs and the first of the line that are kept fresh in the database between their changes."""
+
+
+class Link:
+    """The mirror of this life of the scheduler: claimed before anything is written to it."""
+
+    def __init__(self, mirror: Mirror, journal: Journal) -> None:
+        self._mirror, self._journal = mirror, journal
+        self._claiming = asyncio.Lock()
+        self.incarnation: int | None = None
+        """None until the database has been reached for the first time."""
+
+    async def claimed(self) -> Mirror:
+        """The mirror, with this life as its newest writer.  Raises what `claim` raises; then ask again."""
+        async with self._claiming:
+            if self.incarnation is None:
+                incarnation = await self._mirror.claim(self._journal.incarnation)
+                # A journal that was lost counts from 1 again; the database remembers how far it was.
+                await self._journal.raise_incarnation(incarnation)
+                self.incarnation = incarnation
+        return self._mirror
+
+
+class Relay:
+    """Empties the journal's outbox into the database, in batches, each job at its newest.
+
+    A row leaves the outbox after the database has taken it, never before: a crash in between sends it again,
+    which changes nothing.  A change that the database refuses stays, is named, and holds up no other.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        link: Link | None,
+        batch: int,
+        find: Callable[[JobId], Awaitable[Job | None]],
+        position: Callable[[Job], int | None],
+    ) -> None:
+        self._journal, self._link, self._batch = journal, link, batch
+        self._find, self._position = find, position
+        self._one_at_a_time = asyncio.Lock()
+
+    async def once(self) -> int:
+        """Deliver everything that waits; returns how many changes left the outbox.
+
+        Raises MirrorUnavailable when the database is away, MirrorRefused when it did not take some of them.
+        """
+        async with self._one_at_a_time:
+            delivered, after, refusals = 0, 0, list[MirrorRefused]()
+            while rows := await self._journal.outbox(self._batch, after):
+                after = rows[-1].seq
+                refused = await self._deliver(rows)
+                delivered += len(rows) - len(refused)
+                refusals += refused.values()
+        if refusals:
+            raise MirrorRefused(
+                f"{len(refusals)} changes wait, refused by the database: {refusals[0].message}"
+            )
+        return delivered
+
+    async def write_again(self, job_id: JobId) -> None:
+        """Put the newest state of a job, and its history, over whatever the database has."""
+        async with self._one_at_a_time:
+            job = await self._find(job_id)
+            if self._link is None or job is None:
+                return
+            events = tuple(
+                event for event in await self._journal.events(job_id) if event.version <= job.version
+            )
+            change = MirrorChange(job=job, events=events, queue_position=self._position(job))
+            await (await self._link.claimed()).apply([change], forced=True)
+
+    async def _deliver(self, rows: Sequence[OutboxRow]) -> dict[int, MirrorRefused]:
+        """Those that were refused, by their place in the outbox."""
+        if self._link is not None:
+            mirror = await self._link.claimed()
+            try:
+                await mirror.apply(coalesce(rows, self._position))
+            except MirrorRefused as error:
+                await mirror.check()  # raises what is wrong with all of them
+                return await self._one_by_one(rows, error)
+        await self._journal.forget([row.seq for row in rows])
+        return {}
+
+    async def _one_by_one(self, rows: Sequence[OutboxRow], error: MirrorRefused) -> dict[int, MirrorRefused]:
+        """By halves, until the job that is not taken stands alone."""
+        if len({row.job.id for row in rows}) == 1:
+            log.error("the database refuses job %s: %s", rows[0].job.id, error)
+            return dict.fromkeys((row.seq for row in rows), error)
+        middle = len(rows) // 2
+        return {**await self._deliver(rows[:middle]), **await self._deliver(rows[middle:])}
+
+
+def coalesce(
+    rows: Sequence[OutboxRow], position: Callable[[Job], int | None] = lambda _job: None
+) -> list[MirrorChange]:
+    """Each job once, as it was last, with all of its events."""
+    newest: dict[JobId, Job] = {}
+    events: dict[JobId, list[JobEvent]] = {}
+    for row in rows:
+        newest[row.job.id] = row.job
+        events.setdefault(row.job.id, []).append(row.event)
+    return [
+        MirrorChange(job=job, events=tuple(events[job.id]), queue_position=position(job))
+        for job in newest.values()
+    ]
+
+
+class Voucher:
+    """Says in journal and database that the scheduler is alive, and there how far its runs and its line are.
+
+    One small request, whatever the number of jobs: only what has moved since the last one is told.
+    """
+
+    def __init__(
+        self, journal: Journal, link: Link | None, clock: Clock, signs: Callable[[int], Sequence[Sign]]
+    ) -> None:
+        self._journal, self._link, self._clock, self._signs = journal, link, clock, signs
+        self._told: dict[JobId, Sign] = {}
+
+    async def once(self) -> None:
+        await self._journal.vouch(self._clock.now())
+        if self._link is None:
+            return
+        mirror = await self._link.claimed()
+        unsent = await self._journal.unsent()
+        signs = {sign.job_id: sign for sign in self._signs(MAX_SIGNS) if sign.job_id not in unsent}
+        await mirror.vouch([sign for sign in signs.values() if sign != self._told.get(sign.job_id)])
+        self._told = signs

@@ -1,0 +1,63 @@
+"""From a row of the database to a job: anybody may have written any part of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from scheduler.core.model import SPEC, Job, JobSpec, Reason
+from scheduler.core.reconcile import Row
+from scheduler.errors import InvalidSpec, Problem
+
+UNREADABLE = "(unreadable)"
+"""The loop of the spec that stands in for one that cannot be read."""
+
+
+def parse_spec(raw: object) -> JobSpec:
+    """Any JSON as a job spec.  Raises InvalidSpec naming each field that is wrong."""
+    try:
+        return SPEC.validate_python(raw)
+    except ValidationError as error:
+        raise InvalidSpec.of(*map(_problem, error.errors(include_url=False))) from error
+
+
+def spec_of(row: Row) -> JobSpec:
+    """The spec of a row.  Raises InvalidSpec, also when there is none.
+
+    Who submits is who the database says wrote the row, whatever the spec says.
+    """
+    if row.spec is None:
+        raise InvalidSpec.of(Problem("spec", "the row has none; write the job's spec as a JSON object"))
+    spec = parse_spec({"name": row.name} | row.spec if isinstance(row.spec, dict) else row.spec)
+    return replace(spec, user=row.user_id) if row.user_id else spec
+
+
+def job_of(row: Row) -> Job:
+    """The scheduler's own copy, or a job made of what the row says, at the row's version."""
+    if row.job:
+        return row.job
+    try:
+        spec, raw = spec_of(row), None
+    except InvalidSpec:
+        spec, raw = JobSpec(loop=UNREADABLE, name=row.name or "job", user=row.user_id or ""), row.spec
+    return Job(
+        id=row.id,
+        spec=spec,
+        raw_spec=raw,
+        status=row.status,
+        reason=row.reason or Reason(code="found", message="known from the database only"),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        queued_at=row.queued_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        version=row.version,
+        progress=row.progress,
+    )
+
+
+def _problem(detail: object) -> Problem:
+    assert isinstance(detail, dict)
+    where = ".".join(["spec", *map(str, detail["loc"])])
+    return Problem(where, str(detail["msg"]).removeprefix("Value error, "))

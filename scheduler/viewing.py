@@ -1,0 +1,62 @@
+"""How jobs look from outside: what the registry, placement and the runs know, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from scheduler.answers import job_document, progress_of, why
+from scheduler.core.model import Job, JobId, Reason
+from scheduler.documents import JobDocument
+from scheduler.ports import Clock, Sign
+from scheduler.registry import Registry
+
+PLANNED_AT_ONCE = 10_000
+"""Placement looks so far down the line in one pass: about 50 ms.  Who stands behind waits for those before."""
+
+
+class View:
+    """Reads; changes nothing.  Placement leaves its reasons here after each pass."""
+
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry, self._clock = registry, clock
+        self.blocked: dict[JobId, Reason] = {}
+        self.looked_at: datetime | None = None
+
+    def planned(self, blocked: dict[JobId, Reason], at: datetime) -> None:
+        self.blocked, self.looked_at = blocked, at
+
+    def document(self, job: Job) -> JobDocument:
+        return job_document(
+            job,
+            position=self._registry.position(job),
+            waits=self._waits(job),
+            looked_at=self.looked_at,
+            seen=self._registry.sighting(job),
+            now=self._clock.now(),
+        )
+
+    def signs(self, limit: int) -> Sequence[Sign]:
+        """Of the running jobs, and of those next in the line; *limit* in all."""
+        running = self._registry.running()[:limit]
+        return [self._sign(job) for job in [*running, *self._registry.queued(limit - len(running))]]
+
+    def _sign(self, job: Job) -> Sign:
+        seen = self._registry.sighting(job)
+        return Sign(
+            job_id=job.id,
+            version=job.version,
+            reason=why(job, self._waits(job), seen),
+            progress=progress_of(job, seen),
+            queue_position=self._registry.position(job),
+            verified_at=seen.at if seen else job.updated_at,
+        )
+
+    def _waits(self, job: Job) -> Reason | None:
+        return self.blocked.get(job.id) or self._far_behind(job)
+
+    def _far_behind(self, job: Job) -> Reason | None:
+        position = self._registry.position(job)
+        if position is None or position <= PLANNED_AT_ONCE:
+            return None
+        return Reason(code="behind", message=f"waits behind the {position - 1:,} jobs before it in the line")

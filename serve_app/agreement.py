@@ -1,0 +1,74 @@
+"""Where registry and database agree about a page of jobs, and what is said of those where they do not.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduler.answers import row_document
+from scheduler.core.model import Status
+from scheduler.core.reconcile import Row
+from scheduler.documents import JobDocument, JobPage
+from scheduler.paging import cursor_of
+
+_CLAIMS = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
+"""What a row cannot truly be while the registry does not know the job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """The jobs of one page as each side has them, by id."""
+
+    documents: Mapping[str, JobDocument]
+    rows: Mapping[str, Row]
+    unheard: frozenset[str] = frozenset()
+    """Jobs that the registry was asked about without an answer."""
+    unseen: frozenset[str] = frozenset()
+    """Jobs that the database was asked about without an answer."""
+
+    def newest_first(self) -> list[str]:
+        """Every id that either side has, in the order of listings."""
+        return sorted(self.documents.keys() | self.rows.keys(), key=self._place, reverse=True)
+
+    def is_outdated(self, job_id: str) -> bool:
+        """Whether the registry has not been heard on the job since it did what the row tells."""
+        document, row = self.documents.get(job_id), self.rows.get(job_id)
+        return document is None or (row is not None and row.version > document.version)
+
+    def compared(self, job_id: str, now: datetime) -> JobDocument:
+        """What is said of the job: the registry's word where there is one."""
+        document, row = self.documents.get(job_id), self.rows.get(job_id)
+        if document is None:
+            assert row is not None, f"{job_id} is on neither side"
+            return self._only_in_database(row, now)
+        says_the_same = row is not None and row.status is document.status
+        if says_the_same or job_id in self.unseen or (job_id in self.unheard and self.is_outdated(job_id)):
+            return document
+        marks = {"database_status": row.status if row else None, "registry_status": document.status}
+        return document.model_copy(update={"stale": True, **marks})
+
+    def cursor_after(self, job_id: str) -> str:
+        return cursor_of(*self._place(job_id))
+
+    def _only_in_database(self, row: Row, now: datetime) -> JobDocument:
+        if row.id in self.unheard:
+            return row_document(row, now=now, doubt="the registry did not answer")
+        document = row_document(row, now=now, doubt="the registry does not know this job")
+        is_stale = row.status in _CLAIMS
+        marks = {"stale": is_stale, "database_status": row.status if is_stale else None}
+        return document.model_copy(update=marks)
+
+    def _place(self, job_id: str) -> tuple[datetime, str]:
+        known = self.documents.get(job_id) or self.rows[job_id]
+        return known.created_at, job_id
+
+
+def unverified_page(rows: list[Row], limit: int, now: datetime, why: str) -> JobPage:
+    """A page of which the registry said nothing."""
+    return JobPage(
+        jobs=[row_document(row, now=now, doubt="the registry did not answer") for row in rows],
+        next_cursor=cursor_of(rows[-1].created_at, rows[-1].id) if rows and len(rows) >= limit else None,
+        verified=False,
+        note=f"not verified, and maybe old: these jobs are as the database has them, because {why}",
+    )

@@ -1,0 +1,186 @@
+"""Reads that say what they are worth: the registry's word, compared with the database's.
+
+Without a database every answer is the registry's.  With one:
+
+- The list is the union of both pages.  Both are asked at once, and who does not answer in time is left out; a
+  job that only one side has on its page is looked for by id on the other, so that pages need not end alike.
+- A job is `stale` when its row says another status than the registry, or is not there; also when the registry
+  does not know the job and the row claims to be queued, running or paused.  A side that did not answer makes
+  nothing stale.
+- A job that only the database speaks of is not `verified`.  A page is not when the registry was silent.
+- While the registry is away, jobs are served as the database has them, and say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from scheduler import __version__
+from scheduler.answers import row_document
+from scheduler.core.model import JobId, Status
+from scheduler.core.reconcile import Row
+from scheduler.documents import DatabaseHealth, Health, JobDocument, JobPage
+from scheduler.errors import MirrorRefused, MirrorUnavailable, RegistryUnavailable, SchedulerError
+from scheduler.paging import position_of_cursor
+from scheduler.ports import JobQuery, Mirror
+from serve_app.agreement import Sides, unverified_page
+from serve_app.registry import Registry
+
+T = TypeVar("T")
+
+GRACE_S = 0.5
+"""What questions about single jobs of a page may take beyond the budget."""
+_CHECK_S = 1.0
+"""How long `/health` waits for the database while the registry is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nobody answered, and why."""
+
+    why: str
+
+
+class VerifiedReads:
+    """Lists, states and health over *registry* and, where there is one, *database*.
+
+    A list takes at most *budget_s* and half a second, whoever hangs; a status at most twice *budget_s*.
+    """
+
+    def __init__(self, registry: Registry, database: Mirror | None, budget_s: float) -> None:
+        self._registry, self._database, self._budget_s = registry, database, budget_s
+
+    async def jobs(
+        self,
+        statuses: frozenset[Status],
+        user: str | None,
+        project: str | None,
+        cursor: str | None,
+        limit: int,
+    ) -> JobPage:
+        """A page of jobs, newest first; a stale one may stand in it under either of its states.
+
+        Raises RegistryUnavailable when neither side answers.
+        """
+        if self._database is None:
+            return await self._registry.jobs(statuses, user, project, cursor, limit)
+        after = position_of_cursor(cursor) if cursor else None
+        query = JobQuery(statuses=statuses, user=user, project=project, after=after, limit=limit)
+        until_s = time.monotonic() + self._budget_s
+        page, rows = await asyncio.gather(
+            _heard(self._registry.jobs(statuses, user, project, cursor, limit), until_s),
+            _read(self._database.page(query), until_s),
+        )
+        if isinstance(page, Silence):
+            if isinstance(rows, Silence):
+                raise _both_silent(page, rows)
+            return unverified_page(rows, limit, datetime.now(UTC), page.why)
+        if isinstance(rows, Silence):
+            return page.model_copy(update={"note": f"not compared with the database: {rows.why}"})
+        return await self._union(self._database, page, rows, limit, until_s + GRACE_S)
+
+    async def status(self, job_id: str) -> JobDocument:
+        """The registry's word; while it is away, the row as it is, not verified.
+
+        Raises JobNotFound when the registry says so, RegistryUnavailable when nobody can tell.
+        """
+        if self._database is None:
+            return await self._registry.status(job_id)
+        document = await _heard(self._registry.status(job_id), time.monotonic() + self._budget_s)
+        if not isinstance(document, Silence):
+            return document
+        found = await _read(self._database.rows([JobId(job_id)]), time.monotonic() + self._budget_s)
+        if isinstance(found, Silence):
+            raise _both_silent(document, found)
+        if not found.rows:
+            raise RegistryUnavailable(f"{document.why}; the database has no job {job_id}: ask again later")
+        return row_document(found.rows[0], now=datetime.now(UTC), doubt="the registry does not answer")
+
+    async def health_without_registry(self, why: str) -> Health:
+        """Degraded, with what is known of the database."""
+        problems, database = [why], DatabaseHealth()
+        if self._database is not None:
+            checked = await _read(self._database.check(), time.monotonic() + _CHECK_S)
+            if isinstance(checked, Silence):
+                problems.append(checked.why)
+                database = DatabaseHealth(configured=True, ok=False, last_error=checked.why)
+            else:
+                note = f"it answers, and lists show what it has: {checked}"
+                database = DatabaseHealth(configured=True, ok=True, note=note)
+        return Health(status="degraded", problems=problems, version=__version__, database=database)
+
+    async def _union(
+        self, database: Mirror, page: JobPage, rows: Sequence[Row], limit: int, until_s: float
+    ) -> JobPage:
+        sides = Sides(documents={job.job_id: job for job in page.jobs}, rows={row.id: row for row in rows})
+        found = sides.newest_first()
+        shown = found[:limit]
+        # The registry comes last: nothing it said is older than the row it is compared with.
+        sides, unseen = await _look_up(database, sides, shown, until_s)
+        sides, unheard = await self._listen_again(sides, shown, until_s)
+        more = page.next_cursor is not None or len(rows) >= limit or len(found) > limit
+        return JobPage(
+            jobs=[sides.compared(job_id, datetime.now(UTC)) for job_id in shown],
+            next_cursor=sides.cursor_after(shown[-1]) if shown and more else None,
+            verified=unheard is None,
+            note="; ".join(filter(None, (unheard, unseen))) or None,
+        )
+
+    async def _listen_again(self, sides: Sides, shown: list[str], until_s: float) -> tuple[Sides, str | None]:
+        """Ask the registry about jobs that it did not list, or that have moved on since."""
+        ids = [job_id for job_id in shown if sides.is_outdated(job_id)]
+        known = await _heard(self._registry.documents(ids), until_s) if ids else {}
+        if isinstance(known, Silence):
+            return replace(sides, unheard=frozenset(ids)), f"{len(ids)} not verified: {known.why}"
+        return replace(sides, documents={**sides.documents, **known}), None
+
+
+async def _look_up(
+    database: Mirror, sides: Sides, shown: list[str], until_s: float
+) -> tuple[Sides, str | None]:
+    """Ask the database about jobs that it did not list."""
+    ids = [JobId(job_id) for job_id in shown if job_id not in sides.rows]
+    if not ids:
+        return sides, None
+    found = await _read(database.rows(ids), until_s)
+    if isinstance(found, Silence):
+        return replace(
+            sides, unseen=frozenset(ids)
+        ), f"{len(ids)} not compared with the database: {found.why}"
+    return replace(sides, rows={**sides.rows, **{row.id: row for row in found.rows}}), None
+
+
+async def _heard(call: Awaitable[T], until_s: float) -> T | Silence:
+    """The registry's answer.  What it refuses is raised; that it cannot answer is as good as silence."""
+    try:
+        return await _by(until_s, call, "the registry")
+    except SchedulerError as error:
+        if error.http_status < 500:
+            raise
+        return Silence(error.message)
+
+
+async def _read(call: Awaitable[T], until_s: float) -> T | Silence:
+    """The database's answer; its refusal is as good as none."""
+    try:
+        return await _by(until_s, call, "the database")
+    except (MirrorUnavailable, MirrorRefused) as error:
+        return Silence(error.message)
+
+
+async def _by(until_s: float, call: Awaitable[T], who: str) -> T | Silence:
+    left_s = until_s - time.monotonic()
+    try:
+        async with asyncio.timeout(left_s):
+            return await call
+    except TimeoutError:
+        return Silence(f"{who} did not answer within {left_s:.2g} s")
+
+
+def _both_silent(registry: Silence, database: Silence) -> RegistryUnavailable:
+    return RegistryUnavailable(f"neither registry nor database can tell: {registry.why}; {database.why}")

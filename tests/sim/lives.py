@@ -1,0 +1,116 @@
+"""The scheduler as a process: it starts, serves, and ends by crash, by error, or because a newer one took over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scheduler.errors import RegistryUnavailable, SchedulerError, Superseded
+from scheduler.service import Service
+from scheduler.testing.memory import Disk, MemoryJournal
+from scheduler.validation import Door
+from tests.sim.faults import Bomb
+from tests.sim.loop import LoopClock, Process
+from tests.sim.scenario import LOOP
+from tests.sim.wires import Fuse, Local, Remote
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+RUNNER_TIMEOUT_S = 20.0
+WEBHOOK_TIMEOUT_S = 5.0
+PATIENCE_S = 20.0
+"""How long a person waits for an answer."""
+
+Call = Callable[[Service], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person knows after asking.  Without value and without error they know nothing: it may be done."""
+
+    value: Any = None
+    error: SchedulerError | None = None
+
+    @property
+    def is_known(self) -> bool:
+        return self.value is not None or self.error is not None
+
+
+class Life:
+    """One incarnation.  `service` is there once it serves."""
+
+    def __init__(self, world: World, number: int, bomb: Bomb | None, clock: LoopClock) -> None:
+        self._world, self._clock = world, clock
+        self.number, self.disk = number, world.disk
+        self.service: Service | None = None
+        self.over = asyncio.Event()
+        """Dead, or given up by whoever watches over it."""
+        self.process = Process(world.loop, f"life {number}")
+        self.fuse = Fuse(self.process, bomb)
+        self.process.on_death = self._died
+
+    def begin(self) -> None:
+        self.process.start(self._live())
+
+    @property
+    def serves(self) -> bool:
+        return self.service is not None and not self.process.is_dead
+
+    async def ask(self, call: Call) -> Answer:
+        """Refused at once when nobody serves; no answer when the life ends, or freezes, before it is given."""
+        if self.service is None or self.process.is_dead:
+            return Answer(error=RegistryUnavailable("nobody serves"))
+        reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.process.start(_answer(self.service, call, reply))
+        try:
+            return await asyncio.wait_for(reply, PATIENCE_S)
+        except TimeoutError:
+            return Answer()
+
+    async def _live(self) -> None:
+        try:
+            service = self._build()
+            await service.recover()
+            self.service = service
+            self._world.note(self.process.name, "serves")
+            await _serve(service)
+        except Exception as error:  # noqa: BLE001  the process ends with it, whatever it is
+            self._world.note(self.process.name, "ends", repr(error))
+            self._world.checks.life_ended(error)
+        self.process.kill()
+
+    def _build(self) -> Service:
+        world, fuse = self._world, self.fuse
+        return Service(
+            journal=Local(world, MemoryJournal(world.disk), fuse),
+            runner=Remote(world, "runner", world.cluster, fuse, RUNNER_TIMEOUT_S),
+            mirror=Remote(world, "mirror", world.mirror(), fuse, world.settings.supabase_timeout_s),
+            webhook=Remote(world, "webhook", world.listener, fuse, WEBHOOK_TIMEOUT_S),
+            clock=self._clock,
+            settings=world.settings,
+            door=Door([LOOP], []),
+        )
+
+    def _died(self) -> None:
+        self._world.note(self.process.name, "is dead")
+        self.over.set()
+
+
+async def _serve(service: Service) -> None:
+    """As the actor does: until a loop, or a task in the background, learns that a newer life has taken over."""
+    forever = asyncio.create_task(service.run_forever())
+    superseded = asyncio.create_task(service.background.superseded.wait())
+    await asyncio.wait([forever, superseded], return_when=asyncio.FIRST_COMPLETED)
+    raise Superseded("a newer life has taken over")
+
+
+async def _answer(service: Service, call: Call, reply: asyncio.Future[Answer]) -> None:
+    try:
+        answer = Answer(value=await call(service))
+    except SchedulerError as error:
+        answer = Answer(error=error)
+    if not reply.done():
+        reply.set_result(answer)

@@ -1,0 +1,120 @@
+"""Who uses the scheduler: people with a client, and front ends that only know the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from scheduler.core.model import JobId
+from tests.sim.lives import Answer
+from tests.sim.scenario import draw_spec
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+MAX_JOBS = 15
+
+
+def everybody(world: World) -> Iterator[Coroutine[Any, Any, None]]:
+    for i in range(world.scenario.num_people):
+        yield Person(world, f"user-{i}").live()
+
+
+class Person:
+    """Submits, meddles and looks; tries again when there was no answer."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world, self._name, self._rng = world, name, world.rng
+        self._num_keys = 0
+
+    async def live(self) -> None:
+        deeds: dict[Callable[[], Awaitable[None]], int] = {
+            self.submit: 30,
+            self.submit_batch: 5,
+            self.cancel: 10,
+            self.force_start: 8,
+            self.mark_failed: 4,
+            self.pause: 6,
+            self.resume: 8,
+            self.look: 10,
+            self.list_jobs: 4,
+            self.reconcile: 3,
+        }
+        while True:
+            await asyncio.sleep(self._rng.expovariate(1 / 25))
+            if self._world.weather.is_calm:
+                return
+            await self._rng.choices(list(deeds), list(deeds.values()))[0]()
+
+    async def submit(self) -> None:
+        """With a key or with the same id again: however often it takes, it is one job."""
+        if len(self._world.job_ids) >= MAX_JOBS:
+            return
+        spec, key = draw_spec(self._rng, self._name), self._draw_key()
+        job_id = self._world.new_job_id()
+        for _ in range(self._rng.randint(1, 4)):
+            answer = await self._world.ask(f"submit {job_id}", lambda it: it.submit(job_id, spec, key))
+            if answer.value is not None:
+                self._world.checks.accepted(JobId(answer.value[0].job_id), self._name, key)
+            if answer.is_known:
+                return
+            await asyncio.sleep(self._rng.random() * 20)
+
+    async def submit_batch(self) -> None:
+        if len(self._world.job_ids) >= MAX_JOBS:
+            return
+        jobs = [(self._world.new_job_id(), draw_spec(self._rng, self._name)) for _ in range(3)]
+        answer = await self._world.ask("submit a batch", lambda it: it.submit_batch(list(jobs)))
+        for one in answer.value or ():
+            self._world.checks.accepted(JobId(one.job_id), self._name, None)
+
+    async def cancel(self) -> None:
+        if job_id := self._any():
+            self._world.checks.asked(job_id)
+            answer = await self._world.ask(f"cancel {job_id}", lambda it: it.cancel(job_id, self._name))
+            if answer.value is not None:
+                self._world.checks.cancelled(job_id, answer.value)
+
+    async def force_start(self) -> None:
+        await self._meddle("force start", lambda it, job_id: it.force_start(job_id, self._name))
+
+    async def mark_failed(self) -> None:
+        await self._meddle("mark failed", lambda it, job_id: it.mark_failed(job_id, self._name))
+
+    async def pause(self) -> None:
+        await self._meddle("pause", lambda it, job_id: it.pause(job_id, self._name))
+
+    async def resume(self) -> None:
+        await self._meddle("resume", lambda it, job_id: it.resume(job_id, self._name))
+
+    async def look(self) -> None:
+        """What was accepted is there, and nobody sees it go back."""
+        if job_id := self._any():
+            seen = self._world.checks.newest_seen(job_id)
+            answer = await self._world.ask(f"look at {job_id}", lambda it: it.status(job_id))
+            self._world.checks.seen(job_id, answer, seen)
+
+    async def list_jobs(self) -> None:
+        await self._world.ask("list", lambda it: it.jobs(frozenset(), None, None, None, 50))
+
+    async def reconcile(self) -> None:
+        dry_run = self._rng.random() < 0.5
+        await self._world.ask(f"reconcile {dry_run=}", lambda it: it.reconcile(dry_run))
+
+    async def _meddle(self, what: str, call: Callable[[Any, JobId], Awaitable[Any]]) -> Answer | None:
+        if job_id := self._any():
+            self._world.checks.asked(job_id)
+            return await self._world.ask(f"{what} {job_id}", lambda it: call(it, job_id))
+        return None
+
+    def _any(self) -> JobId | None:
+        return self._rng.choice(self._world.job_ids) if self._world.job_ids else None
+
+    def _draw_key(self) -> str | None:
+        """Sometimes the key of an earlier submit: then it is that job."""
+        if self._rng.random() < 0.4:
+            return None
+        if self._num_keys == 0 or self._rng.random() < 0.8:
+            self._num_keys += 1
+        return f"key-{self._num_keys}"

@@ -1,0 +1,81 @@
+"""Runs that live in the cluster, outside of any scheduler, and end as the seed says."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.model import Json, NodeId, Outcome, StopKind
+from scheduler.ports import Run
+from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+FATES = {"completes": 60, "fails": 15, "is lost": 10, "goes silent": 8, "goes silent and completes": 7}
+
+
+@dataclass
+class Cluster(FakeRunner):
+    """A `scheduler.ports.Runner` whose runs take their time, to end and to be stopped."""
+
+    world: World | None = None
+
+    async def start(self, action: StartRun) -> None:
+        run = (action.job_id, action.fence)
+        is_new = run not in self._alive and run not in self._final
+        self._world.checks.start_asked(action)
+        await super().start(action)
+        if is_new:
+            self._world.note("run starts", *run)
+            self._world.process.start(self._live_out(run))
+
+    async def stop(self, action: StopRun) -> None:
+        """Returns when the run is gone: some save first, some have to be killed."""
+        run = (action.job_id, action.fence)
+        if run not in self._alive:
+            return
+        self._world.note("run is stopped", *run, action.kind)
+        rng = self._world.rng
+        if action.kind is not StopKind.CANCEL:
+            await asyncio.sleep(rng.random() * self._world.settings.stop_grace_s)
+        killed = action.kind is StopKind.CANCEL or rng.random() < 0.2
+        self._end_if_alive(run, LOST if killed else STOPPED)
+
+    def progress(self, run: Run) -> Json | None:
+        return {"step": int(self._world.loop.time())}
+
+    def lose_node(self, node_id: NodeId) -> None:
+        """Its runs die with it."""
+        self.nodes_now = tuple(node for node in self.nodes_now if node.id != node_id)
+        for start in self.started:
+            if node_id in start.allocation.node_of_each_rank:
+                self._end_if_alive((start.job_id, start.fence), LOST)
+
+    def final(self, run: Run) -> Outcome | None:
+        return self._final.get(run)
+
+    def is_alive(self, run: Run) -> bool:
+        return run in self._alive
+
+    @property
+    def _world(self) -> World:
+        assert self.world is not None
+        return self.world
+
+    async def _live_out(self, run: Run) -> None:
+        world = self._world
+        fate = "completes" if world.weather.is_calm else world.rng.choices(list(FATES), list(FATES.values()))[0]
+        await asyncio.sleep(2.0 + world.rng.random() * world.rng.choice((5.0, 60.0, 300.0)))
+        if fate.startswith("goes silent"):
+            self.hidden.add(run)
+            await asyncio.sleep(world.settings.lost_after_s * world.rng.random() * 2)
+        if fate != "goes silent":
+            self._end_if_alive(run, {"fails": failed(), "is lost": LOST}.get(fate, COMPLETED))
+
+    def _end_if_alive(self, run: Run, outcome: Outcome) -> None:
+        if run in self._alive:
+            self._world.note("run ends", *run, outcome.ending)
+            self.end(run, outcome)

@@ -1,0 +1,88 @@
+"""What one seed is about: the cluster, its settings, what goes wrong, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from scheduler.core.model import Gang, JobSpec, Node, NodeId
+from scheduler.core.reconcile import Policy
+from scheduler.settings import Settings
+from tests.sim.faults import Outage, Trouble, draw_outages, draw_troubles
+
+LOOP = "sim:train"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    length_s: float
+    """How long people act and things go wrong; after that all is calm."""
+    nodes: tuple[Node, ...]
+    settings: Settings
+    troubles: frozenset[Trouble]
+    outages: tuple[Outage, ...]
+    hiccups: float
+    num_people: int
+    num_front_ends: int
+
+    @classmethod
+    def drawn(cls, rng: Random) -> Scenario:
+        length_s = rng.choice((200.0, 400.0, 800.0))
+        troubles = draw_troubles(rng)
+        return cls(
+            length_s=length_s,
+            nodes=_nodes(rng),
+            settings=_settings(rng),
+            troubles=troubles,
+            outages=draw_outages(rng, troubles, length_s),
+            hiccups=rng.choice((0.0, 0.01, 0.1)),
+            num_people=rng.randint(1, 3),
+            num_front_ends=rng.randint(0, 2),
+        )
+
+    @property
+    def patience_s(self) -> float:
+        """Once all is calm, everything has come to rest within this time."""
+        set_ = self.settings
+        return 900.0 + set_.stale_after_s + 4 * set_.reconcile_every_s + 2 * set_.lost_after_s
+
+
+def draw_spec(rng: Random, user: str) -> JobSpec:
+    """Mostly small; some need several nodes at once, or are more urgent."""
+    gang = Gang(num_ranks=rng.choice((1, 1, 1, 2, 3)), cpus_per_rank=rng.choice((1.0, 1.0, 2.0)))
+    return JobSpec(
+        loop=LOOP,
+        user=user,
+        resources=gang,
+        priority=rng.choice((0, 0, 0, 5)),
+        max_failures=rng.choice((0, 1, 2)),
+        max_runtime_s=rng.choice((None, None, None, 60.0)),
+    )
+
+
+def _nodes(rng: Random) -> tuple[Node, ...]:
+    """The first always has room for the largest gang, so that every job can run in the end."""
+    sizes = [8.0, *(rng.choice((2.0, 4.0)) for _ in range(rng.randint(0, 2)))]
+    return tuple(Node(id=NodeId(f"node-{i}"), name=f"node-{i}", cpus=cpus) for i, cpus in enumerate(sizes))
+
+
+def _settings(rng: Random) -> Settings:
+    return Settings(
+        tick_every_s=10.0,
+        observe_every_s=10.0,
+        liveness_every_s=15.0,
+        lost_after_s=60.0,
+        reconcile_every_s=rng.choice((30.0, 60.0, 120.0)),
+        stale_after_s=rng.choice((100.0, 300.0)),
+        recover_queued=rng.choice((Policy.START, Policy.START, Policy.START, Policy.HOLD, Policy.FAIL)),
+        inbox_every_s=5.0,
+        vouch_every_s=15.0,
+        relay_batch=rng.choice((1, 2, 5, 1000)),
+        relay_backoff_s=1.0,
+        relay_backoff_max_s=20.0,
+        supabase_timeout_s=5.0,
+        stop_grace_s=5.0,
+        max_losses=rng.choice((0, 1, 3, 3)),
+        retry_backoff_s=rng.choice((0.0, 2.0)),
+        finished_in_memory=rng.choice((0, 1, 1000)),
+    )

@@ -1,0 +1,147 @@
+"""The ports as one life of the scheduler has them: over a network, on a disk, and with a bomb under it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from scheduler.errors import (
+    JournalUnwritable,
+    MirrorRefused,
+    MirrorUnavailable,
+    NotDelivered,
+    RunUnreachable,
+    SchedulerError,
+)
+from scheduler.testing.memory import MemoryJournal
+from tests.sim.faults import ANSWERED, BEFORE, DONE, SMOOTH, Bomb, Fate, Trip
+from tests.sim.loop import Process
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+Work = Callable[[], Awaitable[Any]]
+WRITES = frozenset({"commit", "forget", "forget_notices", "vouch", "raise_incarnation"})
+UNSURE: dict[str, type[SchedulerError]] = {
+    "mirror": MirrorUnavailable,
+    "runner": RunUnreachable,
+    "webhook": NotDelivered,
+}
+DENIED: dict[str, type[SchedulerError]] = UNSURE | {"mirror": MirrorRefused}
+
+
+class Fuse:
+    """Counts the calls of a life, and kills it at the one that was drawn."""
+
+    def __init__(self, process: Process, bomb: Bomb | None) -> None:
+        self._process, self.bomb = process, bomb
+        self._calls = 0
+
+    def burn(self, method: str, moment: str) -> None:
+        bomb = self.bomb
+        if bomb and (bomb.method, bomb.moment) == (method, moment):
+            self._calls += 1
+            if self._calls == bomb.count:
+                self._process.kill()
+
+
+class Remote:
+    """Another machine.  What was sent arrives even when the sender is dead by then."""
+
+    def __init__(self, world: World, port: str, target: Any, fuse: Fuse, timeout_s: float | None) -> None:
+        self._world, self._port, self._target, self._fuse = world, port, target, fuse
+        self._timeout_s = timeout_s
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._call(method, lambda: getattr(self._target, method)(*args, **kwargs))
+
+        return call
+
+    async def _call(self, method: str, work: Work) -> Any:
+        name = f"{self._port}.{method}"
+        self._fuse.burn(name, BEFORE)
+        await asyncio.sleep(0)
+        trip = self._world.weather.trip(self._port, self._world.loop.time()) if method != "wait" else SMOOTH
+        answer: asyncio.Future[Any] = self._world.loop.create_future()
+        self._world.process.start(self._carry(name, trip, work, answer))
+        value = await self._wait_for(answer, method)
+        self._fuse.burn(name, ANSWERED)
+        await asyncio.sleep(0)
+        return value
+
+    async def _wait_for(self, answer: asyncio.Future[Any], method: str) -> Any:
+        patience_s = None if method == "wait" else self._timeout_s
+        try:
+            async with asyncio.timeout(patience_s):
+                return await answer
+        except TimeoutError:
+            raise UNSURE[self._port](f"no answer to {method} within {patience_s} s") from None
+
+    async def _carry(self, name: str, trip: Trip, work: Work, answer: asyncio.Future[Any]) -> None:
+        if trip.fate is not Fate.ARRIVES:
+            self._world.note("network", name, trip.fate)
+        await asyncio.sleep(trip.there_s)
+        if trip.fate in (Fate.UNREACHED, Fate.REJECTED):
+            errors = UNSURE if trip.fate is Fate.UNREACHED else DENIED
+            return _fail(answer, errors[self._port](f"{name} was {trip.fate} (simulated)"))
+        value, error = await _outcome(work)
+        self._fuse.burn(name, DONE)
+        if trip.fate is Fate.REPEATED:
+            self._world.process.start(_again(trip.back_s, work))
+        if trip.fate is Fate.UNANSWERED:
+            return None
+        await asyncio.sleep(trip.back_s)
+        return _fail(answer, error) if error else _succeed(answer, value)
+
+
+class Local:
+    """The journal: on the scheduler's own disk, so that what it does and whether it lives go together."""
+
+    def __init__(self, world: World, journal: MemoryJournal, fuse: Fuse) -> None:
+        self._world, self._journal, self._fuse = world, journal, fuse
+
+    @property
+    def incarnation(self) -> int:
+        return self._journal.incarnation
+
+    @property
+    def last_vouched_at(self) -> Any:
+        return self._journal.last_vouched_at
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            name = f"journal.{method}"
+            self._fuse.burn(name, BEFORE)
+            await asyncio.sleep(self._world.seek_s())
+            if method in WRITES and self._world.weather.disk_is_broken(self._world.loop.time()):
+                raise JournalUnwritable("the disk is full (simulated)")
+            value = await self._world.checks.journal_call(self._journal, method, args, kwargs)
+            self._fuse.burn(name, DONE)
+            await asyncio.sleep(0)
+            return value
+
+        return call
+
+
+async def _outcome(work: Work) -> tuple[Any, Exception | None]:
+    try:
+        return await work(), None
+    except Exception as error:  # noqa: BLE001  carried to whoever asked
+        return None, error
+
+
+async def _again(after_s: float, work: Work) -> None:
+    await asyncio.sleep(after_s)
+    await _outcome(work)
+
+
+def _succeed(answer: asyncio.Future[Any], value: Any) -> None:
+    if not answer.done():
+        answer.set_result(value)
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

@@ -1,0 +1,28 @@
+"""The process behind a `Stack`, started with its options as JSON.
+
+Says in one line of JSON what runs where, and ends with its standard input: so also when whoever started it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+from tests.stack import control
+from tests.stack.plane import Options, ended_by_signal, running
+
+
+async def serve(options: Options) -> None:
+    ended = ended_by_signal()
+    asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
+    async with running(options) as plane:
+        runner = await control.serve(plane.gateway, plane.migrate, plane.folder / "control.sock")
+        said = {"url": plane.gateway.url, "folder": str(plane.folder), "pids": plane.pids()}
+        print(json.dumps(said), flush=True)
+        await ended.wait()
+        await runner.cleanup()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Options.from_json(sys.argv[1])))
