@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ray
 
-from scheduler import __version__, health
+from scheduler import __version__, collector, health
 from scheduler.clock import SystemClock
 from scheduler.core.model import JobSpec, Node, NodeId, Phase, Status
 from scheduler.documents import (
@@ -177,7 +177,8 @@ class SchedulerActor:
             mirror=_mirror(settings),
             webhook=_webhook(settings),
         )
-        await service.recover()
+        with collector.set_aside():
+            await service.recover()
         service.loops += (Loop("pool", 2.0, lambda: self._refill(service), self._clock),)
         self._forever = asyncio.create_task(self._serve(service))
         log.info("incarnation %s serves %s active jobs", journal.incarnation, len(service.registry.active()))
@@ -219,7 +220,13 @@ def _webhook(settings: Settings) -> Webhook | None:
     if settings.webhook_url is None:
         return None
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
-    return HttpWebhook(settings.webhook_url, secret, settings.supabase_timeout_s)
+    return HttpWebhook(
+        settings.webhook_url,
+        secret,
+        cluster=settings.cluster,
+        timeout_s=settings.supabase_timeout_s,
+        clock=SystemClock(),
+    )
 
 
 def _superseded_in(loops: asyncio.Task[None]) -> Superseded:

@@ -112,8 +112,7 @@ def _port(settings: Settings, ours_is_up: bool) -> Check:
 def _supabase(settings: Settings) -> Check:
     if settings.supabase_url is None:
         return Check("Supabase", True, "not configured; the journal on disk is the only store")
-    words = "SCHEDULER_SUPABASE_URL is set, but this release does not mirror to Supabase yet"
-    return Check("Supabase", False, words, "unset SCHEDULER_SUPABASE_URL")
+    return Check("Supabase", True, settings.supabase_url)
 
 
 def _gpu() -> Check:

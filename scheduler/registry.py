@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,6 +34,14 @@ class Registry:
         self._line: list[Place] = []
         self._sightings: dict[JobId, Sighting] = {}
         self._last_seq = 0
+
+    def fill(self, jobs: Iterable[Job]) -> None:
+        """Begin with these active jobs.  As `put` of each, but the line is sorted once: for many it is much faster."""
+        self._active = {job.id: job for job in jobs}
+        self._line = sorted(
+            ordering.turn(job) for job in self._active.values() if job.status is Status.QUEUED
+        )
+        self._last_seq = max((job.queue_seq or 0 for job in self._active.values()), default=0)
 
     def put(self, job: Job) -> None:
         """Take the newest copy of a job."""

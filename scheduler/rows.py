@@ -40,7 +40,7 @@ def job_of(row: Row) -> Job:
     try:
         spec, raw = spec_of(row), None
     except InvalidSpec:
-        spec, raw = JobSpec(loop=UNREADABLE, name=row.name or "job", user=row.user_id or ""), row.spec
+        spec, raw = JobSpec(loop=UNREADABLE, name=(row.name or "job")[:200], user=row.user_id or ""), row.spec
     return Job(
         id=row.id,
         spec=spec,

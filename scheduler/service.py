@@ -52,7 +52,7 @@ from scheduler.pacing import Background, Loop
 from scheduler.ports import Clock, Journal, Mirror, Runner, Webhook
 from scheduler.questions import Questions
 from scheduler.registry import Registry, Sighting
-from scheduler.rows import parse_spec
+from scheduler.rows import UNREADABLE, parse_spec
 from scheduler.settings import Settings
 from scheduler.syncing import Sync
 from scheduler.validation import Door
@@ -220,8 +220,7 @@ class Service:
 
     async def recover(self) -> None:
         """Before serving: read the journal, find what still lives, ask the database, take up every intention."""
-        for job in await self.journal.active():
-            self.registry.put(job)
+        self.registry.fill(await self.journal.active())
         await self._look_at_nodes()
         await self._after_an_outage()
         try:
@@ -361,7 +360,7 @@ class Service:
     async def _check_again(self, job: Job) -> None:
         """What was valid when it was submitted may be gone by now: a file moved, a loop no longer allowed."""
         try:
-            await self._check(job.spec if job.raw_spec is None else parse_spec(job.raw_spec))
+            await self._check(parse_spec(job.raw_spec) if job.spec.loop == UNREADABLE else job.spec)
         except InvalidSpec as error:
             words = "; ".join(map(str, error.problems))
             raise NotAllowed(

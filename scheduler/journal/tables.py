@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -111,20 +109,7 @@ def first_job(rows: sqlite3.Cursor) -> Job | None:
 
 def jobs_to_keep(rows: Iterable[tuple[str]]) -> list[Job]:
     """For the registry: equal keys and short words are one object in all of them, which halves their size."""
-    with _no_collections():
-        return [JOB.validate_python(from_json(doc, cache_strings="all")) for (doc,) in rows]
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Of a hundred thousand jobs none is garbage; to look for it again and again takes longer than reading them."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+    return [JOB.validate_python(from_json(doc, cache_strings="all")) for (doc,) in rows]
 
 
 def outbox_rows(rows: Iterable[tuple[int, str, str]]) -> list[OutboxRow]:

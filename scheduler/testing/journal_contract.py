@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -15,7 +15,7 @@ import pytest_asyncio
 from scheduler.core.model import Job, JobId, Status
 from scheduler.errors import Superseded, VersionConflict
 from scheduler.ports import JobQuery, Journal
-from scheduler.testing.builders import a_change, a_full_job, a_job, a_spec, advanced
+from scheduler.testing.builders import a_change, a_full_job, a_job, a_repair, a_spec, advanced
 from scheduler.testing.clock import NOON
 
 Written = list[tuple[JobId, int]]
@@ -30,6 +30,8 @@ class Stored:
     """The version of each."""
     events: Written
     outbox: Written
+    notices: Written = field(default_factory=list)
+    num_repairs: int = 0
 
 
 class Store(Protocol):
@@ -178,6 +180,30 @@ class JournalContract:
         assert stayed <= set(stored.jobs) <= {job.id for job in jobs}
         assert sorted(stored.events) == sorted(stored.outbox) == sorted(stored.jobs.items())
         await journal.commit([a_change()])
+
+    async def test_a_job_that_others_saw_before_begins_at_its_version(
+        self, store: Store, journal: Journal
+    ) -> None:
+        """R2: a job that only the database knew must not fall back below the version its row has."""
+        job = a_job(version=7)
+        after = advanced(job, progress={"step": 1})
+        await journal.commit([a_change(job)])
+        assert store.look() == Stored({job.id: 7}, [(job.id, 7)], [(job.id, 7)])
+        with pytest.raises(VersionConflict, match=job.id):
+            await journal.commit([a_change(replace(job, version=9))])
+        await journal.commit([a_change(after, before=job)])
+        assert await journal.get(job.id) == after
+
+    async def test_a_refused_commit_leaves_no_notice_and_no_repair(
+        self, store: Store, journal: Journal
+    ) -> None:
+        """R10: nobody is to be told, and nothing is to be shown, of what did not happen."""
+        known = a_job()
+        await journal.commit([a_change(known)])
+        before = store.look()
+        with pytest.raises(VersionConflict):
+            await journal.commit([a_change(is_news=True), a_change(known)], [a_repair(known)])
+        assert store.look() == before
 
     # What was written is read again
 
@@ -362,6 +388,113 @@ class JournalContract:
             assert [row.job for row in await journal.outbox(10)] == [job]
             assert await journal.outbox_size() == 1
 
+    async def test_the_outbox_is_read_on_behind_what_was_seen(self, store: Store, journal: Journal) -> None:
+        """R6: one row that the database refuses must not keep the relay from those behind it."""
+        jobs = [a_job() for _ in range(7)]
+        for job in jobs:
+            await journal.commit([a_change(job)])
+        seen: list[JobId] = []
+        after = 0
+        while rows := await journal.outbox(3, after):
+            after = rows[-1].seq
+            seen += [row.job.id for row in rows]
+            await journal.forget([row.seq for row in rows[1:]])
+        assert seen == [job.id for job in jobs]
+        assert [row.job.id for row in await journal.outbox(10)] == [jobs[0].id, jobs[3].id, jobs[6].id]
+
+    async def test_unsent_names_each_job_in_the_outbox(self, store: Store, journal: Journal) -> None:
+        """R7: a row that is on its way differs, and is no drift."""
+        job, sent = a_job(), a_job()
+        assert await journal.unsent() == frozenset()
+        await journal.commit([a_change(job), a_change(sent)])
+        await journal.commit([a_change(advanced(job), before=job)])
+        rows = await journal.outbox(10)
+        await journal.forget([row.seq for row in rows[:2]])
+        assert await journal.unsent() == {job.id}
+
+    # Notices
+
+    async def test_what_is_news_is_in_the_outbox_and_among_the_notices(
+        self, store: Store, journal: Journal
+    ) -> None:
+        """R10: written with the change itself, so that a crash right after it cannot lose the news."""
+        job = a_job("running")
+        lost = advanced(job, status=Status.FAILED)
+        await journal.commit([a_change(job)])
+        await journal.commit([a_change(), a_change(lost, before=job, is_news=True)])
+        assert store.look().notices == [(job.id, 2)]
+        (notice,) = await journal.notices(10)
+        assert (notice.job, notice.event) == (lost, a_change(lost, before=job).event)
+        assert len(await journal.outbox(10)) == 3
+
+    async def test_mirror_and_webhook_do_not_take_from_each_other(
+        self, store: Store, journal: Journal
+    ) -> None:
+        """R10: a webhook that is away for a day must still hear what the mirror has long taken."""
+        jobs = [a_job() for _ in range(4)]
+        await journal.commit([a_change(job, is_news=number > 0) for number, job in enumerate(jobs)])
+        rows, notices = await journal.outbox(10), await journal.notices(10)
+        await journal.forget([row.seq for row in rows])
+        assert await journal.notices(10) == notices
+        await journal.commit([a_change(advanced(jobs[0]), before=jobs[0])])
+        rows = await journal.outbox(10)
+        await journal.forget_notices([notice.seq for notice in notices])
+        assert (await journal.outbox(10), await journal.notices(10)) == (rows, [])
+
+    async def test_notices_come_in_commit_order_until_forgotten(self, store: Store, journal: Journal) -> None:
+        """R10: a late repeat of a delivery must not eat what came since."""
+        jobs = [a_job() for _ in range(3)]
+        for job in jobs:
+            await journal.commit([a_change(job, is_news=True)])
+        notices = await journal.notices(10)
+        assert [notice.job for notice in notices] == jobs
+        assert await journal.notices(2) == notices[:2]
+        await journal.forget_notices([notice.seq for notice in notices])
+        await journal.commit([a_change(is_news=True)])
+        await journal.forget_notices([999_999, *(notice.seq for notice in notices)])
+        (newer,) = await journal.notices(10)
+        assert newer.seq > notices[-1].seq
+
+    async def test_notices_and_repairs_survive_a_restart(self, store: Store) -> None:
+        """R10: the next life tells what this one could not."""
+        job, repair = a_job("failed"), a_repair()
+        async with store.open() as journal:
+            await journal.commit([a_change(job, is_news=True)], [repair])
+        async with store.open() as journal:
+            assert [notice.job for notice in await journal.notices(10)] == [job]
+            assert [kept for _, kept in await journal.repairs(10)] == [repair]
+
+    # Repairs
+
+    async def test_repairs_are_kept_newest_first_and_paged_by_their_numbers(
+        self, store: Store, journal: Journal
+    ) -> None:
+        """L10: what was put right is shown; a page must not shift when new repairs arrive."""
+        repairs = [a_repair(why=f"an 'é' in reason {number}") for number in range(7)]
+        await journal.commit([a_change()], repairs[:2])
+        await journal.commit([a_change(), a_change()], repairs[2:6])
+        page = await journal.repairs(4)
+        await journal.commit([], repairs[6:])
+        rest = await journal.repairs(4, before=page[-1][0])
+        assert [repair for _, repair in page + rest] == repairs[5::-1]
+        assert (await journal.repairs(1))[0][1] == repairs[6]
+        assert await journal.repairs(4, before=rest[-1][0]) == []
+
+    async def test_a_repair_needs_no_change_of_a_job(self, store: Store, journal: Journal) -> None:
+        """L10: a row that was mirrored again is a repair too, and the job stays what it was."""
+        await journal.commit([], [a_repair()])
+        assert store.look() == Stored({}, [], [], num_repairs=1)
+        await journal.commit([])
+        assert store.look().num_repairs == 1
+
+    async def test_many_repairs_do_not_push_out_the_newest(self, store: Store, journal: Journal) -> None:
+        """L10: the newest 10,000 are promised, also when one pass brings more than that."""
+        job = a_job()
+        await journal.commit([a_change(job)], [a_repair(job, why=f"{number}") for number in range(10_007)])
+        await journal.commit([], [a_repair(job, why="the last")])
+        kept = [repair.why for _, repair in await journal.repairs(10_000)]
+        assert kept == ["the last", *(f"{number}" for number in range(10_006, 7, -1))]
+
     # Lives of the scheduler
 
     async def test_each_opening_is_a_new_incarnation(self, store: Store) -> None:
@@ -382,9 +515,87 @@ class JournalContract:
                 with pytest.raises(Superseded):
                     await old.commit([a_change()])
                 with pytest.raises(Superseded):
+                    await old.commit([], [a_repair()])
+                with pytest.raises(Superseded):
                     await old.forget([row.seq for row in await new.outbox(10)])
+                with pytest.raises(Superseded):
+                    await old.forget_notices([row.seq for row in await new.notices(10)])
                 assert store.look() == before
                 await new.commit([a_change(advanced(job), before=job)])
+
+    async def test_an_older_incarnation_does_not_vouch(self, store: Store) -> None:
+        """R2: else jobs would look looked-after while nobody who may act looks after them."""
+        async with store.open() as old:
+            await old.vouch(NOON)
+            async with store.open():
+                with pytest.raises(Superseded):
+                    await old.vouch(NOON + timedelta(hours=1))
+        async with store.open() as third:
+            assert third.last_vouched_at == NOON
+
+    async def test_each_life_reads_when_an_earlier_one_vouched_last(self, store: Store) -> None:
+        """R2: the outage is as long as nobody vouched, however often a scheduler tried to start meanwhile."""
+        moments = [NOON, NOON + timedelta(seconds=9, microseconds=123_456)]
+        async with store.open() as first:
+            assert first.last_vouched_at is None
+            for moment in moments:
+                await first.vouch(moment)
+            assert first.last_vouched_at is None
+        for _ in range(2):
+            async with store.open() as later:
+                assert later.last_vouched_at == moments[-1]
+
+    async def test_a_raised_incarnation_goes_on_writing_and_the_next_life_is_above_it(
+        self, store: Store
+    ) -> None:
+        """R6: when the database knows of later lives than a new journal, this life must be newer than they."""
+        async with store.open() as journal:
+            before = journal.incarnation
+            await journal.raise_incarnation(40)
+            assert (before, journal.incarnation) == (1, 40)
+            await journal.commit([a_change()])
+            await journal.vouch(NOON)
+        async with store.open() as later:
+            assert later.incarnation == 41
+
+    async def test_an_incarnation_is_never_lowered(self, store: Store) -> None:
+        """A number that was given out must not be given out again."""
+        async with store.open() as journal:
+            await journal.raise_incarnation(40)
+            await journal.raise_incarnation(3)
+            assert journal.incarnation == 40
+        async with store.open() as later:
+            assert later.incarnation == 41
+
+    async def test_commits_under_way_pass_while_the_incarnation_is_raised(
+        self, store: Store, journal: Journal
+    ) -> None:
+        """The scheduler serves while it claims its place in the database: no submit may fail of that."""
+        jobs = [a_job() for _ in range(30)]
+
+        async def submit(number: int) -> None:
+            for _ in range(number % 3):
+                await asyncio.sleep(0)
+            await journal.commit([a_change(jobs[number])])
+
+        submits = [asyncio.ensure_future(submit(number)) for number in range(30)]
+        for number in range(10):
+            await journal.raise_incarnation(100 + number)
+        await asyncio.gather(*submits)
+        assert set(store.look().jobs) == {job.id for job in jobs}
+
+    async def test_an_older_incarnation_cannot_raise_itself_above_its_successor(self, store: Store) -> None:
+        """Two schedulers that outbid each other would both go on."""
+        async with store.open() as old, store.open() as new:
+            with pytest.raises(Superseded):
+                await old.raise_incarnation(50)
+            assert (old.incarnation, new.incarnation) == (1, 2)
+            await new.raise_incarnation(50)
+            with pytest.raises(Superseded):
+                await old.raise_incarnation(60)
+            with pytest.raises(Superseded):
+                await old.commit([a_change()])
+            await new.commit([a_change()])
 
 
 async def _all_pages(journal: Journal, query: JobQuery) -> list[Job]:

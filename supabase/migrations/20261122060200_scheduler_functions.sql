@@ -140,7 +140,7 @@ begin
     return json_build_object('rows', num_rows);
 end $$;
 
--- Full rows in the order of p_ids.  `spec` and `job` are text: one that a reader cannot parse spoils no other.
+-- Full rows in the order of p_ids.  JSON columns come as text: one that a reader cannot parse spoils no other.
 create or replace function public.scheduler_rows(p_cluster text, p_ids uuid[], p_with_job boolean default true)
 returns json
 language sql stable security invoker set search_path = '' as $$
@@ -151,7 +151,7 @@ language sql stable security invoker set search_path = '' as $$
                     'id', found.id, 'status', found.status, 'version', found.version, 'name', found.name,
                     'spec', found.spec::text, 'job', case when p_with_job then found.job::text end,
                     'user_id', found.user_id, 'requested_action', found.requested_action,
-                    'reason', found.reason, 'progress', found.progress::text, 'attempt', found.attempt,
+                    'reason', found.reason::text, 'progress', found.progress::text, 'attempt', found.attempt,
                     'queue_position', found.queue_position, 'created_at', found.created_at,
                     'queued_at', found.queued_at, 'started_at', found.started_at,
                     'finished_at', found.finished_at, 'updated_at', found.updated_at,

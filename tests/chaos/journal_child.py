@@ -7,24 +7,39 @@ from collections.abc import Sequence
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from scheduler.clock import SystemClock
-from scheduler.core.model import JobSpec
+from scheduler.core.lifecycle import GiveUp
+from scheduler.core.model import JobSpec, Reason
 from scheduler.journal import SqliteJournal
 from scheduler.service import Service
 from scheduler.settings import Settings
+from scheduler.testing import a_job, a_repair
 from scheduler.testing.fake_runner import FakeRunner
 from scheduler.validation import Door
 
 SUBMITTERS = 8
+ROW = "-row"
+"""Ends the keys of jobs that are not submitted but taken in, as from a row that only the database knows."""
+ROW_VERSION = 7
 SPEC = JobSpec(loop="tests.loops:quick", user="ann", config={"text": "x" * 300})
 
 
 async def submit(service: Service, key: str) -> str:
     """Returns when the job is acknowledged."""
+    if key.endswith(ROW):
+        return await take_in(service, key)
     document, _ = await service.submit(str(uuid4()), SPEC, key)
     return document.job_id
+
+
+async def take_in(service: Service, key: str) -> str:
+    """As the reconciler fails a stale row: job, event, notice and repair in one commit.  Safe to repeat."""
+    job = a_job(id=str(uuid5(NAMESPACE_OID, key)), version=ROW_VERSION, spec=SPEC, idempotency_key=key)
+    reason = Reason(code="stale", message="nobody vouched for it")
+    event = GiveUp(at=service.clock.now(), by="reconciler", reason=reason)
+    return (await service.book.take_in(job, event, a_repair(job))).id
 
 
 async def go_on(service: Service, job_id: str) -> None:
@@ -32,7 +47,7 @@ async def go_on(service: Service, job_id: str) -> None:
 
 
 async def submitter(service: Service, reports: Connection, name: str, again: Sequence[str]) -> None:
-    fresh = (f"{name}-{number}" for number in count())
+    fresh = (f"{name}-{number}{ROW if number % 5 == 4 else ''}" for number in count())
     for key in (key for keys in (again, fresh) for key in keys):
         reports.send_bytes(f"begun {key}".encode())
         job_id = await submit(service, key)

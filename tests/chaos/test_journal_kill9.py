@@ -58,7 +58,9 @@ def test_every_acknowledged_job_survives_a_hundred_kills(tmp_path: Path) -> None
     with ThreadPoolExecutor(LANES) as lanes:
         told = list(lanes.map(lambda number: _one_journal(tmp_path / f"{number}", number), range(JOURNALS)))
     acknowledged = sum(len(one.done) for one in told)
+    taken_in = sum(key.endswith(journal_child.ROW) for one in told for key in one.done)
     assert acknowledged > 20 * JOURNALS, f"only {acknowledged} jobs were acknowledged: this proves too little"
+    assert taken_in > JOURNALS, f"only {taken_in} rows were taken in: this proves too little"
 
 
 def _one_journal(folder: Path, number: int) -> Told:
@@ -107,6 +109,8 @@ def _check(path: Path, told: Told) -> None:
         jobs = file.execute("SELECT id, idempotency_key, version FROM jobs").fetchall()
         events = file.execute("SELECT job_id, version FROM events ORDER BY seq").fetchall()
         outbox = file.execute("SELECT job_id, version FROM outbox ORDER BY seq").fetchall()
+        notices = file.execute("SELECT job_id, version FROM notices ORDER BY seq").fetchall()
+        repairs = file.execute("SELECT doc ->> 'job_id' FROM repairs ORDER BY number").fetchall()
     shutil.rmtree(copy)
     stored = {key: job_id for job_id, key, _ in jobs}
     lost = [key for key, job_id in told.done.items() if stored.get(key) != job_id]
@@ -114,9 +118,13 @@ def _check(path: Path, told: Told) -> None:
     assert len(stored) == len(jobs), "a key has two jobs"
     assert stored.keys() <= told.begun, "a job that nobody submitted"
     assert events == outbox
-    steps = [(job_id, version) for job_id, _, newest in jobs for version in range(1, newest + 1)]
+    taken_in = {job_id for job_id, key, _ in jobs if key.endswith(journal_child.ROW)}
+    begun_at = {job_id: journal_child.ROW_VERSION + 1 if job_id in taken_in else 1 for job_id, _, _ in jobs}
+    steps = [(job_id, step) for job_id, _, newest in jobs for step in range(begun_at[job_id], newest + 1)]
     assert sorted(events) == sorted(steps)
-    assert {version for _, _, version in jobs} <= {1, 2}, "a job is submitted, and perhaps cancelled"
+    assert [job_id for job_id, _ in notices] == [job_id for (job_id,) in repairs]
+    assert sorted(notices) == sorted(step for step in steps if step[0] in taken_in)
+    assert {newest - begun_at[job_id] for job_id, _, newest in jobs} <= {0, 1}, "submitted, perhaps cancelled"
 
 
 async def _check_reopened(path: Path, told: Told) -> None:

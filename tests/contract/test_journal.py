@@ -11,8 +11,8 @@ import pytest
 from scheduler.core.model import EVENT, JOB
 from scheduler.errors import JournalUnwritable
 from scheduler.ports import Journal
-from scheduler.testing import Crash, Disk, MemoryJournal, a_change, a_job
-from scheduler.testing.journal_contract import JournalContract, Stored
+from scheduler.testing import Crash, Disk, MemoryJournal, a_change, a_job, a_repair
+from scheduler.testing.journal_contract import JournalContract, Stored, Written
 
 
 @dataclass
@@ -31,14 +31,15 @@ class MemoryStore:
                 for docs in self.disk.events.values()
                 for event in map(EVENT.validate_json, docs)
             ],
-            outbox=[(job.id, job.version) for job, _ in self._rows()],
+            outbox=_stand(self.disk.outbox),
+            notices=_stand(self.disk.notices),
+            num_repairs=len(self.disk.repairs),
         )
 
-    def _rows(self) -> list[tuple]:
-        return [
-            (JOB.validate_json(job), EVENT.validate_json(event))
-            for _, (job, event) in sorted(self.disk.outbox.items())
-        ]
+
+def _stand(rows: dict[int, tuple[bytes, bytes]]) -> Written:
+    jobs = [JOB.validate_json(job) for _, (job, _) in sorted(rows.items())]
+    return [(job.id, job.version) for job in jobs]
 
 
 class TestMemoryJournal(JournalContract):
@@ -53,8 +54,9 @@ async def test_an_injected_failure_strikes_once_and_leaves_nothing() -> None:
     journal = MemoryJournal(disk)
     disk.fail_next = JournalUnwritable("the disk is full")
     with pytest.raises(JournalUnwritable, match="full"):
-        await journal.commit([a_change()])
-    assert disk.jobs == disk.events == disk.outbox == {}
+        await journal.commit([a_change(is_news=True)], [a_repair()])
+    assert disk.jobs == disk.events == disk.outbox == disk.notices == {}
+    assert disk.repairs == []
     await journal.commit([a_change()])
     assert len(disk.jobs) == 1
 

@@ -19,7 +19,7 @@ import pytest
 from scheduler.errors import JournalUnusable, JournalUnwritable, Superseded, VersionConflict
 from scheduler.journal import SqliteJournal, files
 from scheduler.ports import Journal
-from scheduler.testing import a_change, a_job, a_spec, advanced
+from scheduler.testing import a_change, a_job, a_repair, a_spec, advanced
 from scheduler.testing.disk_shim import build
 from scheduler.testing.journal_contract import JournalContract, Stored
 
@@ -41,6 +41,8 @@ class FileStore:
                 jobs=dict(file.execute("SELECT id, version FROM jobs ORDER BY rowid")),
                 events=file.execute("SELECT job_id, version FROM events ORDER BY seq").fetchall(),
                 outbox=file.execute("SELECT job_id, version FROM outbox ORDER BY seq").fetchall(),
+                notices=file.execute("SELECT job_id, version FROM notices ORDER BY seq").fetchall(),
+                num_repairs=file.execute("SELECT count(*) FROM repairs").fetchone()[0],
             )
 
 
@@ -374,6 +376,42 @@ async def test_every_list_reads_an_index(path: Path) -> None:
         for query, index in asked.items():
             plan = " ".join(row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {query}"))
             assert f"INDEX {index}" in plan and "TEMP B-TREE" not in plan, f"{query}: {plan}"
+
+
+async def test_every_queue_is_read_from_where_it_is_asked(path: Path) -> None:
+    """R6: with a million rows unsent after an outage, each batch must cost what the first one cost."""
+    await _a_closed_journal(path)
+    asked = {
+        "outbox": ["SEARCH outbox USING INTEGER PRIMARY KEY (rowid>?)", "SEARCH events USING INDEX"],
+        "notices": ["SCAN notices", "SEARCH events USING INDEX"],
+        "repairs": ["SEARCH repairs USING INTEGER PRIMARY KEY (rowid<?)"],
+        "unsent": ["SCAN outbox USING COVERING INDEX outbox_by_event"],
+    }
+    with closing(sqlite3.connect(path)) as file:
+        for name, steps in asked.items():
+            query = files.QUERIES[name]
+            rows = file.execute(f"EXPLAIN QUERY PLAN {query}", [1] * query.count("?")).fetchall()
+            assert len(rows) == len(steps), f"{name}: {rows}"
+            assert all(row[3].startswith(step) for row, step in zip(rows, steps, strict=True)), rows
+
+
+async def test_old_repairs_leave_the_file(path: Path) -> None:
+    """L10: a reconciler that mends one row a minute for years must not fill the disk."""
+    job = a_job()
+    async with opened(path) as journal:
+        for _ in range(3):
+            await journal.commit([], [a_repair(job) for _ in range(4_000)])
+    assert FileStore(path).look().num_repairs == 10_000
+
+
+async def test_jobs_read_for_the_registry_share_their_words(path: Path) -> None:
+    """100,000 queued jobs of one team with a copy each of the same keys and names take twice the memory."""
+    async with opened(path) as journal:
+        await journal.commit([a_change(a_job(spec=a_spec(config={"model": "smollm2"}))) for _ in range(2)])
+        one, other = (job.spec for job in await journal.active())
+    assert one.config["model"] is other.config["model"]
+    assert next(iter(one.config)) is next(iter(other.config))
+    assert one.user is other.user
 
 
 async def test_two_journals_opened_at_once_on_no_file_agree_on_one(path: Path) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from scheduler.core.model import EVENT, JOB, Reason, Status
 from scheduler.journal import SqliteJournal
 from scheduler.journal.files import SCHEMA_VERSION
-from scheduler.testing import a_change, a_job, a_spec, advanced
+from scheduler.journal.tables import REPAIR
+from scheduler.testing import a_change, a_full_job, a_job, a_repair, a_spec, advanced
+from scheduler.testing.clock import NOON
 
 FOLDER = Path(__file__).parent
 
 
 async def write(path: Path) -> dict:
-    """Make a journal with a job in every status, histories and an outbox; return what it must tell."""
+    """Make a journal with a job in every status and something of all else it keeps; return what it must tell."""
     jobs = [
         a_job(
             status, spec=a_spec(name=f"a {status} job", config={"lr": 1e-4, "deep": {"list": [1, None, "é"]}})
@@ -27,19 +29,22 @@ async def write(path: Path) -> dict:
     )
     lost = Reason(code="lost", message="its node is gone", detail="Traceback ...")
     retried = advanced(keyed, reason=lost, progress={"step": 3, "loss": 0.25}, losses=1)
+    full = a_full_job(Status.QUEUED)
     journal = await SqliteJournal.open(path)
     try:
-        await journal.commit([a_change(job) for job in [*jobs, keyed]])
-        await journal.commit([a_change(retried, before=keyed)])
+        await journal.commit([a_change(job) for job in [*jobs, keyed, full]])
+        await journal.commit([a_change(retried, before=keyed, is_news=True)], [a_repair(retried)])
+        await journal.commit([], [a_repair(full, decided="mirror", why="the row said something else")])
         first, *_ = await journal.outbox(1)
         await journal.forget([first.seq])
-        return await contents(journal)
+        await journal.vouch(NOON)
+        return await contents(journal) | {"last_vouched_at": str(NOON)}
     finally:
         await journal.close()
 
 
 async def contents(journal: SqliteJournal) -> dict:
-    """Everything that a journal tells about its jobs, as JSON."""
+    """Everything that a journal tells, as JSON."""
     rows = await journal.outbox(1000)
     jobs = {row.job.id: await journal.get(row.job.id) for row in rows} | {
         job.id: job for job in await journal.active()
@@ -52,6 +57,12 @@ async def contents(journal: SqliteJournal) -> dict:
         },
         "outbox": [[row.seq, row.job.id, row.job.version] for row in rows],
         "counts": dict(sorted((await journal.counts()).items())),
+        "notices": [[row.seq, row.job.id, row.job.version] for row in await journal.notices(1000)],
+        "repairs": [
+            [number, REPAIR.dump_python(repair, mode="json")]
+            for number, repair in await journal.repairs(1000)
+        ],
+        "last_vouched_at": journal.last_vouched_at and str(journal.last_vouched_at),
     }
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from scheduler.journal import SqliteJournal
 from scheduler.journal.files import SCHEMA_VERSION
+from scheduler.testing import a_change, a_job, a_repair
+from scheduler.testing.clock import NOON
 
 sys.path.insert(0, str(Path(__file__).parent))
 from make_journal import FOLDER, contents  # found by its file: tests are no package
@@ -50,6 +52,24 @@ async def test_a_migrated_journal_has_the_schema_of_a_new_one(golden: Path, tmp_
         journal = await SqliteJournal.open(path)
         await journal.close()
     assert _schema(old) == _schema(new)
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.name)
+async def test_a_journal_of_an_earlier_release_goes_on(golden: Path, tmp_path: Path) -> None:
+    """R2: after the upgrade everything that this release writes finds its place."""
+    path = shutil.copy(golden, tmp_path / "journal.db")
+    news, repair = a_change(a_job("failed", id="new"), is_news=True), a_repair()
+    journal = await SqliteJournal.open(path)
+    await journal.commit([news], [repair])
+    await journal.vouch(NOON)
+    await journal.close()
+    journal = await SqliteJournal.open(path)
+    try:
+        assert (await journal.notices(100))[-1].job == news.job
+        assert (await journal.repairs(1))[0][1] == repair
+        assert (journal.incarnation, journal.last_vouched_at) == (3, NOON)
+    finally:
+        await journal.close()
 
 
 def _schema(path: Path) -> list[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ from postgrest.exceptions import APIError
 from supabase import acreate_client
 
 from tests.integration.notes import as_service, as_user, folder, insert, noted, running_stack, stack
-from tests.stack import Stack
+from tests.stack import Stack, StackError
 
 __all__ = ["folder", "running_stack", "stack"]
 
@@ -72,6 +72,13 @@ def test_migrations_are_recorded_and_applied_once(stack: Stack, folder: Path) ->
         {"version": "20260102000000", "name": "index"},
     ]
     assert stack.migrate(folder) == []
+
+
+def test_a_migration_that_fails_is_named_and_leaves_nothing(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "20260103000000_half.sql").write_text("create table half (); select nonsense")
+    with pytest.raises(StackError, match=r"20260103000000_half\.sql was not applied: .*nonsense"):
+        stack.migrate(tmp_path)
+    assert stack.sql("select from pg_tables where tablename = 'half'") == []
 
 
 def test_migrations_run_as_a_role_that_is_no_superuser(stack: Stack) -> None:

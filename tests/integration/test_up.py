@@ -32,6 +32,7 @@ def second() -> Iterator[dict[str, str]]:
         "SCHEDULER_PORT": str(free_port()),
         "SCHEDULER_ALLOWED_LOOPS": "tests.loops:*",
         "SCHEDULER_WARM_RUNS": "1",
+        "SCHEDULER_VOUCH_EVERY_S": "0.5",
     }
     environment["SCHEDULER_URL"] = f"http://127.0.0.1:{environment['SCHEDULER_PORT']}"
     yield environment
@@ -82,10 +83,12 @@ def test_a_prepared_run_starts_warm(second: dict[str, str]) -> None:
 
 
 def test_down_ends_every_process_and_up_brings_the_queue_back(second: dict[str, str]) -> None:
-    """What was acknowledged is there after the machine was off."""
+    """What was acknowledged is there after the machine was off.  R10: held for a person, where that is the setting."""
     blocker = json.loads(call(second, "submit", "--loop", "tests.loops:ignores_stop", "--json").stdout)[
         "job_id"
     ]
+    wide = ("--loop", "tests.loops:quick", "--set", f"resources.num_ranks={os.cpu_count()}")
+    waiting = json.loads(call(second, "submit", *wide, "--json").stdout)["job_id"]
     info = json.loads((Path(second["SCHEDULER_STATE_DIR"]) / "up.json").read_text())
     pids = [
         process.pid
@@ -98,8 +101,14 @@ def test_down_ends_every_process_and_up_brings_the_queue_back(second: dict[str, 
     refused = call(second, "list")
     assert refused.returncode == 4
     assert "scheduler up" in refused.stderr
-    assert call(second, "up").returncode == 0
+    careful = second | {"SCHEDULER_RECOVER_QUEUED": "hold", "SCHEDULER_STALE_AFTER_S": "1"}
+    assert call(careful, "up").returncode == 0
     assert blocker in call(second, "list", "--json").stdout
+    held = json.loads(call(second, "status", waiting, "--json").stdout)
+    assert (held["status"], held["reason"]["code"]) == ("queued", "held"), held
+    assert call(second, "force-start", waiting).returncode == 0
+    freed = json.loads(call(second, "status", waiting, "--json").stdout)
+    assert freed["reason"]["code"] != "held", freed
 
 
 def test_up_refuses_with_reason_and_remedy(second: dict[str, str], tmp_path: Path) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.lifecycle import StartRun
-from scheduler.core.model import JobId, Status
-from scheduler.errors import JobNotFound, Superseded
+from scheduler.core.model import JOB, JobId
+from scheduler.documents import JobDocument
+from scheduler.errors import JobNotFound, SchedulerError
 from scheduler.testing.memory import Disk, MemoryJournal
-from tests.sim.copies import Copies
+from tests.sim.copies import Copies, Said
 from tests.sim.ledger import Ledger
-from tests.sim.lives import Answer
 from tests.sim.rest import unrest
 
 if TYPE_CHECKING:
+    from tests.sim.lives import Answer
     from tests.sim.world import World
+
+LOOKS_EVERY_S = 10.0
 
 
 class Broken(AssertionError):
@@ -28,17 +31,26 @@ class Checks:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._ledgers: dict[int, Ledger] = {}
+        self._ledgers: list[tuple[Disk, Ledger]] = []
+        self._said: set[Said] = set()
+        self.journal_begins()
         self.copies = Copies(world.database)
         self.promised: set[JobId] = set()
         """Jobs whose submit was answered, and that no lost disk took away."""
-        self.withdrawn: set[JobId] = set()
-        """Jobs whose cancel was answered, and of which nobody has asked anything since."""
+        self._cancelled: set[JobId] = set()
+        self._meddled: set[JobId] = set()
         self._by_key: dict[tuple[str, str], JobId] = {}
+        self._seen: dict[JobId, int] = {}
 
     @property
     def ledger(self) -> Ledger:
-        return self._ledger_of(self._world.disk)
+        """Of the journal that is in use."""
+        return self._ledgers[-1][1]
+
+    @property
+    def withdrawn(self) -> set[JobId]:
+        """Jobs whose cancel was answered, and of which nobody ever asked anything else."""
+        return self._cancelled - self._meddled
 
     # Safety: called at each change, by whatever made it
 
@@ -53,3 +65,114 @@ class Checks:
         for job_id, version in leaving:
             self._tell(self.copies.lacks(job_id, version))
         return value
+
+    def database_changed(self, by: str) -> None:
+        """After every write that reached the database, whoever made it."""
+        self._tell(self.copies.compare(self._said, by))
+
+    def start_asked(self, action: StartRun) -> None:
+        """Decide, commit, act: whatever is started was written down before."""
+        known = [ledger.jobs.get(action.job_id) for _, ledger in self._ledgers]
+        if action.fence > max((job.fence for job in known if job), default=0):
+            self._world.broken(f"run {action.fence} of job {action.job_id} starts, and no journal knows of it")
+
+    def life_ended(self, error: Exception) -> None:
+        """A life ends because of the world around it, never because of a mistake of its own."""
+        if not isinstance(error, SchedulerError):
+            self._world.broken(f"the scheduler died of {error!r}")
+
+    # What people were told
+
+    def accepted(self, job_id: JobId, user: str, key: str | None, answer: Answer) -> None:
+        if answer.life is None or answer.life.disk is not self._world.disk:
+            return
+        self.promised.add(job_id)
+        if key and self._by_key.setdefault((user, key), job_id) != job_id:
+            self._world.broken(f"key {key} of {user} made jobs {self._by_key[user, key]} and {job_id}")
+
+    def cancelled(self, job_id: JobId, answer: Answer) -> None:
+        if answer.value is not None and answer.life and answer.life.disk is self._world.disk:
+            self._cancelled.add(job_id)
+
+    def meddled(self, job_id: JobId) -> None:
+        """Somebody asks for something that may undo a cancel, or is undone by it."""
+        self._meddled.add(job_id)
+
+    def newest_seen(self, job_id: JobId) -> int:
+        """The newest version that anybody was shown; 0 when the job was accepted, and not seen; -1: neither."""
+        return self._seen.get(job_id, 0 if job_id in self.promised else -1)
+
+    def saw(self, job_id: JobId, before: int, answer: Answer) -> None:
+        """What was accepted is there, and nobody sees a job go back."""
+        if answer.life is not self._world.life or answer.life is None or answer.life.disk is not self._world.disk:
+            return
+        if isinstance(answer.error, JobNotFound) and before >= 0 and self.newest_seen(job_id) >= 0:
+            self._world.broken(f"job {job_id} was accepted, and nobody finds it: {answer.error}")
+        if isinstance(answer.value, JobDocument):
+            if answer.value.version < min(before, self.newest_seen(job_id)):
+                self._world.broken(f"job {job_id} was at version {before}, and is shown at {answer.value.version}")
+            self._seen[job_id] = max(answer.value.version, self._seen.get(job_id, 0))
+
+    # Rest
+
+    async def come_to_rest(self, patience_s: float) -> None:
+        """All agree in time; then nothing moves any more, and a restart finds nothing to do."""
+        world = self._world
+        await self._reach_rest(patience_s)
+        await self._nothing_to_repair()
+        num_changes = world.disk.last_seq
+        await asyncio.sleep(2 * world.settings.reconcile_every_s)
+        assert world.life
+        world.life.process.kill()
+        await asyncio.sleep(60.0)
+        self._tell(unrest(world))
+        if world.disk.last_seq != num_changes:
+            world.broken("all was at rest, and then something changed by itself")
+
+    async def _reach_rest(self, patience_s: float) -> None:
+        until_s = self._world.loop.time() + patience_s
+        while left := unrest(self._world):
+            if self._world.loop.time() > until_s:
+                return self._world.broken(f"no rest within {patience_s:g} s: {'; '.join(left)}")
+            await asyncio.sleep(LOOKS_EVERY_S)
+
+    async def _nothing_to_repair(self) -> None:
+        """R7"""
+        for dry_run in (True, False, False):
+            answer = await self._world.ask(f"reconcile {dry_run=}", lambda it: it.reconcile(dry_run))
+            if answer.value is None or answer.value.repairs:
+                self._world.broken(f"at rest, reconcile({dry_run=}) gave {answer}")
+
+    # Journals come and go
+
+    def journal_begins(self) -> None:
+        self._ledgers.append((self._world.disk, Ledger(self._world.cluster, self._said, is_first=not self._ledgers)))
+
+    def journal_lost(self) -> None:
+        """What only the disk knew is gone, and nobody is to blame."""
+        self.journal_begins()
+        self.promised &= self._world.database.rows.keys()
+        self._cancelled.clear()
+        self._by_key.clear()
+        self._seen.clear()
+
+    def row_deleted(self, job_id: JobId) -> None:
+        if job_id not in self._world.disk.jobs:
+            self.promised.discard(job_id)
+
+    def _committed(self, disk: Disk, changes: Sequence[Any]) -> None:
+        ledger = next(ledger for of, ledger in self._ledgers if of is disk)
+        for change in changes:
+            self._world.note("journal", change.job.id, change.event.kind, change.job.status, f"v{change.job.version}")
+        self._tell(ledger.take(changes))
+        known = self._world.disk.jobs.keys() | self._world.database.rows.keys()
+        self._tell(f"job {job_id} was accepted, and is gone" for job_id in self.promised - known)
+
+    def _tell(self, wrong: Iterable[str]) -> None:
+        for words in wrong:
+            self._world.broken(words)
+
+
+def _outbox_rows(disk: Disk, seqs: Sequence[int]) -> list[tuple[JobId, int]]:
+    jobs = [JOB.validate_json(disk.outbox[seq][0]) for seq in seqs if seq in disk.outbox]
+    return [(job.id, job.version) for job in jobs]

@@ -9,6 +9,7 @@ from scheduler.core.invariants import violations
 from scheduler.core.lifecycle import EDGES
 from scheduler.core.model import Ending, Fence, Job, JobId, Status
 from scheduler.ports import Change
+from tests.sim.copies import Said
 from tests.sim.runs import Cluster
 
 BY_A_PERSON = frozenset({"ForceStart", "Resume"})
@@ -18,8 +19,8 @@ BY_A_PERSON = frozenset({"ForceStart", "Resume"})
 class Ledger:
     """Kept by the simulation beside the disk, from the same commits, without the code under test."""
 
-    def __init__(self, cluster: Cluster, *, is_first: bool) -> None:
-        self._cluster, self._is_first = cluster, is_first
+    def __init__(self, cluster: Cluster, said: set[Said], *, is_first: bool) -> None:
+        self._cluster, self._said, self.is_first = cluster, said, is_first
         self.jobs: dict[JobId, Job] = {}
         self.events: dict[JobId, list[int]] = {}
         """The versions of which there is an event, in the order of the commits."""
@@ -34,18 +35,19 @@ class Ledger:
 
     def _take(self, change: Change) -> Iterator[str]:
         job, before = change.job, self.jobs.get(change.job.id)
-        for rule in (_event_fits, _edge_is_lawful, _end_is_final):
+        for rule in (_event_fits, _edge_is_lawful, _end_is_final, _news_is_told):
             yield from rule(before, change)
         yield from self._versions_follow(before, change)
         yield from self._run_has_ended(before, change)
         yield from self._fence_is_new(before, job)
         self.jobs[job.id] = job
+        self._said.add((job.id, job.version, job.status))
         self.events.setdefault(job.id, []).append(change.event.version)
         if change.is_news:
             self.news.add((job.id, job.version))
 
     def _versions_follow(self, before: Job | None, change: Change) -> Iterator[str]:
-        came_back = not self._is_first and change.event.kind == "Recover"
+        came_back = not self.is_first and change.event.kind == "Recover"
         if before and change.job.version != before.version + 1 and not came_back:
             yield f"job {before.id} went from version {before.version} to {change.job.version}"
 
@@ -86,3 +88,10 @@ def _edge_is_lawful(before: Job | None, change: Change) -> Iterator[str]:
 def _end_is_final(before: Job | None, change: Change) -> Iterator[str]:
     if before and before.status.is_terminal and change.event.kind not in BY_A_PERSON:
         yield f"job {before.id} was {before.status}, and nobody asked for {change.event.kind}"
+
+
+def _news_is_told(before: Job | None, change: Change) -> Iterator[str]:
+    """R10: whoever runs the cluster hears what the system gave up, or found again."""
+    by_system = change.event.by in ("scheduler", "reconciler", "inbox", "start-up")
+    if change.event.kind in ("GiveUp", "Recover") and by_system and not change.is_news:
+        yield f"{change.event.kind} of job {change.job.id} by {change.event.by} is news, and nobody will be told"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler.errors import RegistryUnavailable, SchedulerError, Superseded
 from scheduler.service import Service
-from scheduler.testing.memory import Disk, MemoryJournal
+from scheduler.testing.memory import MemoryJournal
 from scheduler.validation import Door
 from tests.sim.faults import Bomb
 from tests.sim.loop import LoopClock, Process
 from tests.sim.scenario import LOOP
-from tests.sim.wires import Fuse, Local, Remote
+from tests.sim.wires import Fuse, Local, Remote, RemoteMirror
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -33,6 +33,8 @@ class Answer:
 
     value: Any = None
     error: SchedulerError | None = None
+    life: Life | None = None
+    """Who answered."""
 
     @property
     def is_known(self) -> bool:
@@ -64,7 +66,7 @@ class Life:
         if self.service is None or self.process.is_dead:
             return Answer(error=RegistryUnavailable("nobody serves"))
         reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.process.start(_answer(self.service, call, reply))
+        self.process.start(self._answer(self.service, call, reply))
         try:
             return await asyncio.wait_for(reply, PATIENCE_S)
         except TimeoutError:
@@ -82,12 +84,20 @@ class Life:
             self._world.checks.life_ended(error)
         self.process.kill()
 
+    async def _answer(self, service: Service, call: Call, reply: asyncio.Future[Answer]) -> None:
+        try:
+            answer = Answer(value=await call(service), life=self)
+        except SchedulerError as error:
+            answer = Answer(error=error, life=self)
+        if not reply.done():
+            reply.set_result(answer)
+
     def _build(self) -> Service:
         world, fuse = self._world, self.fuse
         return Service(
             journal=Local(world, MemoryJournal(world.disk), fuse),
             runner=Remote(world, "runner", world.cluster, fuse, RUNNER_TIMEOUT_S),
-            mirror=Remote(world, "mirror", world.mirror(), fuse, world.settings.supabase_timeout_s),
+            mirror=RemoteMirror(world, fuse),
             webhook=Remote(world, "webhook", world.listener, fuse, WEBHOOK_TIMEOUT_S),
             clock=self._clock,
             settings=world.settings,
@@ -105,12 +115,3 @@ async def _serve(service: Service) -> None:
     superseded = asyncio.create_task(service.background.superseded.wait())
     await asyncio.wait([forever, superseded], return_when=asyncio.FIRST_COMPLETED)
     raise Superseded("a newer life has taken over")
-
-
-async def _answer(service: Service, call: Call, reply: asyncio.Future[Answer]) -> None:
-    try:
-        answer = Answer(value=await call(service))
-    except SchedulerError as error:
-        answer = Answer(error=error)
-    if not reply.done():
-        reply.set_result(answer)

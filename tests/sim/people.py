@@ -56,7 +56,7 @@ class Person:
         for _ in range(self._rng.randint(1, 4)):
             answer = await self._world.ask(f"submit {job_id}", lambda it: it.submit(job_id, spec, key))
             if answer.value is not None:
-                self._world.checks.accepted(JobId(answer.value[0].job_id), self._name, key)
+                self._world.checks.accepted(JobId(answer.value[0].job_id), self._name, key, answer)
             if answer.is_known:
                 return
             await asyncio.sleep(self._rng.random() * 20)
@@ -67,14 +67,12 @@ class Person:
         jobs = [(self._world.new_job_id(), draw_spec(self._rng, self._name)) for _ in range(3)]
         answer = await self._world.ask("submit a batch", lambda it: it.submit_batch(list(jobs)))
         for one in answer.value or ():
-            self._world.checks.accepted(JobId(one.job_id), self._name, None)
+            self._world.checks.accepted(JobId(one.job_id), self._name, None, answer)
 
     async def cancel(self) -> None:
         if job_id := self._any():
-            self._world.checks.asked(job_id)
             answer = await self._world.ask(f"cancel {job_id}", lambda it: it.cancel(job_id, self._name))
-            if answer.value is not None:
-                self._world.checks.cancelled(job_id, answer.value)
+            self._world.checks.cancelled(job_id, answer)
 
     async def force_start(self) -> None:
         await self._meddle("force start", lambda it, job_id: it.force_start(job_id, self._name))
@@ -92,11 +90,11 @@ class Person:
         """What was accepted is there, and nobody sees it go back."""
         if job_id := self._any():
             seen = self._world.checks.newest_seen(job_id)
-            answer = await self._world.ask(f"look at {job_id}", lambda it: it.status(job_id))
-            self._world.checks.seen(job_id, answer, seen)
+            answer = await self._world.ask(f"look at {job_id}", lambda it: it.ask.status(job_id))
+            self._world.checks.saw(job_id, seen, answer)
 
     async def list_jobs(self) -> None:
-        await self._world.ask("list", lambda it: it.jobs(frozenset(), None, None, None, 50))
+        await self._world.ask("list", lambda it: it.ask.jobs(frozenset(), None, None, None, 50))
 
     async def reconcile(self) -> None:
         dry_run = self._rng.random() < 0.5
@@ -104,7 +102,7 @@ class Person:
 
     async def _meddle(self, what: str, call: Callable[[Any, JobId], Awaitable[Any]]) -> Answer | None:
         if job_id := self._any():
-            self._world.checks.asked(job_id)
+            self._world.checks.meddled(job_id)
             return await self._world.ask(f"{what} {job_id}", lambda it: call(it, job_id))
         return None
 

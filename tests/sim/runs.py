@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import Json, NodeId, Outcome, StopKind
+from scheduler.core.model import Json, Node, NodeId, Outcome, StopKind
 from scheduler.ports import Run
 from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
 
@@ -31,6 +31,8 @@ class Cluster(FakeRunner):
         if is_new:
             self._world.note("run starts", *run)
             self._world.process.start(self._live_out(run))
+            if not {node for node, _ in action.allocation.ranks} <= {node.id for node in self.nodes_now}:
+                self._end_if_alive(run, LOST)
 
     async def stop(self, action: StopRun) -> None:
         """Returns when the run is gone: some save first, some have to be killed."""
@@ -59,6 +61,23 @@ class Cluster(FakeRunner):
 
     def is_alive(self, run: Run) -> bool:
         return run in self._alive
+
+    @property
+    def alive(self) -> frozenset[Run]:
+        return frozenset(self._alive)
+
+    async def nodes(self) -> tuple[Node, ...]:
+        """Ray counts what runs, whoever started it."""
+        return tuple(replace(node, available_cpus=node.cpus - self._used(node.id)) for node in self.nodes_now)
+
+    def _used(self, node_id: NodeId) -> float:
+        return sum(
+            count * start.spec.resources.cpus_per_rank
+            for start in self.started
+            if (start.job_id, start.fence) in self._alive
+            for node, count in start.allocation.ranks
+            if node == node_id
+        )
 
     @property
     def _world(self) -> World:

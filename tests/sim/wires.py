@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from scheduler.errors import (
@@ -14,7 +14,9 @@ from scheduler.errors import (
     RunUnreachable,
     SchedulerError,
 )
+from scheduler.ports import MirrorChange
 from scheduler.testing.memory import MemoryJournal
+from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import ANSWERED, BEFORE, DONE, SMOOTH, Bomb, Fate, Trip
 from tests.sim.loop import Process
 
@@ -94,6 +96,33 @@ class Remote:
             return None
         await asyncio.sleep(trip.back_s)
         return _fail(answer, error) if error else _succeed(answer, value)
+
+
+class RemoteMirror(Remote):
+    """What the claim gave is known to the life once the answer is there, and goes with every write."""
+
+    def __init__(self, world: World, fuse: Fuse) -> None:
+        super().__init__(world, "mirror", Supabase(world), fuse, world.settings.supabase_timeout_s)
+
+    async def claim(self, at_least: int) -> int:
+        incarnation = await self._call("claim", lambda: Supabase(self._world).claim(at_least))
+        self._target._incarnation = incarnation
+        return incarnation
+
+
+class Supabase(MemoryMirror):
+    """The database refuses a job that it cannot hold, and each write is looked at."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.database)
+        self._world = world
+
+    async def apply(self, changes: Collection[MirrorChange], *, forced: bool = False) -> None:
+        if poisoned := sorted(change.job.id for change in changes if change.job.id in self._world.poisoned):
+            raise MirrorRefused(f"job {poisoned[0]} cannot be held (simulated)")
+        await super().apply(changes, forced=forced)
+        self._world.note("database", *(f"{c.job.id} {c.job.status} v{c.job.version}" for c in changes), forced)
+        self._world.checks.database_changed("apply")
 
 
 class Local:

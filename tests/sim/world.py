@@ -11,7 +11,7 @@ from uuid import UUID
 
 from scheduler.core.model import JobId
 from scheduler.testing.memory import Disk
-from scheduler.testing.memory_mirror import Database, MemoryMirror
+from scheduler.testing.memory_mirror import Database
 from tests.sim import disasters, people
 from tests.sim.checks import Broken, Checks
 from tests.sim.faults import Trouble, Weather, draw_bomb
@@ -43,6 +43,7 @@ class World:
         self.checks = Checks(self)
         self.lives: list[Life] = []
         self.job_ids: list[JobId] = []
+        self.poisoned: set[JobId] = set()
         self._broken: asyncio.Future[None] = self.loop.create_future()
 
     def run(self) -> None:
@@ -59,7 +60,7 @@ class World:
     async def ask(self, what: str, call: Call) -> Answer:
         """What a person asks of the scheduler that is the newest at this moment."""
         answer = await self.life.ask(call) if self.life else Answer()
-        self.note(what, answer.error.code if answer.error else "ok" if answer.value is not None else "unknown")
+        self.note(what, answer.error or ("ok" if answer.is_known else "no answer"))
         return answer
 
     def note(self, *words: Any) -> None:
@@ -73,9 +74,6 @@ class World:
         self.note("BROKEN", words)
         if not self._broken.done():
             self._broken.set_exception(Broken(words))
-
-    def mirror(self) -> MemoryMirror:
-        return MemoryMirror(self.database)
 
     def new_job_id(self) -> JobId:
         self.job_ids.append(JobId(str(UUID(int=self.rng.getrandbits(128), version=4))))
@@ -115,6 +113,7 @@ class World:
 
     def _be_calm(self) -> None:
         self.note("all is calm")
+        self.poisoned.clear()
         self.weather.is_calm = True
         self.cluster.nodes_now = self.scenario.nodes
         for life in self.lives:

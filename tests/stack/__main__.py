@@ -7,6 +7,7 @@ import asyncio
 import socket
 from pathlib import Path
 
+from tests.stack.errors import StackError
 from tests.stack.keys import Keys
 from tests.stack.plane import Options, Plane, ended_by_signal, running
 from tests.stack.postgrest import ROOT
@@ -55,7 +56,10 @@ def main() -> None:
         "--port", type=int, default=USUAL_PORT, help="port of the gateway; another if it is taken"
     )
     asked = parser.parse_args()
-    asyncio.run(serve(asked.data.resolve(), asked.port))
+    try:
+        asyncio.run(serve(asked.data.resolve(), asked.port))
+    except StackError as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

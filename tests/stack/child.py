@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start *command* in a session of its own, out of reach of the terminal's Ctrl-C, with its output in *log*.
 
-    On Linux it gets *when_orphaned* when the starting thread ends, so call this from a thread that stays.
+    It gets the signal *when_orphaned* when the starting thread ends, so call this from a thread that stays.
     """
 
     with log.open("ab") as out:
@@ -43,9 +42,7 @@ def start(
         )
 
 
-def _die_with_parent(sent: signal.Signals) -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
+def _die_with_parent(sent: signal.Signals) -> Callable[[], None]:
     # Loaded before the fork: nothing may be imported between fork and exec.
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(PR_SET_PDEATHSIG, int(sent))

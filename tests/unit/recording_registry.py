@@ -71,13 +71,15 @@ class RecordingRegistry:
         self.refuses: Exception | None = None
         self.hangs: set[str] = set()
         """Methods that never answer."""
+        self.refuses_in: dict[str, Exception] = {}
+        """As `refuses`, for one method."""
 
     async def _heard(self, *call: Any) -> None:
         self.calls.append(call)
         if call[0] in self.hangs:
             await asyncio.Event().wait()
-        if self.refuses is not None:
-            raise self.refuses
+        if error := self.refuses or self.refuses_in.get(call[0]):
+            raise error
 
     def _find(self, job_id: str) -> JobDocument:
         if job_id not in self.known:

@@ -187,7 +187,7 @@ class Served:
             door=Door((LOOP,), (self._folder,)),
         )
         await self.service.recover()
-        self.unready = Unready(create_app(_registry(self.service), settings))
+        self.unready = Unready(create_app(registry_of(self.service), settings))
         server = uvicorn.Server(uvicorn.Config(self.unready, port=0, log_level="error", lifespan="off"))
         serving, ticking = (
             asyncio.create_task(server.serve()),
@@ -205,7 +205,8 @@ class Served:
         await serving
 
 
-def _registry(service: Service) -> Any:
+def registry_of(service: Service) -> Any:
+    """What the actor offers, in this process."""
     started_at = datetime.now(UTC)
 
     async def how_it_is() -> Any:

@@ -20,17 +20,20 @@ from uuid import uuid4
 
 import pytest
 from rich.console import Console
-from served import LOOP, TOKEN, Served, scheduler_at
+from served import LOOP, TOKEN, Served, app_at_port, scheduler_at
 from typer.testing import CliRunner
 
 from scheduler import follow as follow_module
 from scheduler.cli import app
-from scheduler.cli_views import exit_code, job_page, next_step
+from scheduler.cli_views import exit_code, health_page, job_page, next_step
 from scheduler.client import Client
 from scheduler.core.model import JobSpec, Phase, Status
-from scheduler.documents import JobDocument, ReasonDocument
+from scheduler.documents import DatabaseHealth, Health, JobDocument, ReasonDocument
 from scheduler.errors import NotReady, SchedulerError
 from scheduler.follow import follow
+from scheduler.settings import Settings
+from serve_app.app import create_app
+from tests.unit.recording_registry import RecordingRegistry, a_repair
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "http://127.0.0.1:9"
@@ -195,7 +198,7 @@ def test_a_token_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_what_the_status_forbids_is_5(client: Client) -> None:
     """L4."""
     job_id = submitted("--wait")
-    for command in ("force-start", "cancel", "fail"):
+    for command in ("force-start", "cancel", "fail", "pause", "resume"):
         ran = run(command, job_id)
         assert (ran.code, ran.out) == (5, ""), command
         assert job_id in ran.err
@@ -208,6 +211,7 @@ def test_every_error_in_the_tree_has_a_code_of_its_kind() -> None:
     assert set(codes.values()) <= {1, 2, 3, 4, 5, 124}
     assert {name for name, code in codes.items() if code == 4} == {
         *("RegistryUnavailable", "JournalUnwritable", "RunUnreachable", "ServerUnreachable"),
+        "MirrorUnavailable",
     }
 
 
@@ -223,6 +227,7 @@ def test_json_is_one_document_and_nothing_else() -> None:
         for command in (
             *(f"{command} {job_id}" for command in ("status", "wait", "events", "logs", "logs -f")),
             *("list", "list --limit 1 --status completed", "health", "loops"),
+            *("reconcile", "reconcile --dry-run", "repairs"),
         )
     }
     assert documents[f"status {job_id}"]["status"] == "completed"
@@ -235,6 +240,8 @@ def test_json_is_one_document_and_nothing_else() -> None:
     }
     assert len(documents["list --limit 1 --status completed"]["jobs"]) == 1
     assert documents["list"]["verified"] is True
+    assert documents["reconcile --dry-run"]["dry_run"] is True
+    assert documents["repairs"] == {"repairs": []}
     assert documents["health"]["status"] == "healthy"
 
 
@@ -245,7 +252,10 @@ def test_actions_answer_in_json_too(client: Client) -> None:
     answer = run("force-start", waiting, "--json").document
     assert (answer["previous_status"], answer["success"]) == ("failed", True)
     assert run("cancel", waiting, "--json").document["status"] == "cancelled"
-    client.cancel(job_id)
+    assert run("resume", waiting, "--json").document["status"] == "queued"
+    assert run("pause", job_id, "--json").document["reason"]["code"] == "pause_asked"
+    for each in (waiting, job_id):
+        client.cancel(each)
 
 
 def test_errors_are_json_on_stderr_when_asked_for() -> None:
@@ -340,6 +350,111 @@ def test_what_users_write_cannot_steer_the_terminal() -> None:
     )
     page = "".join(str(value) for _, value in job_page(evil))
     assert not {"\x1b", "\r", "\x07", "\n"} & set(page)
+
+
+# What is in doubt
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingRegistry]:
+    """A scheduler that says what the test wants it to."""
+    registry = RecordingRegistry()
+    with app_at_port(create_app(registry, Settings())) as url:
+        monkeypatch.setenv("SCHEDULER_URL", url)
+        yield registry
+
+
+STALE: dict[str, Any] = {"stale": True, "database_status": "running", "registry_status": "failed"}
+UNKNOWN: dict[str, Any] = {"stale": True, "database_status": "running", "verified": False}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"status": Status.FAILED, **STALE}, "stale: the database says running"),
+        ({"status": Status.FAILED, "stale": True, "registry_status": "failed"}, "stale: no row"),
+        ({"status": Status.RUNNING, **UNKNOWN}, "stale: the registry does not know it"),
+        ({"status": Status.RUNNING, "verified": False}, "not verified"),
+    ],
+)
+def test_a_state_in_doubt_is_marked_wherever_it_is_shown(
+    fields: dict[str, Any], words: str, told: RecordingRegistry
+) -> None:
+    """L6: in the list and on the page of the job, with whose word it is; the third column stays the status."""
+    job = a_document(**fields)
+    told.known[job.job_id] = job
+    row = run("list").out.rstrip("\n").split("\t")
+    assert row[2] == job.status
+    assert row[5] == f"{words} · because"
+    assert f"{job.status} ({words})" in run("status", job.job_id).out
+
+
+def test_an_unverified_state_is_never_called_checked() -> None:
+    """P1: the time of the row's last write is no proof of life."""
+    job = a_document(Status.RUNNING, verified=False, evidence="as the database has it, written 3 s ago")
+    assert str(dict(job_page(job))["proof"]) == "as the database has it, written 3 s ago"
+
+
+def test_what_could_not_be_verified_is_said_below_the_list(told: RecordingRegistry) -> None:
+    """L6: on stderr, so that a pipe gets rows alone; and in the document that a program reads."""
+    job = a_document(Status.RUNNING, verified=False)
+    told.known[job.job_id] = job
+    told.says_of_pages = {"verified": False, "note": "not verified, because the registry is away"}
+    page = run("list")
+    assert page.err == "note: not verified, because the registry is away\n"
+    document = run("list", "--json").document
+    assert (document["verified"], document["notes"]) == (
+        False,
+        ["not verified, because the registry is away"],
+    )
+
+
+def test_repairs_are_told_with_what_was_seen_and_why(told: RecordingRegistry) -> None:
+    """L10: a state that the system changed must be explained to whoever finds it changed."""
+    told.put_right = [a_repair()]
+    line = run("repairs").out
+    for seen in (
+        a_repair().job_id,
+        "marked it as failed: stale",
+        "640 s",
+        "running, version 3",
+        "no run of it",
+    ):
+        assert seen in line
+    done, would_be = run("reconcile"), run("reconcile", "--dry-run")
+    assert done.out == would_be.out == line
+    assert done.err == "1 thing was put right; 12 active rows of the database were compared\n"
+    assert would_be.err == "1 thing would be put right; 12 active rows of the database were compared\n"
+    told.put_right = []
+    assert run("repairs").err == "nothing had to be put right\n"
+    assert run("reconcile").err.startswith("nothing to put right;")
+
+
+@pytest.mark.parametrize(
+    ("database", "unmirrored", "words"),
+    [
+        (DatabaseHealth(note="no Supabase is set"), 0, "no Supabase is set"),
+        (DatabaseHealth(configured=True, ok=True, note="fine"), 0, "answers, every write is mirrored; fine"),
+        (
+            DatabaseHealth(configured=True, ok=False, last_error="connection refused"),
+            1200,
+            "does not answer, 1,200 writes not mirrored yet, last error: connection refused",
+        ),
+    ],
+)
+def test_health_tells_how_the_database_is(database: DatabaseHealth, unmirrored: int, words: str) -> None:
+    """L9, P6: writes that pile up must be seen before somebody misses them."""
+    health = Health(status="degraded", version="1", database=database, unmirrored_writes=unmirrored)
+    assert dict(health_page(health))["database"] == words
+
+
+def test_following_says_when_the_registry_is_away() -> None:
+    """L6: a line that looks as certain as those before it would be believed."""
+    out = Console(file=io.StringIO())
+    running = a_document(Status.RUNNING, phase=Phase.TRAINING)
+    follow(Scripted(running, running.model_copy(update={"verified": False}), running), out)  # type: ignore[arg-type]
+    lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert ["not verified" in line for line in lines] == [False, True, False]
 
 
 # Follow

@@ -17,8 +17,7 @@ import pytest
 from served import LOOP, TOKEN, Served, app_at_port, scheduler_at
 
 import scheduler
-from scheduler import errors
-from scheduler import flows
+from scheduler import errors, flows
 from scheduler.calls import Call, result_of, status
 from scheduler.client import AsyncClient, Client
 from scheduler.core.model import Gang, JobSpec, Status
@@ -249,9 +248,9 @@ def test_a_database_that_refuses_is_told_at_once() -> None:
     """R8: asking again for half a minute would look like a slow scheduler, not like a wrong key."""
     registry = RecordingRegistry()
     registry.refuses = MirrorRefused("the key is not that of service_role; set SCHEDULER_SUPABASE_KEY")
-    with app_at_port(create_app(registry, Settings())) as url, Client(url) as client:
-        with pytest.raises(MirrorRefused, match="SCHEDULER_SUPABASE_KEY"):
-            client.reconcile()
+    told = pytest.raises(MirrorRefused, match="SCHEDULER_SUPABASE_KEY")
+    with app_at_port(create_app(registry, Settings())) as url, Client(url) as client, told:
+        client.reconcile()
     assert registry.calls == [("reconcile", False)]
 
 

@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from scheduler.core.model import JobSpec, Status
+from scheduler.clock import SystemClock
+from scheduler.core.model import JobId, JobSpec, Status
 from scheduler.documents import Health, ReasonDocument
 from scheduler.errors import (
     RegistryUnavailable,
 )
+from scheduler.testing.memory_mirror import Database, MemoryMirror
 from tests.unit.edge import client_of
 from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_document
 
@@ -100,6 +102,39 @@ class TestPages:
 
         monkeypatch.setattr(registry, "health", degraded)
         assert "the database refuses" in (await client.get("/")).text
+
+    async def test_a_stale_row_shows_both_words(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """L6, U1: a badge beside the true state; a reader of the database learns why they differ."""
+        registry.known[JOB_ID] = a_document(status=Status.FAILED, stale=True, database_status="running")
+        for path in ("/", f"/training/monitor?jobId={JOB_ID}"):
+            page = (await client.get(path)).text
+            assert '<span class="status failed">failed</span>' in page
+            assert "tale: the database says running" in page
+
+    @pytest.mark.parametrize(("verified", "is_alarm"), [(True, False), (False, True)])
+    async def test_what_was_not_verified_or_compared_is_said_above_the_jobs(
+        self, verified: bool, is_alarm: bool, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """L6, U1: old rows under no banner would be believed; a database that is away is no such alarm."""
+        registry.known[JOB_ID] = a_document(verified=verified)
+        registry.says_of_pages = {"verified": verified, "note": "because <it> is away"}
+        page = (await client.get("/")).text
+        assert "because &lt;it&gt; is away" in page
+        assert ("<strong>Not verified.</strong>" in page) == is_alarm
+        assert ('<span class="doubt">not verified</span>' in page) == is_alarm
+
+    async def test_a_job_is_shown_without_its_history_while_the_registry_is_away(self) -> None:
+        """L6: its row is there all the same; what is missing says so in its place."""
+        registry, database = RecordingRegistry(), Database(SystemClock())
+        registry.refuses = RegistryUnavailable("the actor is restarting")
+        database.insert(JobId(JOB_ID), status="running", name="alone")
+        async with client_of(registry, MemoryMirror(database)) as client:
+            response = await client.get(f"/training/monitor?jobId={JOB_ID}")
+        assert response.status_code == 200
+        for told in ("alone", "Not verified.", "as the database has it", "the actor is restarting"):
+            assert told in response.text
 
     async def test_one_job_is_shown_with_its_history_and_log(
         self, client: httpx.AsyncClient, registry: RecordingRegistry

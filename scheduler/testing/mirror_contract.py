@@ -1,0 +1,23 @@
+"""What every mirror promises, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from scheduler.ports import Mirror
+from scheduler.testing.mirror_reads import MirrorReads
+from scheduler.testing.mirror_store import MirrorStore
+from scheduler.testing.mirror_writes import MirrorWrites
+
+
+class MirrorContract(MirrorWrites, MirrorReads):
+    """Subclass it and give a `store` fixture."""
+
+    @pytest_asyncio.fixture
+    async def mirror(self, store: MirrorStore) -> AsyncIterator[Mirror]:
+        """Claimed, as incarnation 1."""
+        async with store.open() as mirror:
+            await mirror.claim(1)
+            yield mirror

@@ -1,0 +1,169 @@
+"""What users see of the comparison: the API over PostgreSQL and PostgREST, with a whole service behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scheduler.clock import SystemClock
+from scheduler.core.model import Gang, JobSpec
+from scheduler.documents import JobDocument, JobPage, ReconcileAnswer, RepairPage
+from scheduler.mirror import SupabaseMirror
+from scheduler.service import Service
+from scheduler.settings import Settings
+from scheduler.testing.fake_runner import FakeRunner
+from scheduler.testing.memory import MemoryJournal
+from scheduler.validation import Door
+from serve_app.app import create_app
+from tests.stack import Stack
+from tests.unit.served import registry_of
+
+BASE = "/api/training"
+WAITS = JobSpec(loop="tests:any", resources=Gang(num_ranks=4))
+
+
+@dataclass
+class System:
+    """A service that was started and does nothing by itself, and its API."""
+
+    service: Service
+    registry: Any
+    stack: Stack
+    client: httpx.AsyncClient
+
+    async def submit(self) -> str:
+        job, _ = await self.service.submit(str(uuid.uuid4()), WAITS, None)
+        return job.job_id
+
+    async def tell_the_database(self) -> None:
+        await self.service.sync.relay.once()
+
+    async def list(self, query: str = "") -> JobPage:
+        return JobPage.model_validate_json(await self._content("GET", f"{BASE}/jobs{query}"))
+
+    async def shown(self, job_id: str) -> JobDocument:
+        return next(job for job in (await self.list()).jobs if job.job_id == job_id)
+
+    async def reconcile(self, query: str = "") -> ReconcileAnswer:
+        return ReconcileAnswer.model_validate_json(await self._content("POST", f"{BASE}/reconcile{query}"))
+
+    async def repairs(self) -> RepairPage:
+        return RepairPage.model_validate_json(await self._content("GET", f"{BASE}/repairs"))
+
+    def by_hand(self, status: str, age_s: float = 0.0) -> str:
+        job_id = str(uuid.uuid4())
+        self.stack.sql(
+            "insert into training_jobs (id, name, status, spec, created_at, updated_at) values (%s, 'by hand', %s,"
+            " '{\"loop\": \"tests:any\"}', now() - %s * interval '1 s', now() - %s * interval '1 s')",
+            job_id,
+            status,
+            age_s,
+            age_s,
+        )
+        return job_id
+
+    async def _content(self, method: str, path: str) -> bytes:
+        response = await self.client.request(method, path)
+        assert response.status_code == 200, response.text
+        return response.content
+
+
+@pytest.fixture
+async def system(fresh_stack: Stack, tmp_path: Path) -> AsyncIterator[System]:
+    settings = Settings(list_budget_s=0.7)
+    mirror, database = [
+        SupabaseMirror(fresh_stack.url, fresh_stack.service_key, settings.cluster) for _ in "ab"
+    ]
+    service = Service(
+        journal=MemoryJournal(),
+        runner=FakeRunner(),
+        clock=SystemClock(),
+        settings=settings,
+        door=Door(("tests:*",), (tmp_path,)),
+        mirror=mirror,
+    )
+    await service.recover()
+    await database.check()  # the first call opens it, which may take longer than a list
+    registry = registry_of(service)
+    transport = httpx.ASGITransport(create_app(registry, settings, database))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        yield System(service, registry, fresh_stack, client)
+    await asyncio.gather(mirror.close(), database.close())
+
+
+def silent(system: System) -> None:
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    system.registry.jobs = system.registry.status = never
+
+
+async def test_rows_that_lie_are_marked_until_they_are_put_right(system: System) -> None:
+    """L6, L10, R7, P1: the row set to `running` by hand, the row deleted, and those that no scheduler knows."""
+    lies, deleted, honest = [await system.submit() for _ in range(3)]
+    await system.tell_the_database()
+    page = await system.list()
+    assert [job.job_id for job in page.jobs] == [honest, deleted, lies]
+    assert not any(job.stale for job in page.jobs)
+    assert (page.verified, page.note) == (True, None)
+
+    system.stack.sql("update training_jobs set status = 'running' where id = %s", lies)
+    system.stack.sql("delete from training_jobs where id = %s", deleted)
+    stranger, old = system.by_hand("running"), system.by_hand("running", age_s=9999)
+    jobs = {job.job_id: job for job in (await system.list()).jobs}
+    assert {job_id: (job.status, job.stale, job.database_status) for job_id, job in jobs.items()} == {
+        lies: ("queued", True, "running"),
+        deleted: ("queued", True, None),
+        honest: ("queued", False, None),
+        stranger: ("running", True, "running"),
+        old: ("running", True, "running"),
+    }
+    assert {job_id for job_id, job in jobs.items() if not job.verified} == {stranger, old}
+    assert {job.job_id for job in (await system.list("?status=running")).jobs} == {lies, stranger, old}
+
+    foretold = await system.reconcile("?dry_run=true")
+    assert {repair.job_id for repair in foretold.repairs} == {lies, deleted, old}
+    assert (await system.list()).jobs[0].job_id in jobs, "a dry run changes nothing"
+    assert (await system.shown(lies)).stale
+    done = await system.reconcile()
+    assert {repair.job_id for repair in done.repairs} == {lies, deleted, old}
+    await system.tell_the_database()
+    assert {job.job_id for job in (await system.list()).jobs if job.stale} == {stranger}
+    assert (await system.shown(old)).reason.code == "stale"
+    assert {repair.job_id for repair in (await system.repairs()).repairs} == {lies, deleted, old}
+    assert (await system.reconcile()).repairs == []
+
+
+async def test_while_the_registry_is_silent_the_database_is_served_as_unverified(system: System) -> None:
+    """L6, L9: the rows as they are, and that nobody vouches for them; the states stay with their proof."""
+    job_id = await system.submit()
+    await system.tell_the_database()
+    silent(system)
+    page = await system.list("?limit=1")
+    assert [(job.job_id, job.status, job.verified) for job in page.jobs] == [(job_id, "queued", False)]
+    assert not page.verified
+    assert "the registry did not answer within 0.7 s" in (page.note or "")
+    assert page.next_cursor is not None
+    assert (await system.list(f"?limit=1&cursor={page.next_cursor}")).jobs == []
+    job = JobDocument.model_validate_json((await system.client.get(f"{BASE}/status/{job_id}")).content)
+    assert (job.status, job.verified, job.spec) == ("queued", False, WAITS)
+
+
+@pytest.mark.parametrize("kind", ["hang", "refuse", "500", "429", "reset"])
+async def test_while_the_database_is_away_the_registry_is_believed(system: System, kind: Any) -> None:
+    """L6, P6: true states, in time, with what could not be compared and why; and compared again afterwards."""
+    job_id = await system.submit()
+    await system.tell_the_database()
+    system.stack.gateway.fault(kind)
+    page = await system.list()
+    assert [(job.job_id, job.verified, job.stale) for job in page.jobs] == [(job_id, True, False)]
+    assert (page.verified, (page.note or "")[:31]) == (True, "not compared with the database:")
+    system.stack.gateway.clear()
+    assert (await system.list()).note is None

@@ -1,0 +1,109 @@
+"""What is still not as it should be, once nothing disturbs any more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from scheduler.core.model import EVENT, JOB, Job, Json, Status
+from scheduler.service import Service
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+
+def unrest(world: World) -> list[str]:
+    """In words; empty when all agree and nothing waits."""
+    life = world.life
+    if life is None or life.service is None or life.process.is_dead:
+        return ["nobody serves"]
+    return [
+        *(f"{old.process.name} still lives" for old in world.lives[:-1] if not old.process.is_dead),
+        *_waiting(world),
+        *(words for loop in life.service.loops if (words := loop.problem())),
+        *_jobs(world, life.service),
+        *_rows(world),
+        *_events(world),
+        *_promises(world),
+    ]
+
+
+def _waiting(world: World) -> Iterator[str]:
+    if world.disk.outbox:
+        yield f"{len(world.disk.outbox)} changes are in the outbox"
+    if world.disk.notices:
+        yield f"{len(world.disk.notices)} notices were not delivered"
+    for job_id, version in sorted(world.checks.ledger.news - world.listener.heard):
+        yield f"nobody was told of version {version} of job {job_id}"
+
+
+def _jobs(world: World, service: Service) -> Iterator[str]:
+    journal = {job.id: job for job in world.disk.all_jobs()}
+    for job in journal.values():
+        if not (job.status.is_terminal or job.status is Status.PAUSED or job.held):
+            yield f"job {job.id} is {job.status}, version {job.version}: {job.reason.message}"
+    memory = {job.id: job for job in service.registry.active()}
+    if memory != {job.id: job for job in journal.values() if not job.status.is_terminal}:
+        yield "registry and journal disagree"
+    for job in service.registry.queued():
+        if job.id not in service.view.blocked:
+            yield f"job {job.id} waits, and nobody can say why"
+    if live := world.cluster.alive:
+        yield f"runs {sorted(live)} are alive"
+
+
+def _rows(world: World) -> Iterator[str]:
+    journal = {job.id: job for job in world.disk.all_jobs()}
+    for job in journal.values():
+        row = world.database.rows.get(job.id)
+        if row is None:
+            yield f"job {job.id} has no row"
+        else:
+            yield from _differences(job, row)
+    for job_id, row in world.database.rows.items():
+        if job_id not in journal and not Status(row["status"]).is_terminal:
+            yield f"the row of job {job_id} is {row['status']}, and the journal does not know it"
+        if row["requested_action"]:
+            yield f"somebody asked to {row['requested_action']} job {job_id}, and nothing happened"
+
+
+def _differences(job: Job, row: Json) -> Iterator[str]:
+    copy = json.loads(JOB.dump_json(job))
+    wanted = {
+        "status": copy["status"],
+        "version": copy["version"],
+        "attempt": copy["fence"],
+        "spec": copy["raw_spec"] or copy["spec"],
+        "finished_at": copy["finished_at"],
+        "job": copy,
+    }
+    for column, value in wanted.items():
+        if row[column] != value:
+            yield f"{column} of job {job.id} is {row[column]} in its row, and {value} in the journal"
+
+
+def _events(world: World) -> Iterator[str]:
+    ledger = world.checks.ledger
+    for job_id, docs in world.disk.events.items():
+        versions = [EVENT.validate_json(doc).version for doc in docs]
+        if versions != ledger.events[job_id]:
+            yield f"the journal has events {versions} of job {job_id}; {ledger.events[job_id]} were written"
+        for version, doc in zip(versions, docs, strict=True):
+            row = world.database.events.get((job_id, version))
+            if row is None or {**json.loads(doc), "cluster": "default"} != row:
+                yield f"event {version} of job {job_id} is {row} in the database, and {doc.decode()} in the journal"
+    if ledger.is_first and (extra := [key for key in world.database.events if key[0] not in world.disk.events]):
+        yield f"the database has events {extra} of jobs that nobody knows"
+
+
+def _promises(world: World) -> Iterator[str]:
+    for job_id in sorted(world.checks.promised):
+        row = world.database.rows.get(job_id)
+        if job_id not in world.disk.jobs and row is None:
+            yield f"job {job_id} was accepted, and is gone"
+    for job_id in sorted(world.checks.withdrawn):
+        doc = world.disk.jobs.get(job_id)
+        status = JOB.validate_json(doc).status if doc else Status.CANCELLED
+        if status not in (Status.CANCELLED, Status.COMPLETED):
+            yield f"job {job_id} was cancelled, and is {status}"

@@ -1,0 +1,346 @@
+"""Journal, runs and database kept in step: each part by itself, without a network and without waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.core.model import Fence, JobId, JobSpec
+from scheduler.errors import MirrorRefused, MirrorUnavailable, NotAllowed, NotDelivered, Superseded
+from scheduler.ports import MirrorChange, OutboxRow, Sign
+from scheduler.service import Service
+from scheduler.settings import Settings
+from scheduler.testing.clock import ManualClock
+from scheduler.testing.fake_runner import LOST, FakeRunner, failed
+from scheduler.testing.memory import Disk, MemoryJournal
+from scheduler.testing.memory_mirror import Database, MemoryMirror
+from scheduler.validation import Door
+
+
+class WatchedMirror(MemoryMirror):
+    """Counts what is asked of it, and refuses some jobs."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.calls: Counter[str] = Counter()
+        self.signs: list[Sign] = []
+        self.refused: set[str] = set()
+        self.refuses_all = False
+
+    async def apply(self, changes: Collection[MirrorChange], *, forced: bool = False) -> None:
+        self.calls["apply"] += 1
+        if self.refuses_all or self.refused & {change.job.id for change in changes}:
+            raise MirrorRefused("a row was not taken")
+        await super().apply(changes, forced=forced)
+
+    async def vouch(self, signs: Collection[Sign]) -> None:
+        self.calls["vouch"] += 1
+        self.signs = list(signs)
+        await super().vouch(signs)
+
+    async def inbox(self, after: Any, limit: int) -> Any:
+        self.calls["inbox"] += 1
+        return await super().inbox(after, limit)
+
+    async def check(self) -> str:
+        if self.refuses_all:
+            raise MirrorRefused("the key is not of service_role")
+        return await super().check()
+
+
+class Listener:
+    """A webhook that can be away."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str]] = []
+        self.is_away = False
+
+    async def send(self, notice: OutboxRow) -> None:
+        if self.is_away:
+            raise NotDelivered("nobody listens")
+        self.told.append((notice.job.id, notice.event.kind, notice.event.to_status))
+
+
+class World:
+    """What survives a crash of the scheduler: disk, database, runs, time."""
+
+    def __init__(self) -> None:
+        self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
+        self.database, self.listener = Database(self.clock), Listener()
+        self.mirror: WatchedMirror
+        self.service: Service
+
+    async def life(self, **settings: Any) -> Service:
+        self.mirror = WatchedMirror(self.database)
+        self.service = Service(
+            journal=MemoryJournal(self.disk),
+            runner=self.runner,
+            clock=self.clock,
+            settings=Settings(max_losses=1, retry_backoff_s=5.0, **settings),
+            door=Door(["tests.loops:*"], [Path("/tmp")]),
+            mirror=self.mirror,
+            webhook=self.listener,
+        )
+        await self.service.recover()
+        return self.service
+
+    async def submit(self, **fields: Any) -> JobId:
+        job_id = str(uuid.uuid4())
+        spec = JobSpec(loop="tests.loops:quick", **fields)
+        return JobId((await self.service.submit(job_id, spec, None))[0].job_id)
+
+    async def relay(self) -> None:
+        await self.service.sync.relay.once()
+
+    async def vouch(self) -> None:
+        await self.service.sync.voucher.once()
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await self.service.tick_once()
+            await asyncio.sleep(0.001)
+        await self.relay()
+
+    def row(self, job_id: str) -> Any:
+        return self.database.rows[JobId(job_id)]
+
+    def without_nodes(self) -> None:
+        """Whatever is submitted waits."""
+        self.runner.nodes_now = ()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    await world.life()
+    yield world
+    await world.service.journal.close()  # type: ignore[attr-defined]
+
+
+async def test_a_change_that_is_refused_holds_up_no_other(world: World) -> None:
+    """R6: one bad row must not keep a thousand good ones out of the database."""
+    world.without_nodes()
+    jobs = [await world.submit() for _ in range(9)]
+    world.mirror.refused = {jobs[4]}
+    with pytest.raises(MirrorRefused, match="1 changes wait"):
+        await world.relay()
+    assert set(world.database.rows) == set(jobs) - {jobs[4]}
+    assert await world.service.journal.unsent() == {jobs[4]}
+    world.mirror.refused = set()
+    await world.relay()
+    assert await world.service.journal.outbox_size() == 0
+    assert set(world.database.rows) == set(jobs)
+
+
+async def test_what_is_wrong_with_all_rows_is_not_asked_about_one_by_one(world: World) -> None:
+    """A wrong key would otherwise cost two requests for each row that waits."""
+    world.without_nodes()
+    for _ in range(50):
+        await world.submit()
+    world.mirror.refuses_all = True
+    with pytest.raises(MirrorRefused, match="service_role"):
+        await world.relay()
+    assert world.mirror.calls["apply"] == 1
+
+
+async def test_a_job_is_sent_once_at_its_newest_with_all_of_its_events(world: World) -> None:
+    """R6: the newest state wins, and no event is dropped."""
+    job_id = await world.submit()
+    await world.service.tick_once()
+    await world.service.cancel(job_id, "ann")
+    await asyncio.sleep(0.01)
+    world.mirror.calls.clear()
+    await world.relay()
+    assert world.mirror.calls["apply"] == 1
+    assert world.row(job_id)["status"] == "cancelled"
+    kinds = [event["kind"] for (of, _), event in sorted(world.database.events.items()) if of == job_id]
+    assert kinds == ["Submitted", "Admit", "AskStop", "RunEnded"]
+
+
+async def test_an_idle_scheduler_asks_as_much_of_the_database_with_many_jobs_as_with_few(
+    world: World,
+) -> None:
+    """Otherwise a long queue would cost money while nothing happens."""
+    world.without_nodes()
+
+    async def idle_traffic() -> tuple[dict[str, int], int]:
+        await world.settle()
+        await world.vouch()
+        world.mirror.calls.clear()
+        for _ in range(3):
+            await world.service.tick_once()
+            await world.vouch()
+            await world.service.sync.inbox.once()
+            await world.relay()
+        return dict(world.mirror.calls), len(world.mirror.signs)
+
+    await world.submit()
+    few = await idle_traffic()
+    for _ in range(300):
+        await world.submit()
+    assert await idle_traffic() == few == ({"vouch": 3, "inbox": 3}, 0)
+
+
+async def test_the_row_shows_the_place_in_the_line_and_why_it_waits(world: World) -> None:
+    """What moves without a change of the job comes with the next sign."""
+    world.without_nodes()
+    jobs = [await world.submit() for _ in range(3)]
+    await world.settle()
+    await world.service.cancel(jobs[0], "ann")
+    await world.settle()
+    await world.vouch()
+    assert [world.row(job_id)["queue_position"] for job_id in jobs[1:]] == [1, 2]
+    status = await world.service.ask.status(jobs[1])
+    assert world.row(jobs[1])["reason"]["message"] == status.reason.message
+    assert "node" in status.reason.message
+
+
+async def test_a_sign_that_was_lost_is_said_again(world: World) -> None:
+    """An outage between two changes must not leave an old place in the line for ever."""
+    world.without_nodes()
+    job_id = await world.submit()
+    await world.settle()
+    world.database.fault = lambda method: "unavailable" if method == "vouch" else None
+    with pytest.raises(MirrorUnavailable):
+        await world.vouch()
+    world.database.fault = lambda _: None
+    await world.vouch()
+    assert [sign.job_id for sign in world.mirror.signs] == [job_id]
+
+
+async def test_a_journal_from_a_backup_catches_up_with_the_database(world: World) -> None:
+    """What was told to the database after the backup was made is not taken back."""
+    world.without_nodes()
+    cancelled = await world.submit()
+    await world.settle()
+    backup = copy.deepcopy(world.disk)
+    await world.service.cancel(cancelled, "ann")
+    later_on = await world.submit()
+    await world.settle()
+    before = copy.deepcopy(world.database.rows)
+
+    world.disk = backup
+    service = await world.life()
+    await world.settle()
+    assert (await service.ask.status(cancelled)).status == "cancelled"
+    assert (await service.ask.status(later_on)).status == "queued"
+    assert all(world.row(job_id)["version"] > before[job_id]["version"] for job_id in before)
+    assert (await service.reconcile(dry_run=True)).repairs == []
+
+
+async def test_a_run_that_nobody_knows_is_not_ended_before_the_database_was_read(world: World) -> None:
+    """R1: journal lost and database away: the runs of a whole cluster must not be killed on a guess."""
+    job_id = await world.submit()
+    await world.settle()
+    world.disk = Disk()
+    world.database.fault = lambda _: "unavailable"
+    service = await world.life()
+    await service.liveness_once()
+    await asyncio.sleep(0.01)
+    assert world.runner.stopped == []
+    world.database.fault = lambda _: None
+    await service.sync.reconciler.once()
+    await service.liveness_once()
+    assert (await service.ask.status(job_id)).status == "running"
+    assert world.runner.stopped == []
+
+
+async def test_a_run_that_neither_journal_nor_database_knows_is_ended(world: World) -> None:
+    """Nothing may hold a node that nobody answers for."""
+    stray = (JobId(str(uuid.uuid4())), Fence(1))
+    world.runner.adopt(stray)
+    await world.service.liveness_once()
+    await asyncio.sleep(0.01)
+    assert stray not in await world.runner.live()
+
+
+@pytest.mark.parametrize(
+    "policy, status, held", [("start", "queued", 0), ("hold", "queued", 1), ("fail", "failed", 0)]
+)
+async def test_r10_what_becomes_of_waiting_jobs_after_an_outage_is_a_setting(
+    world: World, policy: str, status: str, held: int
+) -> None:
+    """R10: an outage is a silence of more than `stale_after_s`; a restart within it changes nothing."""
+    world.without_nodes()
+    job_id = await world.submit()
+    await world.settle()
+    await world.vouch()
+    world.clock.advance(500)
+    service = await world.life(recover_queued=policy)
+    assert (await service.ask.status(job_id)).reason.code != "held"
+    await world.vouch()
+    world.clock.advance(700)
+    service = await world.life(recover_queued=policy)
+    world.runner.nodes_now = FakeRunner().nodes_now
+    await world.settle()
+    after = await service.ask.status(job_id)
+    assert after.status == ("running" if policy == "start" else status)
+    assert (after.reason.code == "held") == bool(held)
+    if held:
+        await service.force_start(job_id, "ann")
+        await world.settle()
+        assert (await service.ask.status(job_id)).status == "running"
+
+
+async def test_r10_whoever_runs_the_cluster_is_told_what_the_system_did(world: World) -> None:
+    """R10: once for each, in order, also when nobody listened at the time; a user's own failure is no news."""
+    lost, broken = await world.submit(), await world.submit()
+    await world.settle()
+    world.listener.is_away = True
+    world.runner.end((lost, Fence(1)), LOST)
+    world.runner.end((broken, Fence(1)), failed())
+    await world.settle()
+    world.database.insert(JobId(str(uuid.uuid4())), status="running", spec={"loop": "sft"})
+    world.clock.advance(700)
+    await world.service.sync.reconciler.once()
+    with pytest.raises(NotDelivered):
+        await world.service.sync.notifier.once()
+    await world.life()
+    world.listener.is_away = False
+    await world.service.sync.notifier.once()
+    assert [(kind, status) for _, kind, status in world.listener.told] == [
+        ("RunEnded", "queued"),
+        ("GiveUp", "failed"),
+    ]
+    assert await world.service.sync.notifier.once() == 0
+
+
+async def test_l10_a_dry_run_says_what_it_would_do_and_does_nothing(world: World) -> None:
+    """L10"""
+    job_id = world.database.insert(JobId(str(uuid.uuid4())), status="running", spec={"loop": "sft"})
+    world.clock.advance(700)
+    rows, writes = copy.deepcopy(world.database.rows), world.disk.num_writes
+    would = await world.service.reconcile(dry_run=True)
+    assert [repair.job_id for repair in would.repairs] == [job_id]
+    assert (world.database.rows, world.disk.num_writes) == (rows, writes)
+    did = await world.service.reconcile(dry_run=False)
+    assert [one.decided for one in did.repairs] == [one.decided for one in would.repairs]
+    assert (await world.service.reconcile(dry_run=False)).repairs == []
+    assert [one.job_id for one in (await world.service.ask.repairs(None, 10)).repairs] == [job_id]
+
+
+async def test_an_older_life_is_refused_by_the_database(world: World) -> None:
+    """Two journals, one cluster name: the newest claim wins."""
+    older, journal = world.service, world.disk
+    world.disk = Disk()
+    await world.life()
+    world.disk = journal
+    await older.submit(str(uuid.uuid4()), JobSpec(loop="tests.loops:quick"), None)
+    with pytest.raises(Superseded):
+        await older.sync.relay.once()
+    assert world.database.rows == {}
+
+
+async def test_l4_a_row_whose_spec_cannot_be_read_is_refused_in_words(world: World) -> None:
+    """L4: 400 when the stored spec is missing or invalid."""
+    for spec, words in [({"lop": "sft"}, "loop"), (None, "dictionary")]:
+        job_id = world.database.insert(JobId(str(uuid.uuid4())), status="failed", spec=spec)
+        with pytest.raises(NotAllowed, match=words):
+            await world.service.force_start(job_id, "ann")

@@ -1,0 +1,385 @@
+"""Lists and states compared with the database: whose word each of them is, and what is said when one is silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.clock import SystemClock
+from scheduler.core.model import JobId, Json, Status
+from scheduler.core.reconcile import Row
+from scheduler.documents import Health, JobDocument, JobPage
+from scheduler.errors import (
+    InvalidRequest,
+    MirrorRefused,
+    MirrorUnavailable,
+    RegistryUnavailable,
+    Superseded,
+)
+from scheduler.paging import cursor_of, position_of_cursor
+from scheduler.ports import JobQuery, Rows
+from scheduler.testing.memory_mirror import Database, MemoryMirror
+from serve_app.verified_reads import VerifiedReads
+from tests.unit.edge import SUBMIT, client_of, problem_of
+from tests.unit.recording_registry import NOW, RecordingRegistry, a_document
+
+BUDGET_S = 0.05
+"""Of tests in which somebody never answers; elsewhere it is as long as it likes to be."""
+
+
+def an_id(number: int) -> JobId:
+    return JobId(str(UUID(int=number)))
+
+
+def a_known_job(number: int, status: Status | str = Status.QUEUED, **changes: Any) -> JobDocument:
+    """The higher the number, the younger."""
+    at = NOW + timedelta(seconds=number)
+    return a_document(an_id(number), status=Status(status), created_at=at, updated_at=at, **changes)
+
+
+def a_row(number: int, status: Status | str = Status.QUEUED, **columns: Any) -> Json:
+    """The row of `a_known_job`."""
+    at = NOW + timedelta(seconds=number)
+    likely = {"version": 1, "spec": {"loop": "torch_ddp"}, "created_at": at, "updated_at": at}
+    return {"id": an_id(number), "status": Status(status)} | likely | columns
+
+
+class PagingRegistry(RecordingRegistry):
+    """Lists as the real one does: filtered, newest first, page by page."""
+
+    def __init__(self, *jobs: JobDocument) -> None:
+        super().__init__()
+        self.known = {job.job_id: job for job in jobs}
+
+    async def jobs(
+        self,
+        statuses: frozenset[Status],
+        user: str | None,
+        project: str | None,
+        cursor: str | None,
+        limit: int,
+    ) -> JobPage:
+        await self._heard("jobs", statuses, user, project, cursor, limit)
+        after = position_of_cursor(cursor) if cursor else None
+        found = [
+            job
+            for job in sorted(self.known.values(), key=lambda job: (job.created_at, job.job_id), reverse=True)
+            if (not statuses or job.status in statuses)
+            and (after is None or (job.created_at, job.job_id) < after)
+        ][:limit]
+        more = cursor_of(found[-1].created_at, found[-1].job_id) if len(found) == limit else None
+        return JobPage(jobs=found, next_cursor=more)
+
+
+class Copy(MemoryMirror):
+    """A database with these rows.  Calls whose name is in `refuses` raise, those in `hangs` never answer."""
+
+    def __init__(self, *rows: Json) -> None:
+        super().__init__(Database(SystemClock(), fault=self._heard))
+        self.calls: list[str] = []
+        self.refuses: dict[str, Exception] = {}
+        self.hangs: set[str] = set()
+        for row in rows:
+            self.database.insert(row["id"], **row)
+
+    async def page(self, query: JobQuery) -> list[Row]:
+        await self._hang("page")
+        return await super().page(query)
+
+    async def rows(self, job_ids: Collection[JobId]) -> Rows:
+        await self._hang("rows")
+        return await super().rows(job_ids)
+
+    def _heard(self, name: str) -> None:
+        self.calls.append(name)
+        if error := self.refuses.get(name):
+            raise error
+
+    async def _hang(self, name: str) -> None:
+        if name in self.hangs:
+            await asyncio.Event().wait()
+
+
+def reading(registry: PagingRegistry, database: Copy, *, budget_s: float = 30.0) -> httpx.AsyncClient:
+    return client_of(registry, database, list_budget_s=budget_s)
+
+
+async def listed(registry: PagingRegistry, database: Copy, query: str = "", **how: Any) -> JobPage:
+    async with reading(registry, database, **how) as client:
+        response = await client.get(f"{SUBMIT}/jobs{query}")
+    assert response.status_code == 200, response.text
+    return JobPage.model_validate_json(response.content)
+
+
+def marks(job: JobDocument) -> tuple[Any, ...]:
+    return job.stale, job.database_status, job.registry_status, job.verified
+
+
+AGREES = (False, None, None, True)
+
+
+class TestBothAnswer:
+    async def test_rows_that_say_the_same_carry_no_mark(self) -> None:
+        """L6: and nobody is asked twice."""
+        registry = PagingRegistry(a_known_job(1), a_known_job(2, "running"))
+        database = Copy(a_row(1), a_row(2, "running"))
+        page = await listed(registry, database)
+        assert [marks(job) for job in page.jobs] == [AGREES, AGREES]
+        assert [job.job_id for job in page.jobs] == [an_id(2), an_id(1)]
+        assert (page.verified, page.note, page.next_cursor) == (True, None, None)
+        assert ([call[0] for call in registry.calls], database.calls) == (["jobs"], ["page"])
+
+    @pytest.mark.parametrize("query", ["", "?status=failed", "?status=running"])
+    async def test_a_row_that_says_something_else_is_stale_under_either_status(self, query: str) -> None:
+        """L6, P1: whoever looks for running jobs finds the row that lies, and what is true of it."""
+        page = await listed(PagingRegistry(a_known_job(1, "failed")), Copy(a_row(1, "running")), query)
+        [job] = page.jobs
+        assert job.status is Status.FAILED
+        assert marks(job) == (True, Status.RUNNING, Status.FAILED, True)
+
+    async def test_a_job_whose_row_is_gone_is_stale(self) -> None:
+        """L6: somebody deleted it, or the database does not have it yet."""
+        page = await listed(PagingRegistry(a_known_job(1)), Copy())
+        assert [marks(job) for job in page.jobs] == [(True, None, Status.QUEUED, True)]
+
+    @pytest.mark.parametrize("status", list(Status))
+    async def test_a_row_that_the_registry_does_not_know_is_not_verified(self, status: Status) -> None:
+        """L6, P2: a new `pending` row waits to be adopted; one that says `running` claims what cannot be."""
+        page = await listed(PagingRegistry(), Copy(a_row(1, status, version=0)))
+        [job] = page.jobs
+        claims = status in (Status.QUEUED, Status.RUNNING, Status.PAUSED)
+        assert job.status is status
+        assert marks(job) == (claims, status if claims else None, None, False)
+        assert job.evidence is not None
+        assert job.evidence.endswith("the registry does not know this job")
+        assert page.verified
+
+    async def test_a_job_that_has_moved_on_between_the_two_answers_is_not_stale(self) -> None:
+        """L6: the row is newer than what the registry said a moment ago; it is asked again."""
+        registry = PagingRegistry(a_known_job(1, "completed", version=3))
+        before, registry.jobs = registry.jobs, None  # type: ignore[method-assign]
+
+        async def a_moment_ago(*query: Any) -> JobPage:
+            page = await before(*query)
+            return page.model_copy(update={"jobs": [a_known_job(1, "running", version=2)]})
+
+        registry.jobs = a_moment_ago  # type: ignore[method-assign]
+        page = await listed(registry, Copy(a_row(1, "completed", version=3)))
+        assert [(job.status, marks(job)) for job in page.jobs] == [(Status.COMPLETED, AGREES)]
+
+    async def test_a_row_that_no_scheduler_wrote_is_stale_whatever_version_it_claims(self) -> None:
+        """L6, P1: a version can be written by hand as well."""
+        page = await listed(PagingRegistry(a_known_job(1, "failed")), Copy(a_row(1, "running", version=99)))
+        assert [marks(job) for job in page.jobs] == [(True, Status.RUNNING, Status.FAILED, True)]
+
+    async def test_a_row_whose_spec_is_none_is_listed_all_the_same(self) -> None:
+        """P2: one bad row of a front end must not hide all others."""
+        rows = [a_row(1, "pending", spec=None), a_row(2, "pending", spec={"lop": 1}, name="n" * 300)]
+        page = await listed(PagingRegistry(a_known_job(3)), Copy(*rows, a_row(3)))
+        assert [job.status for job in page.jobs] == ["queued", "pending", "pending"]
+
+    @given(
+        st.lists(st.tuples(st.sampled_from([None, *Status]), st.sampled_from([None, *Status])), max_size=9),
+        st.integers(1, 4),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_pages_show_each_job_of_either_side_once_in_order_and_as_it_is(
+        self, jobs: list[tuple[Status | None, Status | None]], limit: int
+    ) -> None:
+        """L6: pages of the two sides end at different jobs; nothing may be lost, doubled, or marked for that."""
+        known = {number: statuses for number, statuses in enumerate(jobs, 1) if any(statuses)}
+        registry = PagingRegistry(*(a_known_job(n, told) for n, (told, _) in known.items() if told))
+        database = Copy(*(a_row(n, said) for n, (_, said) in known.items() if said))
+        shown = asyncio.run(all_pages(VerifiedReads(registry, database, 30.0), limit))
+        assert [job.job_id for job in shown] == [an_id(number) for number in sorted(known, reverse=True)]
+        for job, (told, said) in zip(shown, (known[n] for n in sorted(known, reverse=True)), strict=True):
+            assert job.status is (told or said)
+            if told:
+                assert (job.verified, job.stale) == (True, told is not said)
+
+
+async def all_pages(reads: VerifiedReads, limit: int) -> list[JobDocument]:
+    cursor, shown = None, []
+    while True:
+        page = await reads.jobs(frozenset(), None, None, cursor, limit)
+        assert len(page.jobs) <= limit
+        shown += page.jobs
+        cursor = page.next_cursor
+        if cursor is None:
+            return shown
+
+
+class TestOneIsSilent:
+    @pytest.mark.parametrize(
+        ("refuses", "why"),
+        [
+            (None, "the registry did not answer within 0.05 s"),
+            (RegistryUnavailable("the actor is restarting"), "the actor is restarting"),
+            (Superseded("a newer scheduler owns the journal"), "a newer scheduler owns the journal"),
+        ],
+    )
+    async def test_a_silent_registry_leaves_rows_that_are_not_verified(
+        self, refuses: Exception | None, why: str
+    ) -> None:
+        """L6: as the database has them, and the answer says so; nothing is called stale by hearsay."""
+        registry = PagingRegistry(a_known_job(1, "failed"))
+        registry.refuses, registry.hangs = refuses, set() if refuses else {"jobs"}
+        database = Copy(a_row(1, "running"), a_row(2, "running"), a_row(3))
+        first = await listed(registry, database, "?status=running&limit=1", budget_s=BUDGET_S)
+        assert not first.verified
+        assert first.note is not None
+        assert why in first.note
+        assert [(job.job_id, marks(job)) for job in first.jobs] == [(an_id(2), (False, None, None, False))]
+        assert "the registry did not answer" in (first.jobs[0].evidence or "")
+        rest = await listed(
+            registry, database, f"?status=running&cursor={first.next_cursor}", budget_s=BUDGET_S
+        )
+        assert [job.job_id for job in rest.jobs] == [an_id(1)]
+        assert rest.next_cursor is None
+
+    @pytest.mark.parametrize(
+        ("refuses", "why"),
+        [
+            (None, "the database did not answer within 0.05 s"),
+            (MirrorUnavailable("connection refused"), "connection refused"),
+            (MirrorRefused("the key is wrong"), "the key is wrong"),
+        ],
+    )
+    async def test_a_silent_database_leaves_the_registrys_word(
+        self, refuses: Exception | None, why: str
+    ) -> None:
+        """L6, P6: the jobs are true; that nothing was compared is said, not passed over."""
+        database = Copy()
+        database.refuses, database.hangs = ({"page": refuses}, set()) if refuses else ({}, {"page"})
+        page = await listed(PagingRegistry(a_known_job(1)), database, budget_s=BUDGET_S)
+        assert [marks(job) for job in page.jobs] == [AGREES]
+        assert (page.verified, page.note) == (True, f"not compared with the database: {why}")
+
+    async def test_when_nobody_answers_both_reasons_are_told(self) -> None:
+        """L9: either of them may be the one to mend."""
+        registry, database = PagingRegistry(), Copy()
+        registry.refuses = RegistryUnavailable("the actor is gone")
+        database.refuses = {"page": MirrorUnavailable("connection refused")}
+        async with reading(registry, database) as client:
+            problem = problem_of(await client.get(f"{SUBMIT}/jobs"))
+        assert (problem.status, problem.code) == (503, "registry_unavailable")
+        assert "the actor is gone; connection refused" in problem.detail
+
+    async def test_a_registry_that_falls_silent_in_between_makes_nothing_stale(self) -> None:
+        """L6: about a job that it did not list, nobody knows; about the others, the note says nothing."""
+        registry = PagingRegistry(a_known_job(1))
+        registry.hangs = {"documents"}
+        page = await listed(registry, Copy(a_row(1), a_row(2, "running")), budget_s=BUDGET_S)
+        assert [marks(job) for job in page.jobs] == [(False, None, None, False), AGREES]
+        assert not page.verified
+        assert (page.note or "").startswith("1 not verified: the registry did not answer")
+
+    async def test_a_row_that_is_newer_than_the_last_word_of_the_registry_is_not_stale(self) -> None:
+        """L6: the registry listed the job, the job ended, and then the registry fell silent."""
+        registry = PagingRegistry(a_known_job(1, "running", version=2))
+        registry.refuses_in = {"documents": RegistryUnavailable("the actor is gone")}
+        page = await listed(registry, Copy(a_row(1, "completed", version=3)))
+        assert [(job.status, marks(job)) for job in page.jobs] == [(Status.RUNNING, AGREES)]
+        assert (page.verified, page.note) == (False, "1 not verified: the actor is gone")
+
+    async def test_a_database_that_falls_silent_in_between_makes_nothing_stale(self) -> None:
+        """L6: whether the row is there, nobody knows."""
+        database = Copy(a_row(2))
+        database.refuses = {"rows": MirrorUnavailable("connection reset")}
+        page = await listed(PagingRegistry(a_known_job(1), a_known_job(2)), database)
+        assert [marks(job) for job in page.jobs] == [AGREES, AGREES]
+        assert (page.verified, page.note) == (True, "1 not compared with the database: connection reset")
+
+    async def test_what_the_registry_refuses_is_refused(self) -> None:
+        """A cursor that is none must not be answered with a page of old rows."""
+        registry = PagingRegistry()
+        registry.refuses = InvalidRequest("this is not a cursor")
+        async with reading(registry, Copy(a_row(1))) as client:
+            assert problem_of(await client.get(f"{SUBMIT}/jobs")).status == 422
+            for cursor in ("nonsense", "MjAyNi0wMS0wMVQwMDowMDowMCswMDowMCB4LGlkLmVxLjE"):
+                problem = problem_of(await client.get(f"{SUBMIT}/jobs?cursor={cursor}"))
+                assert (problem.status, problem.errors[0].field) == (422, "cursor")
+
+
+class TestOneJob:
+    async def test_the_registrys_word_is_enough(self) -> None:
+        """L5: no request to the database for each look at a job."""
+        database = Copy(a_row(1, "running"))
+        async with reading(PagingRegistry(a_known_job(1, "failed")), database) as client:
+            job = (await client.get(f"{SUBMIT}/status/{an_id(1)}")).json()
+            assert (job["status"], job["verified"]) == ("failed", True)
+            assert problem_of(await client.get(f"{SUBMIT}/status/{an_id(2)}")).status == 404
+        assert database.calls == []
+
+    async def test_while_the_registry_is_away_the_row_is_served_as_such(self) -> None:
+        """L6: with when the database was last written, and that nobody vouches for it."""
+        registry, row = PagingRegistry(), a_row(1, "running", attempt=2, progress={"step": 3})
+        registry.hangs = {"status"}
+        async with reading(registry, Copy(row), budget_s=BUDGET_S) as client:
+            job = JobDocument.model_validate_json((await client.get(f"{SUBMIT}/status/{an_id(1)}")).content)
+        assert (job.status, job.attempt, job.progress) == (Status.RUNNING, 2, {"step": 3})
+        assert (job.verified, job.stale, job.spec.loop) == (False, False, "torch_ddp")
+        assert job.evidence is not None
+        assert job.evidence.startswith("as the database has it, written ")
+        assert job.evidence.endswith(" ago; the registry does not answer")
+
+    @pytest.mark.parametrize(
+        ("refuses", "words"),
+        [({}, "the database has no job"), ({"rows": MirrorRefused("the key is wrong")}, "the key is wrong")],
+    )
+    async def test_what_nobody_can_tell_is_not_called_missing(
+        self, refuses: dict[str, Exception], words: str
+    ) -> None:
+        """P5: a job that was just submitted may not be in the database yet; a 404 would be a lie."""
+        registry, database = PagingRegistry(), Copy()
+        registry.refuses, database.refuses = RegistryUnavailable("the actor is gone"), refuses
+        async with reading(registry, database) as client:
+            problem = problem_of(await client.get(f"{SUBMIT}/status/{an_id(1)}"))
+        assert problem.status == 503
+        assert "the actor is gone" in problem.detail
+        assert words in problem.detail
+
+
+class TestHealth:
+    @pytest.mark.parametrize(
+        ("refuses", "ok", "problems"),
+        [
+            ({}, True, ["the actor is gone"]),
+            (
+                {"check": MirrorRefused("a migration is missing")},
+                False,
+                ["the actor is gone", "a migration is missing"],
+            ),
+        ],
+    )
+    async def test_without_a_registry_it_says_whether_the_database_answers(
+        self, refuses: dict[str, Exception], ok: bool, problems: list[str]
+    ) -> None:
+        """L9: that decides whether lists can be served, and which of the two is to be mended."""
+        registry, database = PagingRegistry(), Copy()
+        registry.refuses, database.refuses = RegistryUnavailable("the actor is gone"), refuses
+        async with reading(registry, database) as client:
+            response = await client.get("/health")
+        health = Health.model_validate_json(response.content)
+        assert (response.status_code, health.status, health.problems) == (503, "degraded", problems)
+        assert (health.database.configured, health.database.ok) == (True, ok)
+
+
+async def test_without_a_database_nothing_is_compared_and_nothing_said() -> None:
+    """L6: a journal alone is a whole scheduler; its answers need no second word, and no budget."""
+    registry = PagingRegistry(a_known_job(1))
+    async with client_of(registry, list_budget_s=BUDGET_S) as client:
+        page = JobPage.model_validate_json((await client.get(f"{SUBMIT}/jobs")).content)
+        assert (await client.get(f"{SUBMIT}/status/{an_id(1)}")).status_code == 200
+        registry.refuses = RegistryUnavailable("the actor is gone")
+        assert problem_of(await client.get(f"{SUBMIT}/jobs")).detail == "the actor is gone"
+    assert (page.jobs, page.verified, page.note) == ([a_known_job(1)], True, None)
+    assert [call[0] for call in registry.calls] == ["jobs", "status", "jobs"]
