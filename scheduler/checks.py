@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shutil
@@ -11,12 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.errors import JournalUnusable
+from scheduler.errors import JournalUnusable, MirrorRefused, MirrorUnavailable
 from scheduler.journal.files import inspect
+from scheduler.mirror import SupabaseMirror
+from scheduler.mirror_connection import SET_KEY
 from scheduler.settings import Settings
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "accelerate", "fastapi", "jinja2", "psutil")
 MIN_FREE_BYTES = 1_000_000_000
+MAX_SUPABASE_S = 5.0
+"""Someone is waiting for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,27 @@ def _port(settings: Settings, ours_is_up: bool) -> Check:
 def _supabase(settings: Settings) -> Check:
     if settings.supabase_url is None:
         return Check("Supabase", True, "not configured; the journal on disk is the only store")
-    return Check("Supabase", True, settings.supabase_url)
+    if settings.supabase_key is None:
+        return Check("Supabase", False, "SCHEDULER_SUPABASE_URL is set, and no key", SET_KEY)
+    url, key = settings.supabase_url, settings.supabase_key.get_secret_value()
+    timeout_s = min(settings.supabase_timeout_s, MAX_SUPABASE_S)
+    try:
+        return Check(
+            "Supabase", True, asyncio.run(_ask(SupabaseMirror(url, key, settings.cluster, timeout_s)))
+        )
+    except MirrorUnavailable as error:
+        remedy = "see that the project runs and can be reached from here, or correct SCHEDULER_SUPABASE_URL"
+        return Check("Supabase", False, error.message, remedy)
+    except MirrorRefused as error:
+        remedy = error.problems[0].message if error.problems else "see the logs of the project"
+        return Check("Supabase", False, error.message.removesuffix(f"; {remedy}"), remedy)
+
+
+async def _ask(mirror: SupabaseMirror) -> str:
+    try:
+        return await mirror.check()
+    finally:
+        await mirror.close()
 
 
 def _gpu() -> Check:

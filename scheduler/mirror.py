@@ -11,8 +11,7 @@ from uuid import UUID
 
 from scheduler.core.model import JobId, Status
 from scheduler.core.reconcile import Row, Stub
-from scheduler.errors import MirrorRefused
-from scheduler.mirror_connection import Connection
+from scheduler.mirror_connection import MIGRATE, SET_KEY, Connection, refused
 from scheduler.mirror_rows import Listing, rows_of, to_apply, to_vouch
 from scheduler.ports import JobQuery, MirrorChange, Rows, Sign
 
@@ -20,6 +19,7 @@ T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 """What `scheduler_check()` answers in a database with the migrations of this release."""
+UPGRADE = "pip install --upgrade training-scheduler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +95,11 @@ class SupabaseMirror:
         found = await self._database.call("scheduler_check", _Schema)
         where = self._database.where
         if found.role != "service_role":
-            words = f"{where} takes the key for role {found.role}; set SCHEDULER_SUPABASE_KEY to that of service_role"
-            raise MirrorRefused(words)
+            raise refused(f"{where} takes the key for one of the role {found.role}", SET_KEY)
         if found.schema_version != SCHEMA_VERSION:
-            remedy = (
-                "run `supabase db push`"
-                if found.schema_version < SCHEMA_VERSION
-                else "run: pip install --upgrade training-scheduler"
-            )
-            words = f"{where} has schema version {found.schema_version}, this release needs {SCHEMA_VERSION}"
-            raise MirrorRefused(f"{words}; {remedy}")
+            remedy = MIGRATE if found.schema_version < SCHEMA_VERSION else UPGRADE
+            told = f"{where} has schema version {found.schema_version}, this release needs {SCHEMA_VERSION}"
+            raise refused(told, remedy)
         return f"{where} answers; schema version {found.schema_version}, role {found.role}"
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from scheduler.errors import MirrorRefused, MirrorUnavailable, SchedulerError, Superseded
+from scheduler.errors import MirrorRefused, MirrorUnavailable, Problem, SchedulerError, Superseded
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
@@ -29,7 +29,10 @@ READ_ONLY = "25006"
 TRY_LATER = (408, 425, 429)
 NO_PROJECT = (301, 302, 303, 307, 308, 404, 405)
 """Answered by whatever else lives at that address."""
-PACKAGE = "the package `supabase` is not installed; run: pip install 'training-scheduler[server]'"
+INSTALL = "pip install 'training-scheduler[server]'"
+MIGRATE = "run `supabase db push`"
+SET_URL = "set SCHEDULER_SUPABASE_URL to the project's URL, such as https://abc.supabase.co"
+SET_KEY = "set SCHEDULER_SUPABASE_KEY to the project's key of the role service_role"
 
 
 class Connection:
@@ -85,7 +88,7 @@ class Connection:
             await asyncio.to_thread(importlib.import_module, "supabase")
             from supabase import AsyncClientOptions, acreate_client
         except ImportError as error:
-            raise MirrorRefused(PACKAGE) from error
+            raise refused("the package supabase is not installed", INSTALL) from error
         self._http = httpx.AsyncClient(timeout=self._timeout_s, event_hooks={"response": [self._look]})
         # The outbox retries, and knows when: a client that does so too only hides an outage.
         options = AsyncClientOptions(
@@ -103,13 +106,9 @@ class Connection:
         except httpx.InvalidURL:
             url = httpx.URL("")
         if url.scheme not in ("http", "https") or not url.host:
-            raise MirrorRefused(
-                "SCHEDULER_SUPABASE_URL is no URL of a project; it looks like https://abc.supabase.co"
-            )
+            raise refused("SCHEDULER_SUPABASE_URL is not a URL", SET_URL)
         if not re.fullmatch(r"[!-~]+", self._key):
-            raise MirrorRefused(
-                "SCHEDULER_SUPABASE_KEY is empty or holds characters that no key has; copy it again"
-            )
+            raise refused("SCHEDULER_SUPABASE_KEY is empty, or holds characters that no key has", SET_KEY)
 
     async def _look(self, response: httpx.Response) -> None:
         if not response.is_success:
@@ -117,6 +116,11 @@ class Connection:
             code, message = _said(response)
             told = f"{self.where} answered {response.status_code}: {message}"
             raise _error(told, response.status_code, code, message)
+
+
+def refused(told: str, remedy: str) -> MirrorRefused:
+    """The remedy is also the message of the error's one problem."""
+    return MirrorRefused(f"{told}; {remedy}", (Problem("Supabase", remedy),))
 
 
 def _error(told: str, status: int, code: str, message: str) -> SchedulerError:
@@ -127,13 +131,11 @@ def _error(told: str, status: int, code: str, message: str) -> SchedulerError:
     if _is_passing(status, code):
         return MirrorUnavailable(told)
     if code in NOT_THERE:
-        return MirrorRefused(f"{told}; migrations are missing: run `supabase db push`")
+        return refused(f"{told}; migrations are missing", MIGRATE)
     if status in (401, 403):
-        return MirrorRefused(
-            f"{told}; set SCHEDULER_SUPABASE_KEY to the project's key of the role service_role"
-        )
+        return refused(told, SET_KEY)
     if not code and status in NO_PROJECT:
-        return MirrorRefused(f"{told}; set SCHEDULER_SUPABASE_URL to the project's URL, as Supabase shows it")
+        return refused(told, SET_URL)
     return MirrorRefused(told)
 
 

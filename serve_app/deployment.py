@@ -28,10 +28,10 @@ class Api:
         self._registry = ActorRegistry(actor_name, namespace)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._registry, self._settings, database_of(self._settings))
+        return create_app(self._registry, self._settings, _database(self._settings))
 
 
-def database_of(settings: Settings) -> Mirror | None:
+def _database(settings: Settings) -> Mirror | None:
     """For reading alone: the scheduler actor is the one writer."""
     if settings.supabase_url is None:
         return None

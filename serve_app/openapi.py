@@ -44,7 +44,7 @@ RECONCILE_EXAMPLE: Json = {
     "rows_compared": 12,
     "database": "compared",
 }
-REPAIRS_EXAMPLE: Json = {"repairs": [REPAIR_EXAMPLE], "next_cursor": None}
+REPAIRS_EXAMPLE: Json = {"repairs": [REPAIR_EXAMPLE], "next_cursor": "1042"}
 _TOLD = {
     400: "The job's status does not permit it.",
     401: "The token is missing or wrong.",

@@ -359,8 +359,8 @@ def test_a_lost_journal_is_rebuilt_from_the_database_and_the_live_runs(
     """Two jobs run and three wait: the runs go on in the same processes, the three start in their order."""
     cluster.client.cancel(blocker)
     cluster.wait_for(blocker, "cancelled")
-    two = {"num_ranks": 2}
-    config = {"steps": 350, "step_time_s": 0.1, "checkpoint_every_steps": 1000}
+    two = {"cpus_per_rank": 2}
+    config = {"steps": 150, "step_time_s": 0.1, "checkpoint_every_steps": 1000}
     running = [cluster.submit("quick", config, resources=two, name=f"running {n}") for n in range(2)]
     for job_id in running:
         cluster.wait_for_step(job_id, 1)

@@ -156,9 +156,12 @@ class Checks:
         self._by_key.clear()
         self._seen.clear()
 
-    def row_deleted(self, job_id: JobId) -> None:
+    def tampered(self, job_id: JobId) -> None:
+        """With a row that was all that was left of a job, the job may be lost."""
+        self.copies.written_by_hand(job_id)
         if job_id not in self._world.disk.jobs:
             self.promised.discard(job_id)
+            self._seen.pop(job_id, None)
 
     def _committed(self, disk: Disk, changes: Sequence[Any]) -> None:
         ledger = next(ledger for of, ledger in self._ledgers if of is disk)

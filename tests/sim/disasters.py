@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
+from scheduler.core.model import JobId, Status
 from scheduler.testing.memory import Disk
 from tests.sim.faults import Trouble
 
@@ -18,6 +19,8 @@ def all_of(world: World) -> Iterator[Coroutine[Any, Any, None]]:
         Trouble.CRASH: crashes,
         Trouble.FREEZE: freezes,
         Trouble.CLUSTER: nodes_come_and_go,
+        Trouble.TAMPER: hands_in_the_database,
+        Trouble.POISON: refused_jobs,
     }
     return (story(world) for trouble, story in happens.items() if trouble in world.scenario.troubles)
 
@@ -41,10 +44,10 @@ async def freezes(world: World) -> None:
         life = world.life
         world.note(life.process.name, "freezes")
         life.process.freeze()
-        await asyncio.sleep(world.rng.choice((1.0, 10.0, 70.0)))
+        await world.calm_or_after(world.rng.choice((1.0, 10.0, 70.0)))
         if world.rng.random() < 0.7:
             life.over.set()
-        await asyncio.sleep(world.rng.choice((1.0, 30.0, 200.0)))
+        await world.calm_or_after(world.rng.choice((1.0, 30.0, 200.0)))
         world.note(life.process.name, "thaws")
         life.process.thaw()
 
@@ -63,9 +66,45 @@ async def nodes_come_and_go(world: World) -> None:
             world.cluster.nodes_now += (gone,)
 
 
+async def hands_in_the_database(world: World) -> None:
+    """Somebody writes states that only a scheduler may write, or deletes what is not theirs."""
+    for _ in range(world.rng.randint(1, 6)):
+        await asyncio.sleep(world.rng.random() * world.scenario.length_s / 3)
+        if world.weather.is_calm:
+            return
+        active = sorted(i for i, row in world.database.rows.items() if not Status(row["status"]).is_terminal)
+        if active:
+            tamper(world, world.rng.choice(active))
+
+
+def tamper(world: World, job_id: JobId) -> None:
+    """With a row that is active: what a reconciler that never reads the history can see."""
+    rows, version = world.database, world.database.rows[job_id]["version"]
+    deeds: dict[str, Callable[[], None]] = {
+        "set running": lambda: rows.set(job_id, status="running"),
+        "set completed": lambda: rows.set(job_id, status="completed"),
+        "deleted": lambda: rows.delete(job_id),
+        "version raised": lambda: rows.set(job_id, version=version + world.rng.choice((1, 1000))),
+        "copy spoiled": lambda: rows.set(job_id, job={"id": job_id, "spec": "?"}),
+    }
+    deed = world.rng.choice(list(deeds))
+    world.note("by hand", job_id, deed)
+    deeds[deed]()
+    world.checks.tampered(job_id)
+
+
+async def refused_jobs(world: World) -> None:
+    """The database does not take some jobs, whatever is tried; later it does."""
+    for _ in range(2):
+        await asyncio.sleep(world.rng.random() * world.scenario.length_s / 2)
+        if world.weather.is_calm or not world.job_ids:
+            return
+        job_id = world.rng.choice(world.job_ids)
+        world.note("the database refuses", job_id)
+        world.poisoned.add(job_id)
+
+
 def time_to_restart_s(world: World) -> float:
-    if world.weather.is_calm:
-        return 5.0
     return world.rng.choice((1.0, 5.0, 20.0, 1.5 * world.settings.stale_after_s))
 
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from scheduler.core.model import JobId
+from scheduler.core.model import SPEC, JobId, JobSpec
 from tests.sim.lives import Answer
-from tests.sim.scenario import draw_spec
+from tests.sim.scenario import LOOP, draw_spec
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -19,6 +19,8 @@ MAX_JOBS = 15
 def everybody(world: World) -> Iterator[Coroutine[Any, Any, None]]:
     for i in range(world.scenario.num_people):
         yield Person(world, f"user-{i}").live()
+    for _ in range(world.scenario.num_front_ends):
+        yield FrontEnd(world).live()
 
 
 class Person:
@@ -116,3 +118,48 @@ class Person:
         if self._num_keys == 0 or self._rng.random() < 0.8:
             self._num_keys += 1
         return f"key-{self._num_keys}"
+
+
+class FrontEnd:
+    """Writes into the database what a front end may write there: new jobs, and requests."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._rng = world, world.rng
+
+    async def live(self) -> None:
+        while True:
+            await asyncio.sleep(self._rng.expovariate(1 / 30))
+            if self._world.weather.is_calm:
+                return
+            self._rng.choices([self.insert, self.request, self.insert_as_earlier_systems_did], [5, 6, 1])[0]()
+
+    def insert(self) -> None:
+        if len(self._world.job_ids) < MAX_JOBS:
+            job_id = self._world.new_job_id()
+            spec = self._rng.choice([_written(draw_spec(self._rng, "")), *BAD_SPECS])
+            self._world.database.insert_pending(spec, job_id=job_id, user_id=self._rng.choice([None, USER_ID]))
+            self._world.note("front end inserts", job_id, spec)
+
+    def insert_as_earlier_systems_did(self) -> None:
+        """A row that claims to wait or to run, of which no scheduler knows."""
+        if len(self._world.job_ids) < MAX_JOBS:
+            job_id, status = self._world.new_job_id(), self._rng.choice(["queued", "running"])
+            spec = _written(draw_spec(self._rng, ""))
+            self._world.database.insert(job_id, spec=spec, status=status)
+            self._world.note("an earlier system inserts", job_id, status)
+
+    def request(self) -> None:
+        if self._world.database.rows:
+            job_id = self._rng.choice(sorted(self._world.database.rows))
+            action = self._rng.choice(["cancel", "pause", "resume", "force_start"])
+            self._world.note("front end asks", job_id, action)
+            self._world.checks.meddled(job_id)
+            self._world.database.request(job_id, action)
+
+
+USER_ID = "5f0c6a51-3a5e-4a8e-9d9b-0d5c1f8d7b11"
+BAD_SPECS: list[Any] = [None, {}, {"loop": "nobody:knows"}, {"loop": LOOP, "resources": {"num_ranks": "many"}}]
+
+
+def _written(spec: JobSpec) -> Any:
+    return SPEC.dump_python(spec, mode="json", exclude={"user"})

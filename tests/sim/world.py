@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine
+from contextlib import suppress
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -44,6 +45,7 @@ class World:
         self.lives: list[Life] = []
         self.job_ids: list[JobId] = []
         self.poisoned: set[JobId] = set()
+        self._calm = asyncio.Event()
         self._broken: asyncio.Future[None] = self.loop.create_future()
 
     def run(self) -> None:
@@ -79,6 +81,12 @@ class World:
         self.job_ids.append(JobId(str(UUID(int=self.rng.getrandbits(128), version=4))))
         return self.job_ids[-1]
 
+    async def calm_or_after(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._calm.wait(), seconds)
+        if self.weather.is_calm:
+            await asyncio.sleep(1.0)
+
     def seek_s(self) -> float:
         """What one call to the disk takes."""
         return 0.0 if self.weather.is_calm else self.rng.choice((0.0, 0.0, 0.001, 0.02))
@@ -101,7 +109,7 @@ class World:
             self.lives.append(self._new_life())
             self.lives[-1].begin()
             await self.lives[-1].over.wait()
-            await asyncio.sleep(disasters.time_to_restart_s(self))
+            await self.calm_or_after(disasters.time_to_restart_s(self))
             if not self.weather.is_calm:
                 disasters.perhaps_lose_journal(self)
 
@@ -115,6 +123,7 @@ class World:
         self.note("all is calm")
         self.poisoned.clear()
         self.weather.is_calm = True
+        self._calm.set()
         self.cluster.nodes_now = self.scenario.nodes
         for life in self.lives:
             life.process.steps_left = None

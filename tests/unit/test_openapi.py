@@ -16,12 +16,13 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from scheduler import health
 from scheduler.clock import SystemClock
-from scheduler.documents import Health, LoopList
+from scheduler.documents import Health, LoopList, ReconcileAnswer, RepairPage
 from scheduler.ports import LogPart, Runner
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_node, a_spec
 from scheduler.testing.memory import MemoryJournal
+from scheduler.testing.memory_mirror import Database, MemoryMirror
 from scheduler.validation import Door
 from serve_app.app import create_app
 from tests.unit.recording_registry import RecordingRegistry
@@ -67,7 +68,8 @@ class InProcess:
 
 
 def an_app() -> FastAPI:
-    """With a queued, a failed and a cancelled job, so that known ids meet more than 404."""
+    """With a queued, a failed and a cancelled job, so that known ids meet more than 404; and with a row that the
+    registry does not know."""
 
     async def fill(registry: Any) -> None:
         for job_id in JOB_IDS:
@@ -77,7 +79,9 @@ def an_app() -> FastAPI:
 
     registry = InProcess()
     asyncio.run(fill(registry))
-    return create_app(registry, Settings(token=TOKEN))
+    database = Database(SystemClock())
+    database.insert_pending({"loop": "torch_ddp"})
+    return create_app(registry, Settings(token=TOKEN), MemoryMirror(database))
 
 
 def description() -> dict[str, Any]:
@@ -157,6 +161,20 @@ def test_every_operation_describes_its_refusals_as_problems(path: str, operation
         if (path, status) != ("/health", "503"):
             content = answer["content"]["application/problem+json"]
             assert content["schema"] == {"$ref": "#/components/schemas/ProblemDocument"}
+
+
+@pytest.mark.parametrize(
+    ("operation_id", "document"), [("reconcile", ReconcileAnswer), ("repairs", RepairPage)]
+)
+def test_answers_are_shown_by_an_example_that_is_one(operation_id: str, document: type[Any]) -> None:
+    """An example that the client itself cannot read teaches nobody."""
+    answers = {
+        operation["operationId"]: operation["responses"]["200"]
+        for _, operation in operations()
+        if "200" in operation["responses"]
+    }
+    example = answers[operation_id]["content"]["application/json"]["example"]
+    assert document.model_validate(example).model_dump(mode="json") == example
 
 
 def test_bodies_are_described_with_an_example_that_is_taken() -> None:
