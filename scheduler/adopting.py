@@ -74,17 +74,26 @@ class Adoption:
         """Journal the decision, with its repair.  A front end's new row is no repair."""
         repair = None if is_submit(row, verdict) else repair_of(row, verdict, self._clock.now(), by)
         job = await self._as_known(row, live)
+        if verdict.decision in (Decision.STALE, Decision.FAIL):
+            job = replace(job, allocation=None, stop=None)  # nothing of it runs, so there is nothing to stop
         event = await self._event(job, row, verdict, by)
         await self._book.take_in(job, event, repair)
 
     async def _as_known(self, row: Row, live: Set[Run]) -> Job:
         job = job_of(row)
+        if await self._key_is_taken(job):
+            job = replace(job, idempotency_key=None)
         if job.status is Status.RUNNING and job.allocation:
             # The copy may be older than the newest run, which was journalled and not mirrored yet.
             return replace(job, fence=max([job.fence, *(fence for of, fence in live if of == job.id)]))
         if job.status is Status.QUEUED and job.queue_seq is None:
             return replace(job, queue_seq=self._registry.next_seq())
         return job
+
+    async def _key_is_taken(self, job: Job) -> bool:
+        """A journal that was lost forgot the key, and may have given it to another job meanwhile."""
+        known = await self._book.submitted_before(job.id, job.spec.user, job.idempotency_key)
+        return known is not None and known.id != job.id
 
     async def _event(self, job: Job, row: Row, verdict: Verdict, by: str) -> Event:
         now = self._clock.now()

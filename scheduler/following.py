@@ -26,16 +26,20 @@ class Follower:
         self._runner, self._background, self._ended = runner, background, ended
         self._watchers: dict[Run, asyncio.Task[None]] = {}
 
-    def follow(self, job: Job) -> None:
-        """Follow the newest run of a running job.  Safe to repeat: the start is, and one watcher is enough."""
+    def follow(self, job: Job, *, is_up: bool = False) -> None:
+        """Follow the newest run of a running job.  Safe to repeat: the start is, and one watcher is enough.
+
+        A run that *is_up* is not started again: a start that fails would end it.
+        """
         run = (job.id, job.fence)
         if run not in self._watchers:
-            task = self._watchers[run] = self._background.spawn(self._see_to_its_end(job))
+            task = self._watchers[run] = self._background.spawn(self._see_to_its_end(job, is_up))
             task.add_done_callback(lambda _: self._watchers.pop(run, None))
 
-    async def _see_to_its_end(self, job: Job) -> None:
+    async def _see_to_its_end(self, job: Job, is_up: bool) -> None:
         try:
-            await self._runner.start(start_of(job))
+            if not is_up:
+                await self._runner.start(start_of(job))
             outcome = await self._runner.wait((job.id, job.fence))
         except Exception as error:
             log.exception("run %s of job %s could not be followed", job.fence, job.id)
@@ -43,8 +47,11 @@ class Follower:
         await self._write_down(job, outcome)
 
     async def _abandoned(self, job: Job, error: Exception) -> Outcome:
-        """Nothing of it may be left before the job is tried again."""
+        """Nothing of it may be left before the job is tried again.  If it ran all the same, its own word counts."""
         await self._runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
+        outcome = await self._runner.wait((job.id, job.fence))
+        if outcome.ending is not Ending.LOST:
+            return outcome
         message = f"the run could not be started: {type(error).__name__}: {error}"
         reason = Reason(code="not_started", message=message)
         return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)

@@ -267,7 +267,7 @@ class Service:
         running = {job.id: job for job in self.registry.running()}
         plan = reconcile.compare_runs({job.id: job.fence for job in running.values()}, live)
         for job in running.values():
-            self.follower.follow(job)
+            self.follower.follow(job, is_up=(job.id, job.fence) in live)
             if job.stop:
                 self.background.spawn(
                     self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind))

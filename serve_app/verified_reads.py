@@ -33,8 +33,8 @@ from serve_app.registry import Registry
 
 T = TypeVar("T")
 
-GRACE_S = 0.5
-"""What questions about single jobs of a page may take beyond the budget."""
+_GRACE_S = 0.25
+"""What each of the two questions about single jobs of a page may take beyond the budget."""
 _CHECK_S = 1.0
 """How long `/health` waits for the database while the registry is away."""
 
@@ -82,7 +82,7 @@ class VerifiedReads:
             return unverified_page(rows, limit, datetime.now(UTC), page.why)
         if isinstance(rows, Silence):
             return page.model_copy(update={"note": f"not compared with the database: {rows.why}"})
-        return await self._union(self._database, page, rows, limit, until_s + GRACE_S)
+        return await self._union(self._database, page, rows, limit, until_s)
 
     async def status(self, job_id: str) -> JobDocument:
         """The registry's word; while it is away, the row as it is, not verified.
@@ -121,8 +121,8 @@ class VerifiedReads:
         found = sides.newest_first()
         shown = found[:limit]
         # The registry comes last: nothing it said is older than the row it is compared with.
-        sides, unseen = await _look_up(database, sides, shown, until_s)
-        sides, unheard = await self._listen_again(sides, shown, until_s)
+        sides, unseen = await _look_up(database, sides, shown, until_s + _GRACE_S)
+        sides, unheard = await self._listen_again(sides, shown, until_s + 2 * _GRACE_S)
         more = page.next_cursor is not None or len(rows) >= limit or len(found) > limit
         return JobPage(
             jobs=[sides.compared(job_id, datetime.now(UTC)) for job_id in shown],
@@ -149,9 +149,8 @@ async def _look_up(
         return sides, None
     found = await _read(database.rows(ids), until_s)
     if isinstance(found, Silence):
-        return replace(
-            sides, unseen=frozenset(ids)
-        ), f"{len(ids)} not compared with the database: {found.why}"
+        note = f"{len(ids)} not compared with the database: {found.why}"
+        return replace(sides, unseen=frozenset(ids)), note
     return replace(sides, rows={**sides.rows, **{row.id: row for row in found.rows}}), None
 
 

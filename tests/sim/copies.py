@@ -28,6 +28,9 @@ class Copies:
         if row:
             self._last[job_id] = _stands(row)
 
+    def is_by_hand(self, job_id: JobId) -> bool:
+        return job_id in self._by_hand
+
     def compare(self, said: Collection[Said], by: str) -> Iterator[str]:
         """What is wrong with the write that was made just now."""
         for job_id, row in self._database.rows.items():

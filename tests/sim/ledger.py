@@ -93,5 +93,6 @@ def _end_is_final(before: Job | None, change: Change) -> Iterator[str]:
 def _news_is_told(before: Job | None, change: Change) -> Iterator[str]:
     """R10: whoever runs the cluster hears what the system gave up, or found again."""
     by_system = change.event.by in ("scheduler", "reconciler", "inbox", "start-up")
-    if change.event.kind in ("GiveUp", "Recover") and by_system and not change.is_news:
+    is_its_users_business = change.event.reason.code == "invalid_spec"
+    if change.event.kind in ("GiveUp", "Recover") and by_system and not (change.is_news or is_its_users_business):
         yield f"{change.event.kind} of job {change.job.id} by {change.event.by} is news, and nobody will be told"

@@ -298,6 +298,16 @@ class TestOneIsSilent:
         assert [marks(job) for job in page.jobs] == [AGREES, AGREES]
         assert (page.verified, page.note) == (True, "1 not compared with the database: connection reset")
 
+    async def test_a_database_that_hangs_in_between_leaves_time_for_the_registry(self) -> None:
+        """L6: two questions, one after the other; the silence of one is not laid at the other's door."""
+        database = Copy(a_row(2, "running"))
+        database.hangs = {"rows"}
+        registry = PagingRegistry(a_known_job(1), a_known_job(2, "failed"))
+        page = await listed(registry, database, "?status=queued,running", budget_s=BUDGET_S)
+        assert [marks(job) for job in page.jobs] == [(True, "running", "failed", True), AGREES]
+        assert page.verified
+        assert (page.note or "").startswith("1 not compared with the database: the database did not answer")
+
     async def test_what_the_registry_refuses_is_refused(self) -> None:
         """A cursor that is none must not be answered with a page of old rows."""
         registry = PagingRegistry()
