@@ -41,6 +41,8 @@ class Adoption:
     ) -> None:
         self._book, self._registry, self._link, self._clock = book, registry, link, clock
         self._check, self._stale_after_s, self._policy = check, stale_after_s, policy
+        self._vouched_before: list[datetime | None] = []
+        """When an earlier life vouched for the last time; empty until the database was asked."""
 
     async def get(self, job_id: str) -> Job:
         """The job, wherever it is known: registry, journal, database.  Raises JobNotFound, or MirrorUnavailable
@@ -54,14 +56,18 @@ class Adoption:
         raise JobNotFound.of(job_id)
 
     def judge(self, rows: Rows, live: Set[Run]) -> list[tuple[Row, Verdict]]:
-        """What is to be done about each row, in the order in which they enter the line."""
+        """What is to be done about each row, in the order in which they enter the line.
+
+        This life knows none of them: that it is alive, and says so, makes none of them younger.
+        """
+        self._vouched_before = self._vouched_before or [rows.vouched_at]
         return [
             (
                 row,
                 judge(
                     row,
                     live=live,
-                    vouched_at=rows.vouched_at,
+                    vouched_at=self._vouched_before[0],
                     now=rows.read_at,
                     stale_after_s=self._stale_after_s,
                     policy=self._policy,
@@ -83,9 +89,10 @@ class Adoption:
         job = job_of(row)
         if await self._key_is_taken(job):
             job = replace(job, idempotency_key=None)
-        if job.status is Status.RUNNING and job.allocation:
-            # The copy may be older than the newest run, which was journalled and not mirrored yet.
-            return replace(job, fence=max([job.fence, *(fence for of, fence in live if of == job.id)]))
+        # The copy may be older than the newest run, which was journalled and not mirrored yet.
+        newest = max((fence for of, fence in live if of == job.id), default=job.fence)
+        if newest > job.fence:
+            job = replace(job, fence=newest, started_at=job.started_at or row.updated_at)
         if job.status is Status.QUEUED and job.queue_seq is None:
             return replace(job, queue_seq=self._registry.next_seq())
         return job

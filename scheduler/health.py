@@ -66,7 +66,9 @@ def _database(service: Service) -> DatabaseHealth:
         return DatabaseHealth(note="no Supabase is set: the journal on disk is the only store")
     seen = [loop.health() for loop in service.sync.database_loops]
     failing = [words for loop in service.sync.database_loops if (words := loop.problem())]
-    failed = max((one for one in seen if one.last_error_at), key=lambda one: str(one.last_error_at), default=None)
+    failed = max(
+        (one for one in seen if one.last_error_at), key=lambda one: str(one.last_error_at), default=None
+    )
     return DatabaseHealth(
         configured=True,
         ok=not failing,

@@ -97,7 +97,10 @@ class Connection:
             auto_refresh_token=False,
             persist_session=False,
         )
-        return await acreate_client(self._url, self._key, options)
+        try:
+            return await acreate_client(self._url, self._key, options)
+        except ValueError as error:
+            raise refused("SCHEDULER_SUPABASE_URL is not a URL", SET_URL) from error
 
     def _check_words(self) -> None:
         """Refuse here what the libraries below would refuse with the key in their message."""

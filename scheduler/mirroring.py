@@ -125,18 +125,26 @@ def coalesce(
 class Voucher:
     """Says in journal and database that the scheduler is alive, and there how far its runs and its line are.
 
-    One small request, whatever the number of jobs: only what has moved since the last one is told.
+    One small request, whatever the number of jobs: only what has moved since the last one is told.  The database
+    hears nothing before *has_read_database*: until then it holds rows that this life cannot vouch for.
     """
 
     def __init__(
-        self, journal: Journal, link: Link | None, clock: Clock, signs: Callable[[int], Sequence[Sign]]
+        self,
+        *,
+        journal: Journal,
+        link: Link | None,
+        clock: Clock,
+        signs: Callable[[int], Sequence[Sign]],
+        has_read_database: Callable[[], bool],
     ) -> None:
         self._journal, self._link, self._clock, self._signs = journal, link, clock, signs
+        self._has_read_database = has_read_database
         self._told: dict[JobId, Sign] = {}
 
     async def once(self) -> None:
         await self._journal.vouch(self._clock.now())
-        if self._link is None:
+        if self._link is None or not self._has_read_database():
             return
         mirror = await self._link.claimed()
         unsent = await self._journal.unsent()

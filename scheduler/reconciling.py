@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from scheduler.adopting import Adoption, repair_of
@@ -13,6 +14,7 @@ from scheduler.core.lifecycle import Recover
 from scheduler.core.model import Job, JobId, Reason, Status
 from scheduler.core.reconcile import Decision, Differences, Repair, Row, Stub, compare_rows, in_words
 from scheduler.documents import ReconcileAnswer, RepairDocument
+from scheduler.errors import MirrorRefused
 from scheduler.mirroring import Link, Relay
 from scheduler.ports import Clock, Journal, Mirror, Rows, Run, Runner
 from scheduler.registry import Registry
@@ -68,7 +70,7 @@ class Reconciler:
             work = Pass(by=by, dry_run=dry_run)
             if self._link is not None:
                 await self._compare(work, await self._link.claimed())
-                self.has_read_database = True
+                self.has_read_database |= not dry_run
             return ReconcileAnswer(
                 dry_run=dry_run,
                 repairs=[repair_document(repair) for repair in work.repairs],
@@ -79,7 +81,8 @@ class Reconciler:
     async def _compare(self, work: Pass, mirror: Mirror) -> None:
         live = await self._runner.live()  # 1. what runs
         if not work.dry_run:
-            await self._relay.once()  # 2. what is only late is no difference
+            with suppress(MirrorRefused):  # a job that the database does not take hides no other
+                await self._relay.once()  # 2. what is only late is no difference
         stubs = await _all_active(mirror)  # 3. what the database says
         work.rows_compared = len(stubs)
         found = await self._differences(stubs)  # 4. where it differs

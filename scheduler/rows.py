@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from scheduler.core.model import SPEC, Job, JobSpec, Reason
+from scheduler.core.model import SPEC, Fence, Job, JobSpec, Reason
 from scheduler.core.reconcile import Row
 from scheduler.errors import InvalidSpec, Problem
 
@@ -50,8 +50,9 @@ def job_of(row: Row) -> Job:
         created_at=row.created_at,
         updated_at=row.updated_at,
         queued_at=row.queued_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
+        fence=Fence(fence),
+        started_at=(row.started_at or row.created_at) if fence else None,
+        finished_at=(row.finished_at or row.updated_at) if row.status.is_terminal else None,
         version=row.version,
         progress=row.progress,
     )

@@ -63,7 +63,13 @@ class Sync:
             relay=self.relay,
             adoption=self.adoption,
         )
-        self.voucher = Voucher(journal, link, clock, signs)
+        self.voucher = Voucher(
+            journal=journal,
+            link=link,
+            clock=clock,
+            signs=signs,
+            has_read_database=lambda: self.reconciler.has_read_database,
+        )
         self.notifier = Notifier(journal, webhook)
         self._settings, self._clock = settings, clock
         self.relay_loop = self._loop("relay", settings.liveness_every_s, self.relay.once)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import uuid
 from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from fastapi import FastAPI, Query, Request, Response
+from pydantic import TypeAdapter
 
 from scheduler import __version__
-from scheduler.core.model import SPEC, Status
+from scheduler.core.model import SPEC
 from scheduler.documents import (
     BatchAnswer,
     EventPage,
@@ -32,6 +31,15 @@ from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app import limits, openapi, pages, problems
 from serve_app.guard import Guard
+from serve_app.parameters import (
+    Asker,
+    IdempotencyKey,
+    JobsQuery,
+    LogsQuery,
+    ReconcileQuery,
+    RepairsQuery,
+    statuses_in,
+)
 from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
 
@@ -47,60 +55,6 @@ _DESCRIPTION = (
     "Jobs are durable once a submit is answered.  Every call is safe to repeat; a submit needs an "
     "`Idempotency-Key` for that.  Errors are problem documents (RFC 9457) that name the field and the remedy."
 )
-
-
-class JobsQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    status: str | None = Field(
-        None, description="Only these, separated by commas.", examples=["running,queued"], max_length=200
-    )
-    user: str | None = Field(None, max_length=200)
-    project: str | None = Field(None, max_length=200)
-    limit: int = Field(50, ge=1, le=500, description="Jobs on a page.")
-    cursor: str | None = Field(None, max_length=500, description="`next_cursor` of the page before.")
-
-
-class RepairsQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    limit: int = Field(50, ge=1, le=500, description="Repairs on a page.")
-    cursor: str | None = Field(None, max_length=500, description="`next_cursor` of the page before.")
-
-
-class ReconcileQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    dry_run: bool = Field(False, description="Only say what would be done.")
-
-
-class LogsQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    rank: int = Field(0, ge=0, le=4095)
-    attempt: int | None = Field(None, ge=1, le=2**31 - 1, description="Which run; the newest when not given.")
-    offset: int = Field(0, ge=-(2**53), le=2**53, description="Bytes; below 0: so many before the end.")
-    limit: int = Field(65536, ge=1, le=1_000_000, description="Bytes.")
-
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        pattern=r"^[!-~]{1,200}$",
-        description="A submit repeated with the same key returns the first job.",
-    ),
-]
-
-
-def who_asked(
-    x_user: Annotated[
-        str | None, Header(max_length=200, description="Who asks, for the job's history.")
-    ] = None,
-) -> str | None:
-    text = (x_user or "").strip()
-    with contextlib.suppress(UnicodeError):  # headers arrive as latin-1; most clients write UTF-8
-        text = text.encode("latin-1").decode()
-    return text or None
-
-
-Asker = Annotated[str | None, Depends(who_asked)]
 
 
 def create_app(registry: Registry, settings: Settings, database: Mirror | None = None) -> FastAPI:
@@ -177,7 +131,9 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
     )
     async def jobs(query: Annotated[JobsQuery, Query()]) -> JobPage:
         """`stale`: the database says something else.  `verified` false: the registry does not vouch for it."""
-        return await reads.jobs(_statuses(query.status), query.user, query.project, query.cursor, query.limit)
+        return await reads.jobs(
+            statuses_in(query.status), query.user, query.project, query.cursor, query.limit
+        )
 
     @app.get(f"{BASE}/{{job_id}}/events", tags=["jobs"], summary="A job's history", responses=_OF_ONE_JOB)
     async def events(job_id: UUID) -> EventPage:
@@ -278,12 +234,3 @@ def _add_server(app: FastAPI, registry: Registry, reads: VerifiedReads) -> None:
 
 _OF_ONE_JOB: dict[int | str, Any] = openapi.refusals(404, 422, 502)
 _OF_AN_ACTION: dict[int | str, Any] = openapi.refusals(400, 404, 422, 502)
-
-
-def _statuses(text: str | None) -> frozenset[Status]:
-    names = [name.strip() for name in (text or "").split(",") if name.strip()]
-    unknown = [name for name in names if name not in set(Status)]
-    if unknown:
-        known = ", ".join(Status)
-        raise problems.invalid("status", f"{problems.shown(unknown[0])} is not a status; known are: {known}")
-    return frozenset(map(Status, names))

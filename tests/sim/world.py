@@ -101,6 +101,7 @@ class World:
             self.act(work)
         await asyncio.sleep(self.scenario.length_s)
         self._be_calm()
+        await asyncio.sleep(30.0)
         await self.checks.come_to_rest(self.scenario.patience_s)
 
     async def _keep_alive(self) -> None:
