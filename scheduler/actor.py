@@ -30,13 +30,12 @@ from scheduler.errors import Superseded
 from scheduler.journal.sqlite import SqliteJournal
 from scheduler.pacing import Loop
 from scheduler.pool import WarmPool
-from scheduler.ports import Mirror, Webhook
+from scheduler.ports import Mirror
 from scheduler.registry import Sighting
 from scheduler.runner import RayRunner
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.validation import Door, function_of
-from scheduler.webhook import HttpWebhook
 
 log = logging.getLogger("scheduler")
 
@@ -175,7 +174,7 @@ class SchedulerActor:
             settings=settings,
             door=door,
             mirror=_mirror(settings),
-            webhook=_webhook(settings),
+            webhook=webhook_of(settings, self._clock),
         )
         with collector.set_aside():
             await service.recover()
@@ -216,19 +215,6 @@ def _mirror(settings: Settings) -> Mirror | None:
     return SupabaseMirror(settings.supabase_url, key, settings.cluster, settings.supabase_timeout_s)
 
 
-def _webhook(settings: Settings) -> Webhook | None:
-    if settings.webhook_url is None:
-        return None
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
-    return HttpWebhook(
-        settings.webhook_url,
-        secret,
-        cluster=settings.cluster,
-        timeout_s=settings.supabase_timeout_s,
-        clock=SystemClock(),
-    )
-
-
 def _superseded_in(loops: asyncio.Task[None]) -> Superseded:
     """What ended the loops.  They end for nothing else; if they do, that is shown in the same way."""
     error = loops.exception() if loops.done() and not loops.cancelled() else None
@@ -261,6 +247,7 @@ def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log whole URLs
     logger = logging.getLogger("scheduler")
     logger.setLevel(logging.INFO)
     logger.handlers = [handler]

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.errors import JournalUnusable, MirrorRefused, MirrorUnavailable
+from scheduler.clock import SystemClock
+from scheduler.errors import JournalUnusable, MirrorRefused, MirrorUnavailable, NotReady
 from scheduler.journal.files import inspect
 from scheduler.mirror import SupabaseMirror
 from scheduler.mirror_connection import SET_KEY
 from scheduler.settings import Settings
+from scheduler.webhook import webhook_of
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "accelerate", "fastapi", "jinja2", "psutil")
 MIN_FREE_BYTES = 1_000_000_000
@@ -48,6 +50,7 @@ def _all(settings: Settings, ours_is_up: bool) -> Iterator[Check]:
     yield _journal(settings.state_dir / "journal.db")
     yield _port(settings, ours_is_up)
     yield _supabase(settings)
+    yield _webhook(settings)
     yield _gpu()
 
 
@@ -131,6 +134,15 @@ def _supabase(settings: Settings) -> Check:
     except MirrorRefused as error:
         remedy = error.problems[0].message if error.problems else "see the logs of the project"
         return Check("Supabase", False, error.message.removesuffix(f"; {remedy}"), remedy)
+
+
+def _webhook(settings: Settings) -> Check:
+    try:
+        found = webhook_of(settings, SystemClock())
+    except NotReady as error:
+        detail, _, remedy = error.message.partition("; ")
+        return Check("webhook", False, detail, remedy)
+    return Check("webhook", True, "set" if found else "not configured; nobody is told what the system does")
 
 
 async def _ask(mirror: SupabaseMirror) -> str:

@@ -75,7 +75,7 @@ def _database(service: Service) -> DatabaseHealth:
         last_success_at=max((one.last_success_at for one in seen if one.last_success_at), default=None),
         last_error=failed.last_error if failed else None,
         incarnation=link.incarnation,
-        note="; ".join(failing) or "every change is mirrored to Supabase once it is in the journal",
+        note="" if failing else "every change is mirrored to Supabase once it is in the journal",
     )
 
 

@@ -98,8 +98,11 @@ class Loop:
         if self._failures and self._backoff:
             await asyncio.sleep(self._wait_s)
             return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._wait_s)
+        with suppress(
+            TimeoutError
+        ):  # not `wait_for`: before Python 3.12 it swallows a cancel that meets a wake
+            async with asyncio.timeout(self._wait_s):
+                await self._wake.wait()
 
     def _succeeded(self) -> None:
         self._failures, self._wait_s = 0, self.every_s

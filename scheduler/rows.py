@@ -41,6 +41,7 @@ def job_of(row: Row) -> Job:
         spec, raw = spec_of(row), None
     except InvalidSpec:
         spec, raw = JobSpec(loop=UNREADABLE, name=(row.name or "job")[:200], user=row.user_id or ""), row.spec
+    fence = max(row.attempt, 1 if row.started_at else 0)
     return Job(
         id=row.id,
         spec=spec,

@@ -237,8 +237,8 @@ class Service:
         if away_s <= self.settings.stale_after_s or policy is Policy.START:
             return
         why = f"the scheduler was away for {away_s:.0f} s and recover_queued is `{policy}`"
-        for job in self.registry.queued():
-            await self.book.advance(job, _after_outage(policy, now, why))
+        events = ((job, _after_outage(policy, now, why)) for job in self.registry.queued())
+        await asyncio.gather(*(self.book.advance(job, event) for job, event in events))
 
     async def run_forever(self) -> None:
         """Until cancelled, or until a newer life of the scheduler owns the journal (raises Superseded)."""

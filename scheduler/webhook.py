@@ -15,10 +15,25 @@ from pydantic_core import to_json
 from scheduler.core.model import Json, Status
 from scheduler.errors import NotDelivered, NotReady
 from scheduler.ports import Clock, OutboxRow
+from scheduler.settings import Settings
 
 PREFIX = "whsec_"
 MIN_KEY_BYTES = 24
 MAX_PORT = 65_535
+
+
+def webhook_of(settings: Settings, clock: Clock) -> HttpWebhook | None:
+    """The one that the settings name, if any.  Raises NotReady when it could never work."""
+    if settings.webhook_url is None:
+        return None
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
+    return HttpWebhook(
+        settings.webhook_url,
+        secret,
+        cluster=settings.cluster,
+        timeout_s=settings.supabase_timeout_s,
+        clock=clock,
+    )
 
 
 class HttpWebhook:

@@ -218,8 +218,13 @@ def in_words(row: Row | Stub) -> str:
 
 
 def oldest_first(rows: Sequence[Row]) -> list[Row]:
-    """The order in which rows enter the line: their old places, then by when they came."""
-    return sorted(rows, key=lambda row: (_place(row), row.queued_at or row.created_at, row.id))
+    """The order in which rows are taken in: first what runs, so that nobody is placed on its nodes; then as the
+    line was, by the old places and by when they came."""
+    return sorted(rows, key=_turn)
+
+
+def _turn(row: Row) -> tuple[bool, float, datetime, JobId]:
+    return row.status is not Status.RUNNING, _place(row), row.queued_at or row.created_at, row.id
 
 
 def _place(row: Row) -> float:

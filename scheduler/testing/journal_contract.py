@@ -571,18 +571,25 @@ class JournalContract:
         self, store: Store, journal: Journal
     ) -> None:
         """The scheduler serves while it claims its place in the database: no submit may fail of that."""
-        jobs = [a_job() for _ in range(30)]
-
-        async def submit(number: int) -> None:
-            for _ in range(number % 3):
-                await asyncio.sleep(0)
-            await journal.commit([a_change(jobs[number])])
-
-        submits = [asyncio.ensure_future(submit(number)) for number in range(30)]
         for number in range(10):
-            await journal.raise_incarnation(100 + number)
-        await asyncio.gather(*submits)
-        assert set(store.look().jobs) == {job.id for job in jobs}
+            commits = [journal.commit([a_change()]) for _ in range(6)]
+            await asyncio.gather(*commits[:3], journal.raise_incarnation(100 + number), *commits[3:])
+        assert journal.incarnation == 109
+        assert len(store.look().jobs) == 60
+
+    async def test_a_raise_that_its_caller_gave_up_locks_nobody_out(
+        self, store: Store, journal: Journal
+    ) -> None:
+        """It may be on disk or not; a scheduler that took itself for its own successor would stop."""
+        for turns in range(6):
+            raising = asyncio.create_task(journal.raise_incarnation(100 + turns))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            raising.cancel()
+            await asyncio.gather(raising, return_exceptions=True)
+            await journal.commit([a_change()])
+        await journal.raise_incarnation(200)
+        assert journal.incarnation == 200
 
     async def test_an_older_incarnation_cannot_raise_itself_above_its_successor(self, store: Store) -> None:
         """Two schedulers that outbid each other would both go on."""

@@ -15,6 +15,8 @@ from scheduler.testing.clock import NOON
 from scheduler.testing.mirror_store import ELSEWHERE, MirrorStore, a_mirrored
 
 NOBODY = JobId("00000000-0000-4000-8000-00000000dead")
+NO_END = 100
+"""More than any test writes: pages that go on so long begin anew."""
 
 
 class MirrorReads:
@@ -233,6 +235,7 @@ async def _all_of_the_inbox(mirror: Mirror, limit: int) -> list[JobId]:
     after = None
     while rows := (await mirror.inbox(after, limit)).rows:
         assert len(rows) <= limit
+        assert len(found) < NO_END
         found += [row.id for row in rows]
         after = rows[-1].updated_at, rows[-1].id
     return found
@@ -242,6 +245,7 @@ async def _all_active(mirror: Mirror, limit: int) -> list[Stub]:
     found: list[Stub] = []
     while stubs := await mirror.active(found[-1].id if found else None, limit):
         assert len(stubs) <= limit
+        assert len(found) < NO_END
         found += stubs
     return found
 
@@ -250,6 +254,7 @@ async def _all_pages(mirror: Mirror, query: JobQuery) -> list[Row]:
     found: list[Row] = []
     while rows := await mirror.page(query):
         assert len(rows) <= query.limit
+        assert len(found) < NO_END
         found += rows
         query = replace(query, after=(rows[-1].created_at, rows[-1].id))
     return found

@@ -190,6 +190,7 @@ class MirrorWrites:
         """Two clusters on one Supabase touch only their own rows, even when an id is in both."""
         job = a_job("running")
         await mirror.apply([a_mirrored(job)])
+        store.request(job.id, "cancel")
         before = store.row(job.id), store.events(job.id)
         theirs = advanced(job, status=Status.FAILED)
         async with store.open(ELSEWHERE) as other:

@@ -111,8 +111,12 @@ language plpgsql security invoker set search_path = '' as $$
 declare
     num_rows integer;
 begin
+    -- Written before it is guarded: two calls that shared the row first could not both go on to write it.
+    insert into public.scheduler_incarnations as known (cluster, incarnation, vouched_at)
+    values (p_cluster, p_incarnation, clock_timestamp())
+    on conflict (cluster) do update set incarnation = excluded.incarnation, vouched_at = excluded.vouched_at
+        where known.incarnation <= excluded.incarnation;
     perform public.scheduler_guard(p_cluster, p_incarnation);
-    update public.scheduler_incarnations set vouched_at = clock_timestamp() where cluster = p_cluster;
     update public.training_jobs as present set
         reason = sign.reason,
         progress = sign.progress,

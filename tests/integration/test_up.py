@@ -118,9 +118,12 @@ def test_up_refuses_with_reason_and_remedy(second: dict[str, str], tmp_path: Pat
     environment = second | {
         "SCHEDULER_STATE_DIR": str(blocked / "state"),
         "SCHEDULER_SUPABASE_URL": "http://127.0.0.1:1",
+        "SCHEDULER_SUPABASE_KEY": "a.b.c",
+        "SCHEDULER_WEBHOOK_URL": "example.org",
     }
     refused = call(environment, "up")
     assert refused.returncode != 0
-    for words in ("state folder", "SCHEDULER_STATE_DIR", "API port", "--port", "SCHEDULER_SUPABASE_URL"):
+    settings = ("STATE_DIR", "SUPABASE_URL", "WEBHOOK_URL")
+    for words in ("state folder", "API port", "--port", *(f"SCHEDULER_{name}" for name in settings)):
         assert words in refused.stderr, refused.stderr
     assert "Traceback" not in refused.stderr

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from scheduler.core.lifecycle import StartRun
-from scheduler.core.model import JOB, JobId
+from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.model import JOB, JobId, Status
 from scheduler.documents import JobDocument
 from scheduler.errors import JobNotFound, SchedulerError
+from scheduler.ports import Change
 from scheduler.testing.memory import Disk, MemoryJournal
 from tests.sim.copies import Copies, Said
 from tests.sim.ledger import Ledger
 from tests.sim.rest import unrest
 
 if TYPE_CHECKING:
-    from tests.sim.lives import Answer
+    from tests.sim.lives import Answer, Life
     from tests.sim.world import World
 
 LOOKS_EVERY_S = 10.0
+JUST_S = 30.0
 
 
 class Broken(AssertionError):
@@ -41,6 +45,8 @@ class Checks:
         self._meddled: set[JobId] = set()
         self._by_key: dict[tuple[str, str], JobId] = {}
         self._seen: dict[JobId, int] = {}
+        self._vouched_at: dict[int, datetime] = {}
+        """When each incarnation told the database for the last time that it lives."""
 
     @property
     def ledger(self) -> Ledger:
@@ -61,7 +67,7 @@ class Checks:
         leaving = _outbox_rows(journal.disk, args[0]) if method == "forget" else []
         value = await getattr(journal, method)(*args, **kwargs)
         if method == "commit":
-            self._committed(journal.disk, args[0])
+            self._committed(journal, args[0])
         for job_id, version in leaving:
             self._tell(self.copies.lacks(job_id, version))
         return value
@@ -75,6 +81,29 @@ class Checks:
         known = [ledger.jobs.get(action.job_id) for _, ledger in self._ledgers]
         if action.fence > max((job.fence for job in known if job), default=0):
             self._world.broken(f"run {action.fence} of job {action.job_id} starts, and no journal knows of it")
+
+    def stop_asked(self, life: Life, action: StopRun) -> None:
+        """R1: a run that is wanted, and was heard of lately, goes on untouched."""
+        world, run = self._world, (action.job_id, action.fence)
+        if life is not world.life or not world.cluster.is_alive(run) or run in world.cluster.hidden:
+            return
+        job, seen_at_s = self.ledger.jobs.get(action.job_id), world.cluster.seen_at_s.get(run)
+        if job is None:
+            if self.copies.wants(run):
+                world.broken(f"run {run} is stopped, though the row of its job says that it runs")
+        elif (job.status, job.fence, job.stop) == (Status.RUNNING, action.fence, None) and seen_at_s is not None:
+            silent_s = world.loop.time() - max(seen_at_s, life.began_s)
+            if silent_s < world.settings.lost_after_s:
+                world.broken(f"run {run} is stopped, and nobody asked; it answered {silent_s:g} s ago")
+
+    def vouched(self, incarnation: int) -> None:
+        """A scheduler told the database that it is alive."""
+        self._vouched_at[incarnation] = self._world.database.clock.now()
+
+    def request_answered(self, job_id: JobId, action: str) -> None:
+        """What a front end asked for is done when the answer says so."""
+        if action == "cancel" and not any(ledger.has_cancelled(job_id) for _, ledger in self._ledgers):
+            self._world.broken(f"somebody asked to cancel job {job_id}, was told yes, and it was not done")
 
     def life_ended(self, error: Exception) -> None:
         """A life ends because of the world around it, never because of a mistake of its own."""
@@ -118,7 +147,7 @@ class Checks:
     async def come_to_rest(self, patience_s: float) -> None:
         """All agree in time; then nothing moves any more, and a restart finds nothing to do."""
         world = self._world
-        await self._reach_rest(patience_s)
+        await self._reach(lambda: unrest(world), patience_s)
         await self._nothing_to_repair()
         num_changes = world.disk.last_seq
         await asyncio.sleep(2 * world.settings.reconcile_every_s)
@@ -129,9 +158,19 @@ class Checks:
         if world.disk.last_seq != num_changes:
             world.broken("all was at rest, and then something changed by itself")
 
-    async def _reach_rest(self, patience_s: float) -> None:
+    async def refused_jobs_hold_up_nobody(self, patience_s: float) -> None:
+        """While the database refuses some jobs, all the others come to rest."""
+        refused = self._world.poisoned
+
+        def others() -> list[str]:
+            left = [words for words in unrest(self._world) if not any(job_id in words for job_id in refused)]
+            return [words for words in left if "the outbox" not in words and "the relay loop" not in words]
+
+        await self._reach(others, patience_s)
+
+    async def _reach(self, left_over: Callable[[], list[str]], patience_s: float) -> None:
         until_s = self._world.loop.time() + patience_s
-        while left := unrest(self._world):
+        while left := left_over():
             if self._world.loop.time() > until_s:
                 return self._world.broken(f"no rest within {patience_s:g} s: {'; '.join(left)}")
             await asyncio.sleep(LOOKS_EVERY_S)
@@ -150,6 +189,7 @@ class Checks:
 
     def journal_lost(self) -> None:
         """What only the disk knew is gone, and nobody is to blame."""
+        self.ledger.is_alone = False
         self.journal_begins()
         self.promised &= self._world.database.rows.keys()
         self._cancelled.clear()
@@ -163,13 +203,26 @@ class Checks:
             self.promised.discard(job_id)
             self._seen.pop(job_id, None)
 
-    def _committed(self, disk: Disk, changes: Sequence[Any]) -> None:
-        ledger = next(ledger for of, ledger in self._ledgers if of is disk)
+    def _committed(self, journal: MemoryJournal, changes: Sequence[Change]) -> None:
+        ledger = next(ledger for of, ledger in self._ledgers if of is journal.disk)
         for change in changes:
             self._world.note("journal", change.job.id, change.event.kind, change.job.status, f"v{change.job.version}")
         self._tell(ledger.take(changes))
+        self._tell(chain.from_iterable(self._stale_is_old(journal, change) for change in changes))
         known = self._world.disk.jobs.keys() | self._world.database.rows.keys()
         self._tell(f"job {job_id} was accepted, and is gone" for job_id in self.promised - known)
+
+    def _stale_is_old(self, journal: MemoryJournal, change: Change) -> Iterator[str]:
+        """R2, R3: nobody vouched for the row, and nobody touched it, for as long as the settings say."""
+        row = self._world.database.rows.get(change.job.id)
+        if change.event.reason.code != "stale" or row is None:
+            return
+        now, touched_at = self._world.database.clock.now(), datetime.fromisoformat(row["updated_at"])
+        vouched_at = [at for by, at in self._vouched_at.items() if by < journal.incarnation and row["version"]]
+        age_s = (now - max([touched_at, *vouched_at])).total_seconds()
+        is_just_touched = (now - touched_at).total_seconds() < JUST_S  # perhaps after it was judged
+        if age_s < self._world.settings.stale_after_s and not is_just_touched:
+            yield f"job {change.job.id} is failed as stale, and was vouched for {age_s:g} s ago"
 
     def _tell(self, wrong: Iterable[str]) -> None:
         for words in wrong:

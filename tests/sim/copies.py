@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from scheduler.core.model import JobId, Json
+from scheduler.core.model import JobId, Json, Status
+from scheduler.ports import Run
 from scheduler.testing.memory_mirror import Database
 
 Said = tuple[JobId, int, str]
@@ -30,6 +31,12 @@ class Copies:
 
     def is_by_hand(self, job_id: JobId) -> bool:
         return job_id in self._by_hand
+
+    def wants(self, run: Run) -> bool:
+        """Whether the row says that this run is the one that should be alive."""
+        row = self._database.rows.get(run[0])
+        is_ours = row is not None and row["version"] > 0 and run[0] not in self._by_hand
+        return is_ours and (row["status"], row["attempt"]) == (Status.RUNNING, run[1])
 
     def compare(self, said: Collection[Said], by: str) -> Iterator[str]:
         """What is wrong with the write that was made just now."""

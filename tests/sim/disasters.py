@@ -72,13 +72,17 @@ async def hands_in_the_database(world: World) -> None:
         await asyncio.sleep(world.rng.random() * world.scenario.length_s / 3)
         if world.weather.is_calm:
             return
-        active = sorted(i for i, row in world.database.rows.items() if not Status(row["status"]).is_terminal)
-        if active:
-            tamper(world, world.rng.choice(active))
+        if rows := sorted(job_id for job_id in world.database.rows if _is_visible(world, job_id)):
+            tamper(world, world.rng.choice(rows))
+
+
+def _is_visible(world: World, job_id: JobId) -> bool:
+    """A reconciler reads active rows, not the history: what was spoiled must be such that it can be seen."""
+    is_terminal = Status(world.database.rows[job_id]["status"]).is_terminal
+    return not is_terminal and not world.checks.copies.is_by_hand(job_id)
 
 
 def tamper(world: World, job_id: JobId) -> None:
-    """With a row that is active: what a reconciler that never reads the history can see."""
     rows, version = world.database, world.database.rows[job_id]["version"]
     deeds: dict[str, Callable[[], None]] = {
         "set running": lambda: rows.set(job_id, status="running"),
@@ -105,7 +109,7 @@ async def refused_jobs(world: World) -> None:
 
 
 def time_to_restart_s(world: World) -> float:
-    return world.rng.choice((1.0, 5.0, 20.0, 1.5 * world.settings.stale_after_s))
+    return world.rng.choice((1.0, 1.0, 5.0, 5.0, 20.0, 20.0, 1.5 * world.settings.stale_after_s))
 
 
 def perhaps_lose_journal(world: World) -> None:

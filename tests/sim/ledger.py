@@ -21,17 +21,26 @@ class Ledger:
 
     def __init__(self, cluster: Cluster, said: set[Said], *, is_first: bool) -> None:
         self._cluster, self._said, self.is_first = cluster, said, is_first
+        self.is_alone = is_first
+        """No other journal was ever in use: what this one does not know, nobody knows."""
         self.jobs: dict[JobId, Job] = {}
         self.events: dict[JobId, list[int]] = {}
         """The versions of which there is an event, in the order of the commits."""
         self.news: set[tuple[JobId, int]] = set()
+        self._stopped: set[JobId] = set()
         self._fences: set[tuple[JobId, Fence]] = set()
 
     def take(self, changes: Sequence[Change]) -> list[str]:
         """Write down a commit; returns what is wrong with it."""
         wrong = list(chain.from_iterable(self._take(change) for change in changes))
         active = [job for job in self.jobs.values() if not job.status.is_terminal]
-        return wrong + violations(active, self._cluster.nodes_now)
+        nodes = self._cluster.nodes_now if self.is_first else ()  # a run that came back may be over, and hold nothing
+        return wrong + violations(active, nodes)
+
+    def has_cancelled(self, job_id: JobId) -> bool:
+        """Now, or at any time before."""
+        job = self.jobs.get(job_id)
+        return job is not None and (job.status.is_terminal or job_id in self._stopped)
 
     def _take(self, change: Change) -> Iterator[str]:
         job, before = change.job, self.jobs.get(change.job.id)
@@ -43,11 +52,13 @@ class Ledger:
         self.jobs[job.id] = job
         self._said.add((job.id, job.version, job.status))
         self.events.setdefault(job.id, []).append(change.event.version)
+        if change.event.kind == "AskStop":
+            self._stopped.add(job.id)
         if change.is_news:
             self.news.add((job.id, job.version))
 
     def _versions_follow(self, before: Job | None, change: Change) -> Iterator[str]:
-        came_back = not self.is_first and change.event.kind == "Recover"
+        came_back = not self.is_alone and change.event.kind == "Recover"
         if before and change.job.version != before.version + 1 and not came_back:
             yield f"job {before.id} went from version {before.version} to {change.job.version}"
 

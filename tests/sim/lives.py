@@ -14,12 +14,11 @@ from scheduler.validation import Door
 from tests.sim.faults import Bomb
 from tests.sim.loop import LoopClock, Process
 from tests.sim.scenario import LOOP
-from tests.sim.wires import Fuse, Local, Remote, RemoteMirror
+from tests.sim.wires import Fuse, Local, Remote, RemoteMirror, RemoteRunner
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-RUNNER_TIMEOUT_S = 20.0
 WEBHOOK_TIMEOUT_S = 5.0
 PATIENCE_S = 20.0
 """How long a person waits for an answer."""
@@ -47,6 +46,7 @@ class Life:
     def __init__(self, world: World, number: int, bomb: Bomb | None, clock: LoopClock) -> None:
         self._world, self._clock = world, clock
         self.number, self.disk = number, world.disk
+        self.began_s = world.loop.time()
         self.service: Service | None = None
         self.over = asyncio.Event()
         """Dead, or given up by whoever watches over it."""
@@ -61,15 +61,19 @@ class Life:
     def serves(self) -> bool:
         return self.service is not None and not self.process.is_dead
 
-    async def ask(self, call: Call) -> Answer:
-        """Refused at once when nobody serves; no answer when the life ends, or freezes, before it is given."""
+    async def ask(self, call: Call, patience_s: float = PATIENCE_S) -> Answer:
+        """Refused at once when nobody serves; no answer when the life ends, or freezes, before it is given.
+
+        Who runs out of patience hangs up, and with that the call is cancelled, wherever it is.
+        """
         if self.service is None or self.process.is_dead:
             return Answer(error=RegistryUnavailable("nobody serves"))
         reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.process.start(self._answer(self.service, call, reply))
+        task = self.process.start(self._answer(self.service, call, reply))
         try:
-            return await asyncio.wait_for(reply, PATIENCE_S)
+            return await asyncio.wait_for(reply, patience_s)
         except TimeoutError:
+            task.cancel()
             return Answer()
 
     async def _live(self) -> None:
@@ -96,7 +100,7 @@ class Life:
         world, fuse = self._world, self.fuse
         return Service(
             journal=Local(world, MemoryJournal(world.disk), fuse),
-            runner=Remote(world, "runner", world.cluster, fuse, RUNNER_TIMEOUT_S),
+            runner=RemoteRunner(world, fuse, self),
             mirror=RemoteMirror(world, fuse),
             webhook=Remote(world, "webhook", world.listener, fuse, WEBHOOK_TIMEOUT_S),
             clock=self._clock,

@@ -62,7 +62,8 @@ def _rows(world: World) -> Iterator[str]:
         else:
             yield from _differences(job, row, trusted=not world.checks.copies.is_by_hand(job.id))
     for job_id, row in world.database.rows.items():
-        if job_id not in journal and not Status(row["status"]).is_terminal:
+        waits_for_a_person = Status(row["status"]).is_terminal or row["status"] == Status.PAUSED
+        if job_id not in journal and not waits_for_a_person:
             yield f"the row of job {job_id} is {row['status']}, and the journal does not know it"
         if row["requested_action"]:
             yield f"somebody asked to {row['requested_action']} job {job_id}, and nothing happened"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from scheduler.core.lifecycle import StartRun, StopRun
@@ -22,11 +22,12 @@ class Cluster(FakeRunner):
     """A `scheduler.ports.Runner` whose runs take their time, to end and to be stopped."""
 
     world: World | None = None
+    seen_at_s: dict[Run, float] = field(default_factory=dict)
+    """When a run last answered a scheduler."""
 
     async def start(self, action: StartRun) -> None:
         run = (action.job_id, action.fence)
         is_new = run not in self._alive and run not in self._final
-        self._world.checks.start_asked(action)
         await super().start(action)
         if is_new:
             self._world.note("run starts", *run)

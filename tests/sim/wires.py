@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.model import JobId
 from scheduler.errors import (
     JournalUnwritable,
     MirrorRefused,
@@ -14,16 +16,18 @@ from scheduler.errors import (
     RunUnreachable,
     SchedulerError,
 )
-from scheduler.ports import MirrorChange
+from scheduler.ports import MirrorChange, Observation, Run, Sign
 from scheduler.testing.memory import MemoryJournal
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import ANSWERED, BEFORE, DONE, SMOOTH, Bomb, Fate, Trip
 from tests.sim.loop import Process
 
 if TYPE_CHECKING:
+    from tests.sim.lives import Life
     from tests.sim.world import World
 
 Work = Callable[[], Awaitable[Any]]
+RUNNER_TIMEOUT_S = 20.0
 WRITES = frozenset({"commit", "forget", "forget_notices", "vouch", "raise_incarnation"})
 UNSURE: dict[str, type[SchedulerError]] = {
     "mirror": MirrorUnavailable,
@@ -110,6 +114,32 @@ class RemoteMirror(Remote):
         return incarnation
 
 
+class RemoteRunner(Remote):
+    """What a life asks of its runs, and when it last heard of them, is looked at."""
+
+    def __init__(self, world: World, fuse: Fuse, life: Life) -> None:
+        super().__init__(world, "runner", world.cluster, fuse, RUNNER_TIMEOUT_S)
+        self._life = life
+        self.unsure: set[Run] = set()
+
+    async def start(self, action: StartRun) -> None:
+        """One that raised may be undone, whether or not it was done."""
+        self._world.checks.start_asked(action)
+        self.unsure.add((action.job_id, action.fence))
+        await self._call("start", lambda: self._target.start(action))
+        self.unsure.discard((action.job_id, action.fence))
+
+    async def observe(self, run: Run) -> Observation:
+        observation = await self._call("observe", lambda: self._target.observe(run))
+        self._world.cluster.seen_at_s[run] = self._world.loop.time()
+        return observation
+
+    async def stop(self, action: StopRun) -> None:
+        if (action.job_id, action.fence) not in self.unsure:
+            self._world.checks.stop_asked(self._life, action)
+        await self._call("stop", lambda: self._target.stop(action))
+
+
 class Supabase(MemoryMirror):
     """The database refuses a job that it cannot hold, and each write is looked at."""
 
@@ -123,6 +153,16 @@ class Supabase(MemoryMirror):
         await super().apply(changes, forced=forced)
         self._world.note("database", *(f"{c.job.id} {c.job.status} v{c.job.version}" for c in changes), forced)
         self._world.checks.database_changed("apply")
+
+    async def vouch(self, signs: Collection[Sign]) -> None:
+        await super().vouch(signs)
+        self._world.checks.vouched(self._incarnation)
+
+    async def answer(self, job_id: JobId, action: str, refusal: str | None) -> None:
+        was = self._world.database.rows.get(job_id, {}).get("requested_action")
+        await super().answer(job_id, action, refusal)
+        if was == action and refusal is None:
+            self._world.checks.request_answered(job_id, action)
 
 
 class Local:

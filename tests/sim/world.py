@@ -16,7 +16,7 @@ from scheduler.testing.memory_mirror import Database
 from tests.sim import disasters, people
 from tests.sim.checks import Broken, Checks
 from tests.sim.faults import Trouble, Weather, draw_bomb
-from tests.sim.lives import Answer, Call, Life
+from tests.sim.lives import PATIENCE_S, Answer, Call, Life
 from tests.sim.listener import Listener
 from tests.sim.loop import LoopClock, Process, VirtualLoop
 from tests.sim.runs import Cluster
@@ -61,7 +61,9 @@ class World:
 
     async def ask(self, what: str, call: Call) -> Answer:
         """What a person asks of the scheduler that is the newest at this moment."""
-        answer = await self.life.ask(call) if self.life else Answer()
+        hurry = not self.weather.is_calm and self.rng.random() < 0.1
+        patience_s = self.rng.random() / 5 if hurry else PATIENCE_S
+        answer = await self.life.ask(call, patience_s) if self.life else Answer()
         self.note(what, answer.error or ("ok" if answer.is_known else "no answer"))
         return answer
 
@@ -102,6 +104,9 @@ class World:
         await asyncio.sleep(self.scenario.length_s)
         self._be_calm()
         await asyncio.sleep(30.0)
+        if self.poisoned:
+            await self.checks.refused_jobs_hold_up_nobody(self.scenario.patience_s)
+        self.poisoned.clear()
         await self.checks.come_to_rest(self.scenario.patience_s)
 
     async def _keep_alive(self) -> None:
@@ -122,7 +127,6 @@ class World:
 
     def _be_calm(self) -> None:
         self.note("all is calm")
-        self.poisoned.clear()
         self.weather.is_calm = True
         self._calm.set()
         self.cluster.nodes_now = self.scenario.nodes
