@@ -36,6 +36,7 @@ from scheduler.runner import RayRunner
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.validation import Door, function_of
+from scheduler.webhook import webhook_of
 
 log = logging.getLogger("scheduler")
 
