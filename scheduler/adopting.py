@@ -41,8 +41,6 @@ class Adoption:
     ) -> None:
         self._book, self._registry, self._link, self._clock = book, registry, link, clock
         self._check, self._stale_after_s, self._policy = check, stale_after_s, policy
-        self._vouched_before: list[datetime | None] = []
-        """When an earlier life vouched for the last time; empty until the database was asked."""
 
     async def get(self, job_id: str) -> Job:
         """The job, wherever it is known: registry, journal, database.  Raises JobNotFound, or MirrorUnavailable
@@ -60,14 +58,14 @@ class Adoption:
 
         This life knows none of them: that it is alive, and says so, makes none of them younger.
         """
-        self._vouched_before = self._vouched_before or [rows.vouched_at]
+        assert self._link is not None, "rows come from a database"
         return [
             (
                 row,
                 judge(
                     row,
                     live=live,
-                    vouched_at=self._vouched_before[0],
+                    vouched_at=self._link.vouched_before,
                     now=rows.read_at,
                     stale_after_s=self._stale_after_s,
                     policy=self._policy,

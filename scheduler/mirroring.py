@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
 from scheduler.core.model import Job, JobEvent, JobId
 from scheduler.errors import MirrorRefused
@@ -24,11 +25,14 @@ class Link:
         self._claiming = asyncio.Lock()
         self.incarnation: int | None = None
         """None until the database has been reached for the first time."""
+        self.vouched_before: datetime | None = None
+        """When an earlier life said for the last time that it was alive."""
 
     async def claimed(self) -> Mirror:
         """The mirror, with this life as its newest writer.  Raises what `claim` raises; then ask again."""
         async with self._claiming:
             if self.incarnation is None:
+                self.vouched_before = (await self._mirror.rows([])).vouched_at
                 incarnation = await self._mirror.claim(self._journal.incarnation)
                 # A journal that was lost counts from 1 again; the database remembers how far it was.
                 await self._journal.raise_incarnation(incarnation)
@@ -51,9 +55,10 @@ class Relay:
         batch: int,
         find: Callable[[JobId], Awaitable[Job | None]],
         position: Callable[[Job], int | None],
+        rewritten: Callable[[JobId], None] = lambda _job_id: None,
     ) -> None:
         self._journal, self._link, self._batch = journal, link, batch
-        self._find, self._position = find, position
+        self._find, self._position, self._rewritten = find, position, rewritten
         self._one_at_a_time = asyncio.Lock()
 
     async def once(self) -> int:
@@ -85,6 +90,7 @@ class Relay:
             )
             change = MirrorChange(job=job, events=events, queue_position=self._position(job))
             await (await self._link.claimed()).apply([change], forced=True)
+            self._rewritten(job_id)
 
     async def _deliver(self, rows: Sequence[OutboxRow]) -> dict[int, MirrorRefused]:
         """Those that were refused, by their place in the outbox."""
@@ -141,6 +147,7 @@ class Voucher:
         self._journal, self._link, self._clock, self._signs = journal, link, clock, signs
         self._has_read_database = has_read_database
         self._told: dict[JobId, Sign] = {}
+        self._forgotten: set[JobId] = set()
 
     async def once(self) -> None:
         await self._journal.vouch(self._clock.now())
@@ -148,6 +155,12 @@ class Voucher:
             return
         mirror = await self._link.claimed()
         unsent = await self._journal.unsent()
+        self._forgotten.clear()
         signs = {sign.job_id: sign for sign in self._signs(MAX_SIGNS) if sign.job_id not in unsent}
         await mirror.vouch([sign for sign in signs.values() if sign != self._told.get(sign.job_id)])
-        self._told = signs
+        self._told = {job_id: sign for job_id, sign in signs.items() if job_id not in self._forgotten}
+
+    def forget(self, job_id: JobId) -> None:
+        """The row of this job was written anew: its last sign is gone, and so may be one that is under way."""
+        self._told.pop(job_id, None)
+        self._forgotten.add(job_id)

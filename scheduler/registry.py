@@ -75,6 +75,10 @@ class Registry:
         """1 is next; None when the job does not wait in the line."""
         return bisect_left(self._line, ordering.turn(job)) + 1 if job.status is Status.QUEUED else None
 
+    def begin_after(self, seq: int) -> None:
+        """New places come after *seq*, and after all that are known."""
+        self._last_seq = max(self._last_seq, seq)
+
     def next_seq(self) -> int:
         """The end of the line; each call gives a new place."""
         self._last_seq += 1

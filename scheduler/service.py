@@ -221,6 +221,8 @@ class Service:
     async def recover(self) -> None:
         """Before serving: read the journal, find what still lives, ask the database, take up every intention."""
         self.registry.fill(await self.journal.active())
+        # Places in milliseconds: jobs of a journal that was lost, found again later, stand before those of this one.
+        self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
         await self._look_at_nodes()
         await self._after_an_outage()
         try:

@@ -42,6 +42,7 @@ class Sync:
             batch=settings.relay_batch,
             find=book.find,
             position=registry.position,
+            rewritten=lambda job_id: self.voucher.forget(job_id),
         )
         self.adoption = Adoption(
             book=book,

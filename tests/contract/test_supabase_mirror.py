@@ -136,7 +136,7 @@ def impostor() -> Iterator[Impostor]:
                 self.wfile.write(bytes([byte]))
                 time.sleep(it.pause_s)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, *_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
             """Not into the output of the tests."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -20,6 +20,7 @@ from tests.tiny_model import make_tiny_model, numbered_pairs, write_conversation
 from train_loops import torch_ddp
 from train_loops.config import TorchDdpConfig
 
+pytestmark = pytest.mark.ray
 SFT, DDP = "train_loops.sft:train", "train_loops.torch_ddp:train"
 WITHIN_S = 240
 DDP_CONFIG = {"steps": 12, "checkpoint_every_steps": 4, "batch_size": 8, "seed": 3}

@@ -202,6 +202,8 @@ async def test_a_scheduler_lives_with_an_earlier_systems_table(project: Stack) -
         await mirror.close()
     kept = row_of(project, pending)
     assert (kept["model_name"], kept["earlier_progress"], kept["earlier_version"]) == ("llama", 40.0, 7)
+    (trigger,) = project.sql("select tgenabled as is from pg_trigger where tgname = 'set_updated_at'")
+    assert trigger["is"] == "O"
     policies = {row["policyname"] for row in project.sql("select policyname from pg_policies")}
     assert not policies & {"everybody sees everything", "owners do everything"}
 
@@ -217,6 +219,8 @@ def test_rows_without_any_time_are_as_old_as_can_be(project: Stack) -> None:
     assert [row["status"] for row in rows] == ["failed"] * 3
     assert [row["reason"]["code"] for row in rows] == ["stale", "stale", "earlier_status"]
     assert rows[0]["created_at"].startswith("1970")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        project.sql("insert into training_jobs (id) values (%s)", ids[0])
 
 
 def test_ids_that_are_text_become_uuids(project: Stack) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from scheduler.core.model import JOB, JobId, Status
 from scheduler.documents import JobDocument
 from scheduler.errors import JobNotFound, SchedulerError
 from scheduler.ports import Change
+from scheduler.service import Service
 from scheduler.testing.memory import Disk, MemoryJournal
 from tests.sim.copies import Copies, Said
 from tests.sim.ledger import Ledger
@@ -172,13 +174,13 @@ class Checks:
         until_s = self._world.loop.time() + patience_s
         while left := left_over():
             if self._world.loop.time() > until_s:
-                return self._world.broken(f"no rest within {patience_s:g} s: {'; '.join(left)}")
+                self._world.broken(f"no rest within {patience_s:g} s: {'; '.join(left)}")
             await asyncio.sleep(LOOKS_EVERY_S)
 
     async def _nothing_to_repair(self) -> None:
         """R7"""
         for dry_run in (True, False, False):
-            answer = await self._world.ask(f"reconcile {dry_run=}", lambda it: it.reconcile(dry_run))
+            answer = await self._world.ask(f"reconcile {dry_run=}", partial(Service.reconcile, dry_run=dry_run))
             if answer.value is None or answer.value.repairs:
                 self._world.broken(f"at rest, reconcile({dry_run=}) gave {answer}")
 

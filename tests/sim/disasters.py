@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 
 def all_of(world: World) -> Iterator[Coroutine[Any, Any, None]]:
-    happens = {
-        Trouble.CRASH: crashes,
-        Trouble.FREEZE: freezes,
-        Trouble.CLUSTER: nodes_come_and_go,
-        Trouble.TAMPER: hands_in_the_database,
-        Trouble.POISON: refused_jobs,
-    }
-    return (story(world) for trouble, story in happens.items() if trouble in world.scenario.troubles)
+    happens = (
+        (Trouble.CRASH, crashes),
+        (Trouble.FREEZE, freezes),
+        (Trouble.CLUSTER, nodes_come_and_go),
+        (Trouble.CLUSTER, old_runs_speak_again),
+        (Trouble.TAMPER, hands_in_the_database),
+        (Trouble.POISON, refused_jobs),
+    )
+    return (story(world) for trouble, story in happens if trouble in world.scenario.troubles)
 
 
 async def crashes(world: World) -> None:
@@ -64,6 +65,19 @@ async def nodes_come_and_go(world: World) -> None:
         await asyncio.sleep(world.rng.choice((5.0, 60.0)))
         if not world.weather.is_calm:
             world.cluster.nodes_now += (gone,)
+
+
+async def old_runs_speak_again(world: World) -> None:
+    """The end of a run is heard once more, when its job may have had another run since."""
+    for _ in range(5):
+        await asyncio.sleep(world.rng.random() * world.scenario.length_s / 3)
+        life, over = world.life, world.checks.ledger.admitted
+        if world.weather.is_calm:
+            return
+        if life and life.serves and over:
+            job = world.rng.choice(over)
+            world.note("an old run speaks again", job.id, job.fence)
+            life.process.start(life.follow(job))
 
 
 async def hands_in_the_database(world: World) -> None:
@@ -113,7 +127,7 @@ def time_to_restart_s(world: World) -> float:
 
 
 def perhaps_lose_journal(world: World) -> None:
-    if Trouble.JOURNAL_LOST in world.scenario.troubles and world.rng.random() < 0.3:
+    if Trouble.JOURNAL_LOST in world.scenario.troubles and world.rng.random() < 0.5:
         world.note("the journal is lost")
         world.disk = Disk()
         world.checks.journal_lost()

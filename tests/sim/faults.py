@@ -52,7 +52,7 @@ MOODS: Mapping[str, Mapping[Fate, int]] = {
     "deaf": {Fate.UNANSWERED: 2, Fate.ARRIVES: 1},
     "echoing": {Fate.REPEATED: 2, Fate.ARRIVES: 1},
     "slow": {Fate.ARRIVES: 1},
-    "mixed": {fate: 1 for fate in Fate},
+    "mixed": dict.fromkeys(Fate, 1),
 }
 """How an outage behaves: the odds of each fate while it lasts."""
 

@@ -26,6 +26,8 @@ class Ledger:
         self.jobs: dict[JobId, Job] = {}
         self.events: dict[JobId, list[int]] = {}
         """The versions of which there is an event, in the order of the commits."""
+        self.admitted: list[Job] = []
+        """Each job as it was when it got its nodes."""
         self.news: set[tuple[JobId, int]] = set()
         self._stopped: set[JobId] = set()
         self._fences: set[tuple[JobId, Fence]] = set()
@@ -52,6 +54,8 @@ class Ledger:
         self.jobs[job.id] = job
         self._said.add((job.id, job.version, job.status))
         self.events.setdefault(job.id, []).append(change.event.version)
+        if change.event.kind == "Admit":
+            self.admitted.append(job)
         if change.event.kind == "AskStop":
             self._stopped.add(job.id)
         if change.is_news:

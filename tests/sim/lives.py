@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scheduler.core.model import Job
 from scheduler.errors import RegistryUnavailable, SchedulerError, Superseded
 from scheduler.service import Service
 from scheduler.testing.memory import MemoryJournal
@@ -75,6 +76,10 @@ class Life:
         except TimeoutError:
             task.cancel()
             return Answer()
+
+    async def follow(self, job: Job) -> None:
+        if self.service:
+            self.service.follower.follow(job, is_up=True)
 
     async def _live(self) -> None:
         try:

@@ -44,7 +44,7 @@ class Person:
             self.reconcile: 3,
         }
         while True:
-            await asyncio.sleep(self._rng.expovariate(1 / 25))
+            await asyncio.sleep(self._rng.expovariate(1 / self._world.scenario.pause_s))
             if self._world.weather.is_calm:
                 return
             await self._rng.choices(list(deeds), list(deeds.values()))[0]()
@@ -128,7 +128,7 @@ class FrontEnd:
 
     async def live(self) -> None:
         while True:
-            await asyncio.sleep(self._rng.expovariate(1 / 30))
+            await asyncio.sleep(self._rng.expovariate(1 / self._world.scenario.pause_s))
             if self._world.weather.is_calm:
                 return
             self._rng.choices([self.insert, self.request, self.insert_as_earlier_systems_did], [5, 6, 1])[0]()

@@ -22,13 +22,16 @@ class Scenario:
     troubles: frozenset[Trouble]
     outages: tuple[Outage, ...]
     hiccups: float
+    pause_s: float
+    """Between two deeds of one person, on average."""
     num_people: int
     num_front_ends: int
 
     @classmethod
-    def drawn(cls, rng: Random) -> Scenario:
+    def drawn(cls, rng: Random, troubles: frozenset[Trouble] | None = None) -> Scenario:
+        """*troubles*: these and no others; without, the seed says which."""
         length_s = rng.choice((200.0, 400.0, 800.0))
-        troubles = draw_troubles(rng)
+        troubles = draw_troubles(rng) if troubles is None else troubles
         return cls(
             length_s=length_s,
             nodes=_nodes(rng),
@@ -36,6 +39,7 @@ class Scenario:
             troubles=troubles,
             outages=draw_outages(rng, troubles, length_s),
             hiccups=rng.choice((0.0, 0.01, 0.1)),
+            pause_s=rng.choice((10.0, 25.0, 60.0)),
             num_people=rng.randint(1, 3),
             num_front_ends=rng.randint(0, 2),
         )
@@ -62,7 +66,7 @@ def draw_spec(rng: Random, user: str) -> JobSpec:
 
 def _nodes(rng: Random) -> tuple[Node, ...]:
     """The first always has room for the largest gang, so that every job can run in the end."""
-    sizes = [8.0, *(rng.choice((2.0, 4.0)) for _ in range(rng.randint(0, 2)))]
+    sizes = rng.choice([(6.0,), (6.0, 2.0), (6.0, 4.0, 4.0)])
     return tuple(Node(id=NodeId(f"node-{i}"), name=f"node-{i}", cpus=cpus) for i, cpus in enumerate(sizes))
 
 
@@ -72,8 +76,8 @@ def _settings(rng: Random) -> Settings:
         observe_every_s=10.0,
         liveness_every_s=15.0,
         lost_after_s=60.0,
-        reconcile_every_s=rng.choice((30.0, 60.0, 120.0)),
-        stale_after_s=rng.choice((100.0, 300.0)),
+        reconcile_every_s=rng.choice((20.0, 60.0, 120.0)),
+        stale_after_s=rng.choice((45.0, 100.0, 300.0)),
         recover_queued=rng.choice((Policy.START, Policy.START, Policy.START, Policy.HOLD, Policy.FAIL)),
         inbox_every_s=5.0,
         vouch_every_s=15.0,

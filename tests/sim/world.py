@@ -16,8 +16,8 @@ from scheduler.testing.memory_mirror import Database
 from tests.sim import disasters, people
 from tests.sim.checks import Broken, Checks
 from tests.sim.faults import Trouble, Weather, draw_bomb
-from tests.sim.lives import PATIENCE_S, Answer, Call, Life
 from tests.sim.listener import Listener
+from tests.sim.lives import PATIENCE_S, Answer, Call, Life
 from tests.sim.loop import LoopClock, Process, VirtualLoop
 from tests.sim.runs import Cluster
 from tests.sim.scenario import Scenario
@@ -26,10 +26,10 @@ from tests.sim.scenario import Scenario
 class World:
     """Everything that outlives the scheduler.  `run` plays the seed, and raises Broken when a promise was."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, troubles: frozenset[Trouble] | None = None) -> None:
         self.seed, self.rng = seed, Random(seed)
         random.seed(seed)  # jitter
-        self.scenario = Scenario.drawn(self.rng)
+        self.scenario = Scenario.drawn(self.rng, troubles)
         self.settings = self.scenario.settings
         self.loop = VirtualLoop()
         self.process = Process(self.loop, "world")

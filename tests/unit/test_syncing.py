@@ -215,6 +215,19 @@ async def test_a_sign_that_was_lost_is_said_again(world: World) -> None:
     assert [sign.job_id for sign in world.mirror.signs] == [job_id]
 
 
+async def test_a_row_that_was_written_again_has_its_signs_again(world: World) -> None:
+    """What a repair wrote is the job alone: its place in the line and why it waits come after it."""
+    world.without_nodes()
+    job_id = await world.submit()
+    await world.settle()
+    await world.vouch()
+    reason = world.row(job_id)["reason"]
+    world.database.delete(job_id)
+    await world.service.sync.reconciler.once()
+    await world.vouch()
+    assert world.row(job_id)["reason"] == reason
+
+
 async def test_a_journal_from_a_backup_catches_up_with_the_database(world: World) -> None:
     """What was told to the database after the backup was made is not taken back."""
     world.without_nodes()

@@ -1,0 +1,121 @@
+"""Mistakes that were made on purpose, each as small as a real one would be: a simulation that misses them is blind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scheduler import adopting, mirroring, notifying
+from scheduler.book import Book
+from scheduler.core import lifecycle, reconcile
+from scheduler.core.model import Cause, Ending, Job, Outcome, Reason
+from scheduler.following import Follower
+from scheduler.testing.memory_mirror import MemoryMirror
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def rows_of_a_newer_version_are_overwritten(patch: pytest.MonkeyPatch) -> None:
+    """The database takes what an old request, late on the network, says of a job that has moved on."""
+    apply = MemoryMirror._apply
+    patch.setattr(MemoryMirror, "_apply", lambda self, changes, events, forced: apply(self, changes, events, True))
+
+
+def writes_of_an_older_incarnation_are_taken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryMirror, "_guard", lambda self, incarnation: None)
+
+
+def changes_are_forgotten_before_the_database_answers(patch: pytest.MonkeyPatch) -> None:
+    deliver = mirroring.Relay._deliver
+
+    async def forget_first(self: Any, rows: Any) -> Any:
+        await self._journal.forget([row.seq for row in rows])
+        return await deliver(self, rows)
+
+    patch.setattr(mirroring.Relay, "_deliver", forget_first)
+
+
+def only_the_newest_event_is_sent(patch: pytest.MonkeyPatch) -> None:
+    coalesce = mirroring.coalesce
+
+    def newest(*args: Any) -> Any:
+        return [replace(change, events=change.events[-1:]) for change in coalesce(*args)]
+
+    patch.setattr(mirroring, "coalesce", newest)
+
+
+def age_is_that_of_the_row_alone(patch: pytest.MonkeyPatch) -> None:
+    """A job that has waited for long under a living scheduler counts as stale once the journal is lost."""
+    judge = reconcile.judge
+    patch.setattr(adopting, "judge", lambda row, **seen: judge(row, **seen | {"vouched_at": None}))
+
+
+def whoever_is_alive_vouches_for_every_row(patch: pytest.MonkeyPatch) -> None:
+    """A row that no scheduler knows never gets old while one is alive."""
+    judge = reconcile.judge
+    patch.setattr(adopting, "judge", lambda row, **seen: judge(row, **seen | {"vouched_at": seen["now"]}))
+
+
+def acts_before_it_is_written_down(patch: pytest.MonkeyPatch) -> None:
+    advance = Book._advance
+
+    async def act_first(self: Book, job: Job, event: Any, **options: Any) -> Job:
+        before = await self.find(job.id) or job
+        after, actions = lifecycle.apply(before, event, self._policy)
+        for action in actions:
+            self._act(after, action)
+        return await advance(self, job, event, **options)
+
+    patch.setattr(Book, "_advance", act_first)
+
+
+def a_submit_is_answered_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None:
+    async def create_later(self: Book, jobs: list[Job]) -> None:
+        asyncio.get_running_loop().create_task(self._create(jobs))
+
+    patch.setattr(Book, "create", create_later)
+
+
+def requests_are_answered_before_they_are_done(patch: pytest.MonkeyPatch) -> None:
+    take = adopting.Inbox._take_request
+
+    async def answer_first(self: Any, row: Any) -> None:
+        await (await self._link.claimed()).answer(row.id, row.requested_action, None)
+        await take(self, row)
+
+    patch.setattr(adopting.Inbox, "_take_request", answer_first)
+
+
+def runs_are_stopped_on_a_guess(patch: pytest.MonkeyPatch) -> None:
+    """A new life without journal takes runs for nobody's before it has asked the database."""
+    from scheduler.reconciling import Reconciler
+
+    patch.setattr(Reconciler, "has_read_database", property(lambda self: True, lambda self, value: None), raising=False)
+
+
+def the_final_record_of_a_run_is_not_asked_for(patch: pytest.MonkeyPatch) -> None:
+    async def abandoned(self: Any, job: Job, error: Exception) -> Outcome:
+        await self._runner.stop(lifecycle.StopRun(job_id=job.id, fence=job.fence, kind=lifecycle.StopKind.CANCEL))
+        reason = Reason(code="not_started", message=str(error))
+        return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
+
+    patch.setattr(Follower, "_abandoned", abandoned)
+
+
+def notices_are_forgotten_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
+    async def once(self: Any) -> int:
+        for notice in await self._journal.notices(notifying.BATCH):
+            await self._journal.forget_notices([notice.seq])
+            await self._webhook.send(notice)
+        return 0
+
+    patch.setattr(notifying.Notifier, "once", once)
+
+
+def the_end_of_a_replaced_run_counts(patch: pytest.MonkeyPatch) -> None:
+    end = lifecycle._end_run
+    patch.setattr(lifecycle, "_end_run", lambda job, event, policy: end(job, replace(event, fence=job.fence), policy))
