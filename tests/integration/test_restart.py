@@ -30,12 +30,11 @@ def wait_for_restart(cluster: Cluster, old: int) -> None:
 
 def test_a_killed_scheduler_finds_its_runs_and_its_queue_again(cluster: Cluster) -> None:
     """R1, R2: runs go on untouched, no second run starts, the line keeps its order."""
-    running = cluster.submit(
-        "quick", {"steps": 250, "step_time_s": 0.1}, resources={"num_ranks": 4}, name="running"
-    )
+    config = {"steps": 120, "step_time_s": 0.1, "checkpoint_every_steps": 1000}
+    running = cluster.submit("quick", config, resources={"num_ranks": 2, "cpus_per_rank": 2}, name="running")
     before = cluster.wait_for_step(running, 3)
     waiting = [
-        cluster.submit("quick", {"steps": 1}, resources={"num_ranks": 4}, name=f"waiting {i}")
+        cluster.submit("quick", {"steps": 1}, resources={"cpus_per_rank": 4}, name=f"waiting {i}")
         for i in range(3)
     ]
     pids = cluster.rank_pids(running)

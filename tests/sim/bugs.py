@@ -14,7 +14,9 @@ from scheduler.book import Book
 from scheduler.core import lifecycle, reconcile
 from scheduler.core.model import Cause, Ending, Job, Outcome, Reason
 from scheduler.following import Follower
+from scheduler.reconciling import Reconciler
 from scheduler.testing.memory_mirror import MemoryMirror
+from tests.sim.faults import Trouble
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -22,7 +24,9 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 def rows_of_a_newer_version_are_overwritten(patch: pytest.MonkeyPatch) -> None:
     """The database takes what an old request, late on the network, says of a job that has moved on."""
     apply = MemoryMirror._apply
-    patch.setattr(MemoryMirror, "_apply", lambda self, changes, events, forced: apply(self, changes, events, True))
+    patch.setattr(
+        MemoryMirror, "_apply", lambda self, changes, events, forced: apply(self, changes, events, True)
+    )
 
 
 def writes_of_an_older_incarnation_are_taken(patch: pytest.MonkeyPatch) -> None:
@@ -92,14 +96,16 @@ def requests_are_answered_before_they_are_done(patch: pytest.MonkeyPatch) -> Non
 
 def runs_are_stopped_on_a_guess(patch: pytest.MonkeyPatch) -> None:
     """A new life without journal takes runs for nobody's before it has asked the database."""
-    from scheduler.reconciling import Reconciler
-
-    patch.setattr(Reconciler, "has_read_database", property(lambda self: True, lambda self, value: None), raising=False)
+    patch.setattr(
+        Reconciler, "has_read_database", property(lambda self: True, lambda self, value: None), raising=False
+    )
 
 
 def the_final_record_of_a_run_is_not_asked_for(patch: pytest.MonkeyPatch) -> None:
     async def abandoned(self: Any, job: Job, error: Exception) -> Outcome:
-        await self._runner.stop(lifecycle.StopRun(job_id=job.id, fence=job.fence, kind=lifecycle.StopKind.CANCEL))
+        await self._runner.stop(
+            lifecycle.StopRun(job_id=job.id, fence=job.fence, kind=lifecycle.StopKind.CANCEL)
+        )
         reason = Reason(code="not_started", message=str(error))
         return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
 
@@ -118,4 +124,29 @@ def notices_are_forgotten_before_they_are_heard(patch: pytest.MonkeyPatch) -> No
 
 def the_end_of_a_replaced_run_counts(patch: pytest.MonkeyPatch) -> None:
     end = lifecycle._end_run
-    patch.setattr(lifecycle, "_end_run", lambda job, event, policy: end(job, replace(event, fence=job.fence), policy))
+    patch.setattr(
+        lifecycle, "_end_run", lambda job, event, policy: end(job, replace(event, fence=job.fence), policy)
+    )
+
+
+Troubles = frozenset[Trouble]
+"""What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
+
+ALL: list[tuple[Plant, Troubles]] = [
+    (rows_of_a_newer_version_are_overwritten, frozenset({Trouble.DATABASE})),
+    (writes_of_an_older_incarnation_are_taken, frozenset({Trouble.FREEZE, Trouble.JOURNAL_LOST})),
+    (the_end_of_a_replaced_run_counts, frozenset({Trouble.CLUSTER})),
+    (changes_are_forgotten_before_the_database_answers, frozenset({Trouble.DATABASE})),
+    (only_the_newest_event_is_sent, frozenset({Trouble.DATABASE})),
+    (age_is_that_of_the_row_alone, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH})),
+    (
+        whoever_is_alive_vouches_for_every_row,
+        frozenset({Trouble.JOURNAL_LOST, Trouble.TAMPER, Trouble.CRASH}),
+    ),
+    (acts_before_it_is_written_down, frozenset()),
+    (a_submit_is_answered_before_it_is_on_disk, frozenset({Trouble.DISK})),
+    (requests_are_answered_before_they_are_done, frozenset({Trouble.CRASH, Trouble.DISK})),
+    (runs_are_stopped_on_a_guess, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH, Trouble.DATABASE})),
+    (the_final_record_of_a_run_is_not_asked_for, frozenset({Trouble.CLUSTER})),
+    (notices_are_forgotten_before_they_are_heard, frozenset({Trouble.WEBHOOK, Trouble.CLUSTER})),
+]

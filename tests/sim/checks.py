@@ -66,7 +66,11 @@ class Checks:
         self, journal: MemoryJournal, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Make the call on behalf of a life, and look at what it did."""
-        leaving = _outbox_rows(journal.disk, args[0]) if method == "forget" else []
+        leaving = (
+            _outbox_rows(journal.disk, args[0])
+            if method == "forget" and self._world.scenario.has_database
+            else []
+        )
         value = await getattr(journal, method)(*args, **kwargs)
         if method == "commit":
             self._committed(journal, args[0])
@@ -82,7 +86,9 @@ class Checks:
         """Decide, commit, act: whatever is started was written down before."""
         known = [ledger.jobs.get(action.job_id) for _, ledger in self._ledgers]
         if action.fence > max((job.fence for job in known if job), default=0):
-            self._world.broken(f"run {action.fence} of job {action.job_id} starts, and no journal knows of it")
+            self._world.broken(
+                f"run {action.fence} of job {action.job_id} starts, and no journal knows of it"
+            )
 
     def stop_asked(self, life: Life, action: StopRun) -> None:
         """R1: a run that is wanted, and was heard of lately, goes on untouched."""
@@ -93,7 +99,11 @@ class Checks:
         if job is None:
             if self.copies.wants(run):
                 world.broken(f"run {run} is stopped, though the row of its job says that it runs")
-        elif (job.status, job.fence, job.stop) == (Status.RUNNING, action.fence, None) and seen_at_s is not None:
+        elif (job.status, job.fence, job.stop) == (
+            Status.RUNNING,
+            action.fence,
+            None,
+        ) and seen_at_s is not None:
             silent_s = world.loop.time() - max(seen_at_s, life.began_s)
             if silent_s < world.settings.lost_after_s:
                 world.broken(f"run {run} is stopped, and nobody asked; it answered {silent_s:g} s ago")
@@ -135,13 +145,19 @@ class Checks:
 
     def saw(self, job_id: JobId, before: int, answer: Answer) -> None:
         """What was accepted is there, and nobody sees a job go back."""
-        if answer.life is not self._world.life or answer.life is None or answer.life.disk is not self._world.disk:
+        if (
+            answer.life is not self._world.life
+            or answer.life is None
+            or answer.life.disk is not self._world.disk
+        ):
             return
         if isinstance(answer.error, JobNotFound) and before >= 0 and self.newest_seen(job_id) >= 0:
             self._world.broken(f"job {job_id} was accepted, and nobody finds it: {answer.error}")
         if isinstance(answer.value, JobDocument):
             if answer.value.version < min(before, self.newest_seen(job_id)):
-                self._world.broken(f"job {job_id} was at version {before}, and is shown at {answer.value.version}")
+                self._world.broken(
+                    f"job {job_id} was at version {before}, and is shown at {answer.value.version}"
+                )
             self._seen[job_id] = max(answer.value.version, self._seen.get(job_id, 0))
 
     # Rest
@@ -180,14 +196,18 @@ class Checks:
     async def _nothing_to_repair(self) -> None:
         """R7"""
         for dry_run in (True, False, False):
-            answer = await self._world.ask(f"reconcile {dry_run=}", partial(Service.reconcile, dry_run=dry_run))
+            answer = await self._world.ask(
+                f"reconcile {dry_run=}", partial(Service.reconcile, dry_run=dry_run)
+            )
             if answer.value is None or answer.value.repairs:
                 self._world.broken(f"at rest, reconcile({dry_run=}) gave {answer}")
 
     # Journals come and go
 
     def journal_begins(self) -> None:
-        self._ledgers.append((self._world.disk, Ledger(self._world.cluster, self._said, is_first=not self._ledgers)))
+        self._ledgers.append(
+            (self._world.disk, Ledger(self._world.cluster, self._said, is_first=not self._ledgers))
+        )
 
     def journal_lost(self) -> None:
         """What only the disk knew is gone, and nobody is to blame."""
@@ -208,7 +228,9 @@ class Checks:
     def _committed(self, journal: MemoryJournal, changes: Sequence[Change]) -> None:
         ledger = next(ledger for of, ledger in self._ledgers if of is journal.disk)
         for change in changes:
-            self._world.note("journal", change.job.id, change.event.kind, change.job.status, f"v{change.job.version}")
+            self._world.note(
+                "journal", change.job.id, change.event.kind, change.job.status, f"v{change.job.version}"
+            )
         self._tell(ledger.take(changes))
         self._tell(chain.from_iterable(self._stale_is_old(journal, change) for change in changes))
         known = self._world.disk.jobs.keys() | self._world.database.rows.keys()
@@ -220,7 +242,9 @@ class Checks:
         if change.event.reason.code != "stale" or row is None:
             return
         now, touched_at = self._world.database.clock.now(), datetime.fromisoformat(row["updated_at"])
-        vouched_at = [at for by, at in self._vouched_at.items() if by < journal.incarnation and row["version"]]
+        vouched_at = [
+            at for by, at in self._vouched_at.items() if by < journal.incarnation and row["version"]
+        ]
         age_s = (now - max([touched_at, *vouched_at])).total_seconds()
         is_just_touched = (now - touched_at).total_seconds() < JUST_S  # perhaps after it was judged
         if age_s < self._world.settings.stale_after_s and not is_just_touched:

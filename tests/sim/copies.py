@@ -59,7 +59,12 @@ class Copies:
             yield f"event {version} of job {job_id} leaves the outbox, and the database does not have it"
 
     def _changed(
-        self, job_id: JobId, was: tuple[str, int] | None, now: tuple[str, int], said: Collection[Said], by: str
+        self,
+        job_id: JobId,
+        was: tuple[str, int] | None,
+        now: tuple[str, int],
+        said: Collection[Said],
+        by: str,
     ) -> Iterator[str]:
         status, version = now
         if version and (job_id, version, status) not in said:

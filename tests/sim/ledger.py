@@ -36,7 +36,8 @@ class Ledger:
         """Write down a commit; returns what is wrong with it."""
         wrong = list(chain.from_iterable(self._take(change) for change in changes))
         active = [job for job in self.jobs.values() if not job.status.is_terminal]
-        nodes = self._cluster.nodes_now if self.is_first else ()  # a run that came back may be over, and hold nothing
+        # After a loss, a job comes back with the nodes of a run that may be over and hold nothing.
+        nodes = self._cluster.nodes_now if self.is_first else ()
         return wrong + violations(active, nodes)
 
     def has_cancelled(self, job_id: JobId) -> bool:
@@ -46,25 +47,26 @@ class Ledger:
 
     def _take(self, change: Change) -> Iterator[str]:
         job, before = change.job, self.jobs.get(change.job.id)
-        for rule in (_event_fits, _edge_is_lawful, _end_is_final, _news_is_told):
-            yield from rule(before, change)
-        yield from self._versions_follow(before, change)
+        catches_up = change.event.kind == "Recover" and not self.is_alone
+        if before and not catches_up:
+            yield from _follows(before, change)
+        yield from _is_lawful(change)
+        yield from _news_is_told(change)
         yield from self._run_has_ended(before, change)
         yield from self._fence_is_new(before, job)
+        self._write_down(change)
+
+    def _write_down(self, change: Change) -> None:
+        job, kind = change.job, change.event.kind
         self.jobs[job.id] = job
         self._said.add((job.id, job.version, job.status))
         self.events.setdefault(job.id, []).append(change.event.version)
-        if change.event.kind == "Admit":
+        if kind == "Admit":
             self.admitted.append(job)
-        if change.event.kind == "AskStop":
+        if kind == "AskStop":
             self._stopped.add(job.id)
         if change.is_news:
             self.news.add((job.id, job.version))
-
-    def _versions_follow(self, before: Job | None, change: Change) -> Iterator[str]:
-        came_back = not self.is_alone and change.event.kind == "Recover"
-        if before and change.job.version != before.version + 1 and not came_back:
-            yield f"job {before.id} went from version {before.version} to {change.job.version}"
 
     def _run_has_ended(self, before: Job | None, change: Change) -> Iterator[str]:
         """Rules 3 and 4 of the design: an end needs proof, and the final record of the run is the best."""
@@ -86,28 +88,36 @@ class Ledger:
             self._fences.add((job.id, job.fence))
 
 
-def _event_fits(before: Job | None, change: Change) -> Iterator[str]:
+def _follows(before: Job, change: Change) -> Iterator[str]:
+    """One step of one job: no version left out, and an end is final unless a person asks."""
+    job, event = change.job, change.event
+    if job.version != before.version + 1:
+        yield f"job {job.id} went from version {before.version} to {job.version}"
+    if event.from_status is not before.status:
+        yield f"event {event} begins at {event.from_status}, and job {job.id} was {before.status}"
+    if before.status.is_terminal and event.kind not in BY_A_PERSON:
+        yield f"job {job.id} was {before.status}, and nobody asked for {event.kind}"
+
+
+def _is_lawful(change: Change) -> Iterator[str]:
     job, event = change.job, change.event
     if (event.job_id, event.version, event.to_status) != (job.id, job.version, job.status):
         yield f"event {event} is not that of {job.status} job {job.id}, version {job.version}"
-    if before and event.from_status is not before.status and event.kind != "Recover":
-        yield f"event {event} begins at {event.from_status}, and job {job.id} was {before.status}"
+    if (
+        event.from_status
+        and event.from_status is not job.status
+        and job.status not in EDGES[event.from_status]
+    ):
+        yield f"job {job.id} went from {event.from_status} to {job.status}"
 
 
-def _edge_is_lawful(before: Job | None, change: Change) -> Iterator[str]:
-    from_status, to_status = change.event.from_status, change.job.status
-    if from_status and from_status is not to_status and to_status not in EDGES[from_status]:
-        yield f"job {change.job.id} went from {from_status} to {to_status}"
-
-
-def _end_is_final(before: Job | None, change: Change) -> Iterator[str]:
-    if before and before.status.is_terminal and change.event.kind not in BY_A_PERSON:
-        yield f"job {before.id} was {before.status}, and nobody asked for {change.event.kind}"
-
-
-def _news_is_told(before: Job | None, change: Change) -> Iterator[str]:
+def _news_is_told(change: Change) -> Iterator[str]:
     """R10: whoever runs the cluster hears what the system gave up, or found again."""
     by_system = change.event.by in ("scheduler", "reconciler", "inbox", "start-up")
     is_its_users_business = change.event.reason.code == "invalid_spec"
-    if change.event.kind in ("GiveUp", "Recover") and by_system and not (change.is_news or is_its_users_business):
+    if (
+        change.event.kind in ("GiveUp", "Recover")
+        and by_system
+        and not (change.is_news or is_its_users_business)
+    ):
         yield f"{change.event.kind} of job {change.job.id} by {change.event.by} is news, and nobody will be told"

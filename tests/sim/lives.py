@@ -106,7 +106,7 @@ class Life:
         return Service(
             journal=Local(world, MemoryJournal(world.disk), fuse),
             runner=RemoteRunner(world, fuse, self),
-            mirror=RemoteMirror(world, fuse),
+            mirror=RemoteMirror(world, fuse) if world.scenario.has_database else None,
             webhook=Remote(world, "webhook", world.listener, fuse, WEBHOOK_TIMEOUT_S),
             clock=self._clock,
             settings=world.settings,

@@ -137,7 +137,9 @@ class FrontEnd:
         if len(self._world.job_ids) < MAX_JOBS:
             job_id = self._world.new_job_id()
             spec = self._rng.choice([_written(draw_spec(self._rng, "")), *BAD_SPECS])
-            self._world.database.insert_pending(spec, job_id=job_id, user_id=self._rng.choice([None, USER_ID]))
+            self._world.database.insert_pending(
+                spec, job_id=job_id, user_id=self._rng.choice([None, USER_ID])
+            )
             self._world.note("front end inserts", job_id, spec)
 
     def insert_as_earlier_systems_did(self) -> None:
@@ -158,7 +160,12 @@ class FrontEnd:
 
 
 USER_ID = "5f0c6a51-3a5e-4a8e-9d9b-0d5c1f8d7b11"
-BAD_SPECS: list[Any] = [None, {}, {"loop": "nobody:knows"}, {"loop": LOOP, "resources": {"num_ranks": "many"}}]
+BAD_SPECS: list[Any] = [
+    None,
+    {},
+    {"loop": "nobody:knows"},
+    {"loop": LOOP, "resources": {"num_ranks": "many"}},
+]
 
 
 def _written(spec: JobSpec) -> Any:

@@ -23,8 +23,7 @@ def unrest(world: World) -> list[str]:
         *_waiting(world),
         *(words for loop in life.service.loops if (words := loop.problem())),
         *_jobs(world, life.service),
-        *_rows(world),
-        *_events(world),
+        *(_copies(world) if world.scenario.has_database else ()),
         *_promises(world),
     ]
 
@@ -51,6 +50,11 @@ def _jobs(world: World, service: Service) -> Iterator[str]:
             yield f"job {job.id} waits, and nobody can say why"
     if live := world.cluster.alive:
         yield f"runs {sorted(live)} are alive"
+
+
+def _copies(world: World) -> Iterator[str]:
+    yield from _rows(world)
+    yield from _events(world)
 
 
 def _rows(world: World) -> Iterator[str]:
@@ -94,7 +98,9 @@ def _events(world: World) -> Iterator[str]:
             row = world.database.events.get((job_id, version))
             if row is None or {**json.loads(doc), "cluster": "default"} != row:
                 yield f"event {version} of job {job_id} is {row} in the database, and {doc.decode()} in the journal"
-    if ledger.is_first and (extra := [key for key in world.database.events if key[0] not in world.disk.events]):
+    if ledger.is_first and (
+        extra := [key for key in world.database.events if key[0] not in world.disk.events]
+    ):
         yield f"the database has events {extra} of jobs that nobody knows"
 
 

@@ -11,6 +11,7 @@ from scheduler.settings import Settings
 from tests.sim.faults import Outage, Trouble, draw_outages, draw_troubles
 
 LOOP = "sim:train"
+NEED_DATABASE = frozenset({Trouble.DATABASE, Trouble.JOURNAL_LOST, Trouble.TAMPER, Trouble.POISON})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,15 @@ class Scenario:
     """Between two deeds of one person, on average."""
     num_people: int
     num_front_ends: int
+    has_database: bool
+    """Without, the journal is the only store."""
 
     @classmethod
     def drawn(cls, rng: Random, troubles: frozenset[Trouble] | None = None) -> Scenario:
         """*troubles*: these and no others; without, the seed says which."""
         length_s = rng.choice((200.0, 400.0, 800.0))
         troubles = draw_troubles(rng) if troubles is None else troubles
+        has_database = bool(troubles & NEED_DATABASE) or rng.random() < 0.5
         return cls(
             length_s=length_s,
             nodes=_nodes(rng),
@@ -41,7 +45,8 @@ class Scenario:
             hiccups=rng.choice((0.0, 0.01, 0.1)),
             pause_s=rng.choice((10.0, 25.0, 60.0)),
             num_people=rng.randint(1, 3),
-            num_front_ends=rng.randint(0, 2),
+            num_front_ends=rng.randint(0, 2) if has_database else 0,
+            has_database=has_database,
         )
 
     @property

@@ -28,14 +28,11 @@ class World:
 
     def __init__(self, seed: int, troubles: frozenset[Trouble] | None = None) -> None:
         self.seed, self.rng = seed, Random(seed)
-        random.seed(seed)  # jitter
         self.scenario = Scenario.drawn(self.rng, troubles)
         self.settings = self.scenario.settings
         self.loop = VirtualLoop()
         self.process = Process(self.loop, "world")
-        self.weather = Weather(
-            self.rng, self.scenario.troubles, self.scenario.outages, self.scenario.hiccups
-        )
+        self.weather = Weather(self.rng, self.scenario.troubles, self.scenario.outages, self.scenario.hiccups)
         self.history: list[tuple[Any, ...]] = []
         self.disk = Disk()
         self.cluster = Cluster(nodes_now=self.scenario.nodes, world=self)
@@ -49,6 +46,7 @@ class World:
         self._broken: asyncio.Future[None] = self.loop.create_future()
 
     def run(self) -> None:
+        random.seed(self.seed)  # the jitter of the backoff
         self.loop.set_exception_handler(lambda _loop, _context: None)
         try:
             self.loop.run_until_complete(self.process.start(self._until_broken()))
@@ -88,10 +86,6 @@ class World:
             await asyncio.wait_for(self._calm.wait(), seconds)
         if self.weather.is_calm:
             await asyncio.sleep(1.0)
-
-    def seek_s(self) -> float:
-        """What one call to the disk takes."""
-        return 0.0 if self.weather.is_calm else self.rng.choice((0.0, 0.0, 0.001, 0.02))
 
     async def _until_broken(self) -> None:
         story = self.process.start(self._story())

@@ -232,11 +232,15 @@ async def test_a_silent_run_is_unknown_until_the_deadline_and_then_killed(world:
     job_id = await world.submit()
     await world.settle()
     await world.service.observe_once()
+    seen = await world.service.ask.status(job_id)
+    assert (seen.liveness, seen.evidence) == ("alive", "step 1, 0 s ago")
     world.runner.hidden.add((JobId(job_id), Fence(1)))
     world.clock.advance(world.settings.lost_after_s - 1)
     await world.service.observe_once()
     assert await world.status(job_id) == "running"
-    assert "min ago" in ((await world.service.ask.status(job_id)).evidence or "")
+    unseen = await world.service.ask.status(job_id)
+    assert unseen.liveness == "unknown"
+    assert unseen.evidence == "not verified for 5 min: the run does not answer; last seen: step 1"
     world.clock.advance(2)
     await world.service.observe_once()
     await world.settle()
