@@ -21,8 +21,23 @@ from scheduler.warm_up import prepare_cluster
 from serve_app.deployment import bind
 
 EVERY_S = 10.0
+CONNECT_WITHIN_S = 60.0
 HEAD = {"node:__internal_head__": 0.001}
 log = logging.getLogger("scheduler.keeper")
+
+
+def connect(address: str, settings: Settings) -> None:
+    """Ray's port answers before its first node has signed in: on a busy machine that takes a while."""
+    until_s = time.monotonic() + CONNECT_WITHIN_S
+    while True:
+        try:
+            ray.init(address=address, namespace=namespace(settings.cluster), log_to_driver=False)
+            return
+        except ConnectionError as error:
+            if time.monotonic() > until_s:
+                raise
+            log.info("Ray at %s is not ready yet: %s", address, error)
+            time.sleep(1.0)
 
 
 def bring_up(settings: Settings, working_dir: Path) -> None:
@@ -69,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings()
-    ray.init(address=arguments.address, namespace=namespace(settings.cluster), log_to_driver=False)
+    connect(arguments.address, settings)
     bring_up(settings, arguments.working_dir)
     stay(settings)
 

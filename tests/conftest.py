@@ -39,6 +39,7 @@ hypothesis_settings.register_profile("big", deadline=None, max_examples=2000)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`make test` uses two processes: one has everything that starts runs on Ray, in order, the other the rest."""
     for item in items:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOOKS_EVERY_S = 10.0
 JUST_S = 30.0
+MAX_LOOKS = 4
+"""So often may a waiting job be seen without a reason, while placement comes round every `tick_every_s`."""
 
 
 class Broken(AssertionError):
@@ -161,6 +163,21 @@ class Checks:
             self._seen[job_id] = max(answer.value.version, self._seen.get(job_id, 0))
 
     # Rest
+
+    async def watch_the_line(self) -> None:
+        """L5: who waits knows why, a few passes of placement later at most."""
+        unexplained: dict[tuple[Life | None, JobId, int], int] = {}
+        while True:
+            await asyncio.sleep(LOOKS_EVERY_S)
+            life, before = self._world.life, unexplained
+            service = life.service if life and life.serves and not life.process.is_frozen else None
+            unexplained = {
+                (life, job.id, job.version): before.get((life, job.id, job.version), 0) + 1
+                for job in (service.registry.queued() if service else ())
+                if service and job.id not in service.view.blocked
+            }
+            if any(looks > MAX_LOOKS for looks in unexplained.values()):
+                self._world.broken(f"nobody can say why these wait: {sorted(one[1] for one in unexplained)}")
 
     async def come_to_rest(self, patience_s: float) -> None:
         """All agree in time; then nothing moves any more, and a restart finds nothing to do."""

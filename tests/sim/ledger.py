@@ -14,6 +14,7 @@ from tests.sim.runs import Cluster
 
 BY_A_PERSON = frozenset({"ForceStart", "Resume"})
 """Only these move a job that had ended."""
+MOVES_IN_LINE = BY_A_PERSON | {"Adopt"}
 
 
 class Ledger:
@@ -95,6 +96,8 @@ def _follows(before: Job, change: Change) -> Iterator[str]:
         yield f"job {job.id} went from version {before.version} to {job.version}"
     if event.from_status is not before.status:
         yield f"event {event} begins at {event.from_status}, and job {job.id} was {before.status}"
+    if job.queue_seq != before.queue_seq and event.kind not in MOVES_IN_LINE:
+        yield f"job {job.id} lost its place in the line: {event.kind}"
     if before.status.is_terminal and event.kind not in BY_A_PERSON:
         yield f"job {job.id} was {before.status}, and nobody asked for {event.kind}"
 

@@ -98,6 +98,9 @@ class Life:
             answer = Answer(value=await call(service), life=self)
         except SchedulerError as error:
             answer = Answer(error=error, life=self)
+        except Exception as error:  # noqa: BLE001  whatever is asked, the answer is a document or an error of ours
+            self._world.broken(f"somebody asked, and got {error!r}")
+            return
         if not reply.done():
             reply.set_result(answer)
 

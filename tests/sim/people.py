@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import SPEC, JobId, JobSpec
+from scheduler.health import health
+from scheduler.testing.clock import NOON
 from tests.sim.lives import Answer
 from tests.sim.scenario import LOOP, draw_spec
 
@@ -41,6 +44,7 @@ class Person:
             self.resume: 8,
             self.look: 10,
             self.list_jobs: 4,
+            self.ask_for_health: 2,
             self.reconcile: 3,
         }
         while True:
@@ -97,6 +101,10 @@ class Person:
 
     async def list_jobs(self) -> None:
         await self._world.ask("list", lambda it: it.ask.jobs(frozenset(), None, None, None, 50))
+
+    async def ask_for_health(self) -> None:
+        ask = partial(health, started_at=NOON, pool=None)
+        await self._world.ask("health", ask)
 
     async def reconcile(self) -> None:
         dry_run = self._rng.random() < 0.5

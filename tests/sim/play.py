@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+from scheduler.errors import SchedulerError
 from tests.sim.faults import Trouble
 from tests.sim.world import World
 
@@ -23,7 +24,7 @@ def verdict(seed: int, troubles: Collection[Trouble] | None = None) -> str | Non
 def play(world: World) -> str | None:
     """Which promise was broken, in one line."""
     try:
-        with _silent():
+        with _listening(world):
             world.run()
     except Exception as error:  # noqa: BLE001  a mistake of the simulation itself is told like any other
         return f"seed {world.seed}: {type(error).__name__}: {_named(str(error), world)}"
@@ -50,12 +51,29 @@ def _named(line: str, world: World) -> str:
     return line
 
 
+class Mistakes(logging.Handler):
+    """A loop survives every error, and so would hide a mistake: errors that are not ours by name break the seed."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, SchedulerError):
+            self._world.broken(f"{record.getMessage()}: {error!r}")
+
+
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Most of what the service logs is about errors that are made on purpose; formatting them costs more than all else."""
-    logger = logging.getLogger("scheduler")
-    before, logger.disabled = logger.disabled, True
+def _listening(world: World) -> Iterator[None]:
+    """Nothing is printed: most of what the service logs is about errors that are made on purpose."""
+    logger, mistakes = logging.getLogger("scheduler"), Mistakes(world)
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(mistakes)
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.removeHandler(mistakes)
+        logger.level, logger.propagate = before

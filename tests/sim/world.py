@@ -93,7 +93,9 @@ class World:
         await (self._broken if self._broken.done() else story)
 
     async def _story(self) -> None:
-        for work in (self._keep_alive(), *people.everybody(self), *disasters.all_of(self)):
+        undisturbed = not self.scenario.troubles & {Trouble.CLUSTER, Trouble.DISK}
+        watch = [self.checks.watch_the_line()] if undisturbed else []
+        for work in (self._keep_alive(), *watch, *people.everybody(self), *disasters.all_of(self)):
             self.act(work)
         await asyncio.sleep(self.scenario.length_s)
         self._be_calm()
