@@ -39,14 +39,6 @@ hypothesis_settings.register_profile("big", deadline=None, max_examples=2000)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` uses two processes: one has everything that starts runs on Ray, in order, the other the rest."""
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 def wait_until(seen: Callable[[], T], *, within_s: float, what: str) -> T:
     """Return the first true value of *seen*; fail in words when there is none in time."""
     until_s = time.monotonic() + within_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
@@ -21,6 +21,14 @@ class Trouble(StrEnum):
     TAMPER = "tamper"
     POISON = "poison"
     SKEW = "skew"
+
+
+PORTS: Mapping[Trouble, str] = {
+    Trouble.DATABASE: "mirror",
+    Trouble.CLUSTER: "runner",
+    Trouble.WEBHOOK: "webhook",
+    Trouble.DISK: "disk",
+}
 
 
 class Fate(StrEnum):
@@ -90,7 +98,7 @@ TARGETS = (
 
 @dataclass
 class Weather:
-    """What calls meet, as a function of the time; `calm` ends it for good."""
+    """What calls meet, as a function of the time; once it `is_calm`, nothing more."""
 
     rng: Random
     troubles: frozenset[Trouble]
@@ -98,13 +106,6 @@ class Weather:
     hiccups: float
     """How often a call goes wrong outside of any outage."""
     is_calm: bool = False
-    _port_of: Mapping[Trouble, str] = field(
-        default_factory=lambda: {
-            Trouble.DATABASE: "mirror",
-            Trouble.CLUSTER: "runner",
-            Trouble.WEBHOOK: "webhook",
-        }
-    )
 
     def trip(self, port: str, now_s: float) -> Trip:
         """How one call to *port* fares."""
@@ -121,7 +122,7 @@ class Weather:
         return not self.is_calm and any(outage.covers("disk", now_s) for outage in self.outages)
 
     def _troubles(self, port: str) -> bool:
-        return any(self._port_of.get(trouble) == port for trouble in self.troubles)
+        return any(PORTS.get(trouble) == port for trouble in self.troubles)
 
     def _trip(self, odds: Mapping[Fate, int], slowest_s: float) -> Trip:
         fate = self.rng.choices(list(odds), list(odds.values()))[0]
@@ -134,13 +135,7 @@ def draw_troubles(rng: Random) -> frozenset[Trouble]:
 
 def draw_outages(rng: Random, troubles: frozenset[Trouble], length_s: float) -> tuple[Outage, ...]:
     """A few for each machine that misbehaves, some of them over the whole time."""
-    ports = {
-        Trouble.DATABASE: "mirror",
-        Trouble.CLUSTER: "runner",
-        Trouble.WEBHOOK: "webhook",
-        Trouble.DISK: "disk",
-    }
-    chosen = [port for trouble, port in ports.items() if trouble in troubles]
+    chosen = [port for trouble, port in PORTS.items() if trouble in troubles]
     return tuple(_outage(rng, port, length_s) for port in chosen for _ in range(rng.randint(1, 3)))
 
 

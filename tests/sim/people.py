@@ -62,7 +62,7 @@ class Person:
         for _ in range(self._rng.randint(1, 4)):
             answer = await self._world.ask(f"submit {job_id}", lambda it: it.submit(job_id, spec, key))
             if answer.value is not None:
-                self._world.checks.accepted(JobId(answer.value[0].job_id), self._name, key, answer)
+                self._world.checks.promises.accepted(JobId(answer.value[0].job_id), self._name, key, answer)
             if answer.is_known:
                 return
             await asyncio.sleep(self._rng.random() * 20)
@@ -73,12 +73,12 @@ class Person:
         jobs = [(self._world.new_job_id(), draw_spec(self._rng, self._name)) for _ in range(3)]
         answer = await self._world.ask("submit a batch", lambda it: it.submit_batch(list(jobs)))
         for one in answer.value or ():
-            self._world.checks.accepted(JobId(one.job_id), self._name, None, answer)
+            self._world.checks.promises.accepted(JobId(one.job_id), self._name, None, answer)
 
     async def cancel(self) -> None:
         if job_id := self._any():
             answer = await self._world.ask(f"cancel {job_id}", lambda it: it.cancel(job_id, self._name))
-            self._world.checks.cancelled(job_id, answer)
+            self._world.checks.promises.cancelled(job_id, answer)
 
     async def force_start(self) -> None:
         await self._meddle("force start", lambda it, job_id: it.force_start(job_id, self._name))
@@ -95,9 +95,9 @@ class Person:
     async def look(self) -> None:
         """What was accepted is there, and nobody sees it go back."""
         if job_id := self._any():
-            seen = self._world.checks.newest_seen(job_id)
+            seen = self._world.checks.promises.newest_seen(job_id)
             answer = await self._world.ask(f"look at {job_id}", lambda it: it.ask.status(job_id))
-            self._world.checks.saw(job_id, seen, answer)
+            self._world.checks.promises.saw(job_id, seen, answer)
 
     async def list_jobs(self) -> None:
         await self._world.ask("list", lambda it: it.ask.jobs(frozenset(), None, None, None, 50))
@@ -112,7 +112,7 @@ class Person:
 
     async def _meddle(self, what: str, call: Callable[[Any, JobId], Awaitable[Any]]) -> Answer | None:
         if job_id := self._any():
-            self._world.checks.meddled(job_id)
+            self._world.checks.promises.meddled(job_id)
             return await self._world.ask(f"{what} {job_id}", lambda it: call(it, job_id))
         return None
 
@@ -163,7 +163,7 @@ class FrontEnd:
             job_id = self._rng.choice(sorted(self._world.database.rows))
             action = self._rng.choice(["cancel", "pause", "resume", "force_start"])
             self._world.note("front end asks", job_id, action)
-            self._world.checks.meddled(job_id)
+            self._world.checks.promises.meddled(job_id)
             self._world.database.request(job_id, action)
 
 

@@ -87,9 +87,9 @@ class Cluster(FakeRunner):
 
     async def _live_out(self, run: Run) -> None:
         world = self._world
-        fate = (
-            "completes" if world.weather.is_calm else world.rng.choices(list(FATES), list(FATES.values()))[0]
-        )
+        (fate,) = world.rng.choices(list(FATES), list(FATES.values()))
+        if world.weather.is_calm:
+            fate = "completes"
         await asyncio.sleep(2.0 + world.rng.random() * world.rng.choice((5.0, 60.0, 300.0)))
         if fate.startswith("goes silent"):
             self.hidden.add(run)

@@ -58,7 +58,7 @@ class Scenario:
 
 def draw_spec(rng: Random, user: str) -> JobSpec:
     """Mostly small; some need several nodes at once, or are more urgent."""
-    gang = Gang(num_ranks=rng.choice((1, 1, 1, 2, 3)), cpus_per_rank=rng.choice((1.0, 1.0, 2.0)))
+    gang = Gang(num_ranks=rng.choice((1, 1, 2, 3, 3)), cpus_per_rank=rng.choice((1.0, 1.0, 2.0)))
     return JobSpec(
         loop=LOOP,
         user=user,

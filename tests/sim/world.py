@@ -13,7 +13,7 @@ from uuid import UUID
 from scheduler.core.model import JobId
 from scheduler.testing.memory import Disk
 from scheduler.testing.memory_mirror import Database
-from tests.sim import disasters, people
+from tests.sim import disasters, people, settling
 from tests.sim.checks import Broken, Checks
 from tests.sim.faults import Trouble, Weather, draw_bomb
 from tests.sim.listener import Listener
@@ -94,16 +94,16 @@ class World:
 
     async def _story(self) -> None:
         undisturbed = not self.scenario.troubles & {Trouble.CLUSTER, Trouble.DISK}
-        watch = [self.checks.watch_the_line()] if undisturbed else []
+        watch = [settling.watch_the_line(self)] if undisturbed else []
         for work in (self._keep_alive(), *watch, *people.everybody(self), *disasters.all_of(self)):
             self.act(work)
         await asyncio.sleep(self.scenario.length_s)
         self._be_calm()
         await asyncio.sleep(30.0)
         if self.poisoned:
-            await self.checks.refused_jobs_hold_up_nobody(self.scenario.patience_s)
+            await settling.refused_jobs_hold_up_nobody(self)
         self.poisoned.clear()
-        await self.checks.come_to_rest(self.scenario.patience_s)
+        await settling.come_to_rest(self)
 
     async def _keep_alive(self) -> None:
         """What Ray does for an actor: when it is gone, or seems to be, there is a new one."""

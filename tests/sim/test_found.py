@@ -1,0 +1,283 @@
+"""What seeds have found, each played again by hand with the few steps that it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from scheduler.core.lifecycle import StartRun
+from scheduler.core.model import Fence, Gang, JobId, JobSpec, Status
+from scheduler.core.reconcile import Row, oldest_first
+from scheduler.errors import MirrorRefused, RunUnreachable
+from scheduler.pacing import Loop
+from scheduler.ports import MirrorChange
+from scheduler.service import Service
+from scheduler.settings import Settings
+from scheduler.testing.builders import a_job
+from scheduler.testing.clock import NOON, ManualClock
+from scheduler.testing.fake_runner import COMPLETED, FakeRunner
+from scheduler.testing.memory import Disk, MemoryJournal
+from scheduler.testing.memory_mirror import Database, MemoryMirror
+from scheduler.validation import Door
+
+SPEC = JobSpec(loop="tests.loops:quick", user="ann")
+A_LARGE_ONE = JobSpec(loop="tests.loops:quick", user="ann", resources=Gang(num_ranks=4))
+STALE_S = 600.0
+
+
+class ModestMirror(MemoryMirror):
+    """Does not take the jobs it is told not to take."""
+
+    refused: Collection[str] = ()
+
+    async def apply(self, changes: Collection[MirrorChange], *, forced: bool = False) -> None:
+        if {change.job.id for change in changes} & set(self.refused):
+            raise MirrorRefused("a row was not taken")
+        await super().apply(changes, forced=forced)
+
+
+class World:
+    """Disk, database, runs and time: what outlives the scheduler."""
+
+    def __init__(self) -> None:
+        self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
+        self.database = Database(self.clock)
+        self.mirror: ModestMirror
+
+    async def life(self) -> Service:
+        self.mirror = ModestMirror(self.database)
+        service = Service(
+            journal=MemoryJournal(self.disk),
+            runner=self.runner,
+            clock=self.clock,
+            settings=Settings(stale_after_s=STALE_S),
+            door=Door(["tests.loops:*"], [Path("/tmp")]),
+            mirror=self.mirror,
+        )
+        await service.recover()
+        return service
+
+    def lose_journal(self) -> None:
+        self.disk = Disk()
+
+    def database_is(self, *, away: bool) -> None:
+        self.database.fault = lambda _method: "unavailable" if away else None
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def submit(service: Service, spec: JobSpec = SPEC, key: str | None = None) -> JobId:
+    document, _ = await service.submit(str(uuid.uuid4()), spec, key)
+    return JobId(document.job_id)
+
+
+async def settle(service: Service) -> None:
+    """What can happen by itself happens, and the database hears of it."""
+    for _ in range(3):
+        await service.tick_once()
+        await asyncio.sleep(0.001)
+    await service.sync.relay.once()
+
+
+async def status(service: Service, job_id: JobId) -> Status:
+    return (await service.ask.status(job_id)).status
+
+
+# After the journal was lost
+
+
+async def test_a_key_that_was_given_away_since_does_not_keep_a_job_out(world: World) -> None:
+    """Else one such row would end every pass of the reconciler, and none of the others would come back."""
+    first = await world.life()
+    old = await submit(first, key="nightly")
+    await first.sync.relay.once()
+    world.lose_journal()
+    world.database_is(away=True)
+    second = await world.life()
+    new = await submit(second, key="nightly")
+    world.database_is(away=False)
+    await second.reconcile(dry_run=False)
+    assert {old, new} <= {job.id for job in second.registry.active()}
+    assert await submit(second, key="nightly") == new
+
+
+async def test_a_run_that_is_long_gone_does_not_keep_the_scheduler_from_starting(world: World) -> None:
+    """R2: the row says `running` and has its nodes; nobody vouched for it, so it is failed like any other."""
+    first = await world.life()
+    job_id = await submit(first)
+    await settle(first)
+    world.lose_journal()
+    world.runner = FakeRunner()
+    world.clock.advance(STALE_S + 1)
+    second = await world.life()
+    assert (await second.ask.status(job_id)).reason.code == "stale"
+
+
+async def test_a_scheduler_does_not_vouch_for_rows_that_it_does_not_know(world: World) -> None:
+    """R3: else such a row would stay `running` for as long as the scheduler is well."""
+    first = await world.life()
+    job_id = await submit(first)
+    await settle(first)
+    world.database.set(job_id, job={"unreadable": True})
+    world.lose_journal()
+    world.runner = FakeRunner()
+    second = await world.life()
+    for _ in range(7):
+        world.clock.advance(STALE_S / 6)
+        await second.sync.voucher.once()
+    await second.reconcile(dry_run=False)
+    assert (await second.ask.status(job_id)).reason.code == "stale"
+
+
+async def test_a_sign_of_life_before_the_first_look_makes_no_row_younger(world: World) -> None:
+    """R2: the age of a row counts from the last sign of the scheduler that knew it."""
+    first = await world.life()
+    job_id = await submit(first)
+    await settle(first)
+    await first.sync.voucher.once()
+    world.lose_journal()
+    world.runner = FakeRunner()
+    world.clock.advance(STALE_S + 1)
+    world.database_is(away=True)
+    second = await world.life()
+    world.database_is(away=False)
+    await second.sync.voucher.once()
+    await second.reconcile(dry_run=False)
+    assert (await second.ask.status(job_id)).reason.code == "stale"
+
+
+async def test_a_fence_is_not_handed_out_again_though_the_copy_cannot_be_read(world: World) -> None:
+    """Else the next run would take the final record of an earlier one for its own."""
+    first = await world.life()
+    job_id = await submit(first)
+    await settle(first)
+    world.database.set(job_id, job={"unreadable": True})
+    world.lose_journal()
+    world.runner.end((job_id, Fence(1)), COMPLETED)
+    world.clock.advance(STALE_S + 1)
+    second = await world.life()
+    await second.force_start(job_id, "ann")
+    await settle(second)
+    assert [start.fence for start in world.runner.started] == [1, 2]
+
+
+async def test_jobs_that_come_back_stand_before_those_that_came_since(world: World) -> None:
+    """R2: two jobs must not have one place in the line."""
+    first = await world.life()
+    old = [await submit(first, A_LARGE_ONE) for _ in range(3)]
+    await first.sync.relay.once()
+    world.lose_journal()
+    world.database_is(away=True)
+    world.clock.advance(1)
+    second = await world.life()
+    new = [await submit(second, A_LARGE_ONE) for _ in range(3)]
+    world.database_is(away=False)
+    await second.reconcile(dry_run=False)
+    assert [job.id for job in second.registry.queued()] == old + new
+
+
+def test_what_runs_comes_back_before_anybody_is_placed_on_its_nodes() -> None:
+    """Else a job that waits could be started on nodes that only the next row says are taken."""
+    waits, runs = a_job("queued", queue_seq=1), a_job("running", queue_seq=2)
+    rows = [
+        Row(
+            id=job.id,
+            status=job.status,
+            version=1,
+            name="",
+            spec=None,
+            job=job,
+            created_at=NOON,
+            updated_at=NOON,
+        )
+        for job in (waits, runs)
+    ]
+    assert [row.id for row in oldest_first(rows)] == [runs.id, waits.id]
+
+
+async def test_a_dry_run_does_not_make_runs_of_unknown_jobs_orphans(world: World) -> None:
+    """It has read the database, and taken nothing from it."""
+    first = await world.life()
+    job_id = await submit(first)
+    await settle(first)
+    world.lose_journal()
+    world.database_is(away=True)
+    second = await world.life()
+    world.database_is(away=False)
+    await second.reconcile(dry_run=True)
+    await second.liveness_once()
+    await asyncio.sleep(0.001)
+    assert (job_id, Fence(1)) in await world.runner.live()
+
+
+# While something refuses
+
+
+async def test_a_job_that_the_database_refuses_does_not_keep_others_from_being_mended(world: World) -> None:
+    """R3: the pass goes on with everything else."""
+    service = await world.life()
+    bad, good = await submit(service), await submit(service)
+    await service.sync.relay.once()
+    world.mirror.refused = {bad}
+    await service.cancel(bad, "ann")
+    world.database.delete(good)
+    await service.reconcile(dry_run=False)
+    assert good in world.database.rows
+
+
+async def test_a_run_that_lives_is_not_started_again_after_a_restart(world: World) -> None:
+    """R1: a start that cannot be asked for would end it."""
+    first = await world.life()
+    job_id = await submit(first)
+    await settle(first)
+    world.runner.refuses = RunUnreachable("Ray does not answer")
+    second = await world.life()
+    await asyncio.sleep(0.001)
+    assert (job_id, Fence(1)) in await world.runner.live()
+    assert await status(second, job_id) is Status.RUNNING
+
+
+class LostAnswer(FakeRunner):
+    """Starts runs, and does not get to say so."""
+
+    async def start(self, action: StartRun) -> None:
+        await super().start(action)
+        self.end((action.job_id, action.fence), COMPLETED)
+        raise RunUnreachable("no answer")
+
+
+async def test_the_final_record_wins_over_a_start_that_was_not_answered(world: World) -> None:
+    """A run that completed is not tried again because nobody heard that it had begun."""
+    world.runner = LostAnswer()
+    service = await world.life()
+    job_id = await submit(service)
+    await settle(service)
+    assert await status(service, job_id) is Status.COMPLETED
+
+
+# While it stops
+
+
+async def test_a_loop_that_is_told_to_end_while_it_is_woken_ends() -> None:
+    """Else a scheduler that was superseded went on to place jobs, for ever."""
+    passes = 0
+
+    async def once() -> None:
+        nonlocal passes
+        passes += 1
+
+    loop = Loop("tick", 10.0, once, ManualClock())
+    task = asyncio.create_task(loop.run_forever())
+    await asyncio.sleep(0.001)
+    loop.wake()
+    await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=1.0)
+    assert done, f"it goes on, after {passes} passes"
