@@ -5,7 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("placement_bench", "journal_bench", "restart", "submits", "start_latency")
+ALL = (
+    "placement_bench",
+    "journal_bench",
+    "restart",
+    "mirror_relay",
+    "reconcile_pass",
+    "submits",
+    "start_latency",
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ALL:

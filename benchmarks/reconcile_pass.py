@@ -33,7 +33,7 @@ from scheduler.validation import Door
 from tests.conftest import free_port
 from tests.stack.stack import Stack
 
-PAIRS = 7
+PAIRS = 5
 ACTIVE, FINISHED = 1_000, 100_000
 CALLS = 300
 
@@ -47,7 +47,7 @@ async def main() -> None:
         ]
         for service in (alone, beside):
             await service.journal.close()  # type: ignore[attr-defined]
-        waits = _waits(stack, Path(folder) / "beside")
+        waits = await asyncio.to_thread(_waits, stack, Path(folder) / "beside")
     write(
         "reconcile_pass",
         {
