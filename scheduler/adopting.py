@@ -85,14 +85,15 @@ class Adoption:
 
     async def _as_known(self, row: Row, live: Set[Run]) -> Job:
         job = job_of(row)
+        if job.status in (Status.PENDING, Status.QUEUED) and job.queue_seq is None:
+            # Before anything waits: the order of the rows is that of the line.
+            job = replace(job, queue_seq=self._registry.next_seq())
         if await self._key_is_taken(job):
             job = replace(job, idempotency_key=None)
         # The copy may be older than the newest run, which was journalled and not mirrored yet.
         newest = max((fence for of, fence in live if of == job.id), default=job.fence)
         if newest > job.fence:
-            job = replace(job, fence=newest, started_at=job.started_at or row.updated_at)
-        if job.status is Status.QUEUED and job.queue_seq is None:
-            return replace(job, queue_seq=self._registry.next_seq())
+            return replace(job, fence=newest, started_at=job.started_at or row.updated_at)
         return job
 
     async def _key_is_taken(self, job: Job) -> bool:
@@ -124,7 +125,7 @@ class Adoption:
             words = "; ".join(map(str, error.problems))
             return GiveUp(at=now, by=by, reason=Reason(code="invalid_spec", message=f"not accepted: {words}"))
         if job.status is Status.PENDING:
-            return Adopt(at=now, by=by, queue_seq=self._registry.next_seq())
+            return Adopt(at=now, by=by, queue_seq=job.queue_seq or self._registry.next_seq())
         return Recover(at=now, by=by, reason=Reason(code="adopted", message="found queued in the database"))
 
 

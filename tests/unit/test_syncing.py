@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
@@ -213,6 +214,27 @@ async def test_a_sign_that_was_lost_is_said_again(world: World) -> None:
     world.database.fault = lambda _: None
     await world.vouch()
     assert [sign.job_id for sign in world.mirror.signs] == [job_id]
+
+
+async def test_r4_rows_that_were_found_together_enter_the_line_in_their_order(world: World) -> None:
+    """R4, L2: how long the check of one takes must not put it behind another."""
+    world.without_nodes()
+    spec = {"loop": "tests.loops:quick"}
+    delays = iter([0.02, 0.01, 0.0])
+    check = world.service.door.check
+
+    def slow_check(*arguments: Any) -> None:
+        time.sleep(next(delays))
+        check(*arguments)
+
+    world.service.door.check = slow_check  # type: ignore[method-assign]
+    ids = []
+    for _ in range(3):
+        ids.append(world.database.insert_pending(spec))
+        world.clock.advance(1)
+    await world.service.sync.inbox.once()
+    places = [(await world.service.ask.status(job_id)).queue_position for job_id in ids]
+    assert places == [1, 2, 3]
 
 
 async def test_a_row_that_was_written_again_has_its_signs_again(world: World) -> None:
