@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 
 from scheduler.answers import submitted
@@ -41,6 +42,7 @@ from scheduler.documents import (
 )
 from scheduler.errors import (
     InvalidSpec,
+    JournalUnwritable,
     MirrorRefused,
     MirrorUnavailable,
     NotAllowed,
@@ -49,7 +51,7 @@ from scheduler.errors import (
 )
 from scheduler.following import Follower
 from scheduler.pacing import Background, Loop
-from scheduler.ports import Clock, Journal, Mirror, Runner, Webhook
+from scheduler.ports import Clock, Journal, Mirror, Run, Runner, Webhook
 from scheduler.questions import Questions
 from scheduler.registry import Registry, Sighting
 from scheduler.rows import UNREADABLE, parse_spec
@@ -266,20 +268,36 @@ class Service:
     async def liveness_once(self) -> reconcile.Runs:
         """Compare what should run with what does; level-triggered, so a second pass finds nothing to do."""
         live = await self.runner.live()
-        running = {job.id: job for job in self.registry.running()}
-        plan = reconcile.compare_runs({job.id: job.fence for job in running.values()}, live)
-        for job in running.values():
+        plan = self._compare(live)
+        for job in self.registry.running():
             self.follower.follow(job, is_up=(job.id, job.fence) in live)
             if job.stop:
                 self.background.spawn(
                     self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind))
                 )
-        for job_id, fence in plan.orphans:
+        if plan.orphans and await self._is_in_charge():
+            await self._end(self._compare(live).orphans)
+        return plan
+
+    def _compare(self, live: frozenset[Run]) -> reconcile.Runs:
+        return reconcile.compare_runs({job.id: job.fence for job in self.registry.running()}, live)
+
+    async def _is_in_charge(self) -> bool:
+        """Raises Superseded in an older life that woke up: runs that it does not know are those of its successor."""
+        try:
+            await self.sync.voucher.once()
+        except JournalUnwritable:
+            return False  # perhaps not
+        except (MirrorUnavailable, MirrorRefused):
+            return True  # by the journal
+        return True
+
+    async def _end(self, orphans: Sequence[Run]) -> None:
+        for job_id, fence in orphans:
             if not self.sync.reconciler.has_read_database and await self.book.find(job_id) is None:
                 continue  # perhaps the database knows it: nobody's run is ended on a guess
             log.warning("run %s of job %s is wanted by nobody; stopping it", fence, job_id)
             self.background.spawn(self.runner.stop(StopRun(job_id=job_id, fence=fence, kind=StopKind.CANCEL)))
-        return plan
 
     # What commits lead to
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import JOB, JobId, Status
 from scheduler.errors import SchedulerError
-from scheduler.ports import Change
+from scheduler.ports import Change, Run
 from scheduler.testing.memory import Disk, MemoryJournal
 from tests.sim.copies import Copies, Said
 from tests.sim.ledger import Ledger
@@ -79,15 +79,25 @@ class Checks:
     def stop_asked(self, life: Life, action: StopRun) -> None:
         """R1: a run that is wanted, and was heard of lately, goes on untouched."""
         world, run = self._world, (action.job_id, action.fence)
-        if life is not world.life or not world.cluster.is_alive(run) or run in world.cluster.hidden:
+        if not world.cluster.is_alive(run) or run in world.cluster.hidden:
             return
         job = self.ledger.jobs.get(action.job_id)
-        if job is None and self.copies.wants(run):
+        wanted = job is not None and (job.status, job.fence, job.stop) == (Status.RUNNING, action.fence, None)
+        if life is not world.life:
+            self._old_life_stops(run, wanted)
+        elif job is None and self.copies.wants(run):
             world.broken(f"run {run} is stopped, though the row of its job says that it runs")
-        if job and (job.status, job.fence, job.stop) == (Status.RUNNING, action.fence, None):
-            silent_s = world.loop.time() - max(world.cluster.seen_at_s.get(run, -inf), life.began_s)
-            if run in world.cluster.seen_at_s and silent_s < world.settings.lost_after_s:
+        elif wanted and (seen_at_s := world.cluster.seen_at_s.get(run)) is not None:
+            silent_s = world.loop.time() - max(seen_at_s, life.began_s)
+            if silent_s < world.settings.lost_after_s:
                 world.broken(f"run {run} is stopped, and nobody asked; it answered {silent_s:g} s ago")
+
+    def _old_life_stops(self, run: Run, wanted: bool) -> None:
+        """A life that wakes up beside its successor learns of it before it ends a run of its successor."""
+        heir = self._world.life
+        serves_since_s = heir.serves_since_s if heir and heir.serves else inf
+        if wanted and self._world.loop.time() - serves_since_s > JUST_S:
+            self._world.broken(f"run {run} is stopped by a life that was superseded long ago")
 
     def vouched(self, incarnation: int) -> None:
         """A scheduler told the database that it is alive."""

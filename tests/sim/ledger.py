@@ -38,7 +38,7 @@ class Ledger:
         wrong = list(chain.from_iterable(self._take(change) for change in changes))
         active = [job for job in self.jobs.values() if not job.status.is_terminal]
         # After a loss, a job comes back with the nodes of a run that may be over and hold nothing.
-        nodes = self._cluster.nodes_now if self.is_first else ()
+        nodes = self._cluster.nodes_now if self.is_alone else ()
         return wrong + violations(active, nodes)
 
     def has_cancelled(self, job_id: JobId) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import Job
@@ -49,6 +50,7 @@ class Life:
         self.number, self.disk = number, world.disk
         self.began_s = world.loop.time()
         self.service: Service | None = None
+        self.serves_since_s = inf
         self.over = asyncio.Event()
         """Dead, or given up by whoever watches over it."""
         self.process = Process(world.loop, f"life {number}")
@@ -85,7 +87,7 @@ class Life:
         try:
             service = self._build()
             await service.recover()
-            self.service = service
+            self.service, self.serves_since_s = service, self._world.loop.time()
             self._world.note(self.process.name, "serves")
             await _serve(service)
         except Exception as error:  # noqa: BLE001  the process ends with it, whatever it is

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 FATES = {"completes": 60, "fails": 15, "is lost": 10, "goes silent": 8, "goes silent and completes": 7}
+LONGEST_S = (5.0, 60.0, 300.0)
 
 
 @dataclass
@@ -87,10 +88,10 @@ class Cluster(FakeRunner):
 
     async def _live_out(self, run: Run) -> None:
         world = self._world
-        (fate,) = world.rng.choices(list(FATES), list(FATES.values()))
+        (fate,), longest_s = world.rng.choices(list(FATES), list(FATES.values())), world.rng.choice(LONGEST_S)
         if world.weather.is_calm:
-            fate = "completes"
-        await asyncio.sleep(2.0 + world.rng.random() * world.rng.choice((5.0, 60.0, 300.0)))
+            fate, longest_s = "completes", min(LONGEST_S)
+        await asyncio.sleep(2.0 + world.rng.random() * longest_s)
         if fate.startswith("goes silent"):
             self.hidden.add(run)
             await asyncio.sleep(world.settings.lost_after_s * world.rng.random() * 2)

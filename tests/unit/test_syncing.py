@@ -361,6 +361,18 @@ async def test_l10_a_dry_run_says_what_it_would_do_and_does_nothing(world: World
     assert [one.job_id for one in (await world.service.ask.repairs(None, 10)).repairs] == [job_id]
 
 
+async def test_an_older_life_that_wakes_up_ends_no_run_of_its_successor(world: World) -> None:
+    """A frozen scheduler knows none of the runs that came since: to it they look like nobody's."""
+    older = world.service
+    await world.life()
+    await world.submit()
+    await world.settle()
+    with pytest.raises(Superseded):
+        await older.liveness_once()
+    await asyncio.sleep(0.01)
+    assert world.runner.stopped == []
+
+
 async def test_an_older_life_is_refused_by_the_database(world: World) -> None:
     """Two journals, one cluster name: the newest claim wins."""
     older, journal = world.service, world.disk
