@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import TypeAdapter
 
 from scheduler import __version__
@@ -38,6 +38,7 @@ from serve_app.parameters import (
     LogsQuery,
     ReconcileQuery,
     RepairsQuery,
+    each_once,
     statuses_in,
 )
 from serve_app.registry import Registry
@@ -74,6 +75,7 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
         separate_input_output_schemas=False,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        dependencies=[Depends(each_once)],
     )
     app.openapi = functools.partial(openapi.describe, app, wants_token=settings.token is not None)
     app.add_middleware(Guard, settings=settings)

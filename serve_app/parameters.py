@@ -5,11 +5,19 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.core.model import Status
 from serve_app import problems
+
+
+def each_once(request: Request) -> None:
+    """Raises InvalidRequest for a parameter that is given twice: which of the two was meant?"""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise problems.invalid(problems.shown(name), "is given more than once; give it once")
 
 
 class JobsQuery(BaseModel):

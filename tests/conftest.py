@@ -34,8 +34,8 @@ from tests.stack.stack import Stack
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
 
-hypothesis_settings.register_profile("default", deadline=None)
-hypothesis_settings.register_profile("big", deadline=None, max_examples=2000)
+hypothesis_settings.register_profile("default", deadline=None, derandomize=True)
+hypothesis_settings.register_profile("big", deadline=None, max_examples=2000)  # and new ones each time
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -15,6 +15,7 @@ from scheduler.core import lifecycle, reconcile
 from scheduler.core.model import Cause, Ending, Job, Outcome, Reason
 from scheduler.following import Follower
 from scheduler.reconciling import Reconciler
+from scheduler.service import Service
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import Trouble
 
@@ -101,6 +102,13 @@ def runs_are_stopped_on_a_guess(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def an_older_life_ends_the_runs_of_its_successor(patch: pytest.MonkeyPatch) -> None:
+    async def always(self: Service) -> bool:
+        return True
+
+    patch.setattr(Service, "_is_in_charge", always)
+
+
 def the_final_record_of_a_run_is_not_asked_for(patch: pytest.MonkeyPatch) -> None:
     async def abandoned(self: Any, job: Job, error: Exception) -> Outcome:
         await self._runner.stop(
@@ -147,6 +155,7 @@ ALL: list[tuple[Plant, Troubles]] = [
     (a_submit_is_answered_before_it_is_on_disk, frozenset({Trouble.DISK})),
     (requests_are_answered_before_they_are_done, frozenset({Trouble.CRASH, Trouble.DISK})),
     (runs_are_stopped_on_a_guess, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH, Trouble.DATABASE})),
+    (an_older_life_ends_the_runs_of_its_successor, frozenset({Trouble.FREEZE, Trouble.JOURNAL_LOST})),
     (the_final_record_of_a_run_is_not_asked_for, frozenset({Trouble.CLUSTER})),
     (notices_are_forgotten_before_they_are_heard, frozenset({Trouble.WEBHOOK, Trouble.CLUSTER})),
 ]

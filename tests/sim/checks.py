@@ -96,6 +96,7 @@ class Checks:
         """A life that wakes up beside its successor learns of it before it ends a run of its successor."""
         heir = self._world.life
         serves_since_s = heir.serves_since_s if heir and heir.serves else inf
+        wanted = wanted and not self._has_cancelled(run[0])
         if wanted and self._world.loop.time() - serves_since_s > JUST_S:
             self._world.broken(f"run {run} is stopped by a life that was superseded long ago")
 
@@ -105,8 +106,11 @@ class Checks:
 
     def request_answered(self, job_id: JobId, action: str) -> None:
         """What a front end asked for is done when the answer says so."""
-        if action == "cancel" and not any(ledger.has_cancelled(job_id) for _, ledger in self._ledgers):
+        if action == "cancel" and not self._has_cancelled(job_id):
             self._world.broken(f"somebody asked to cancel job {job_id}, was told yes, and it was not done")
+
+    def _has_cancelled(self, job_id: JobId) -> bool:
+        return any(ledger.has_cancelled(job_id) for _, ledger in self._ledgers)
 
     def life_ended(self, error: Exception) -> None:
         """A life ends because of the world around it, never because of a mistake of its own."""

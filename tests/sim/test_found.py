@@ -12,7 +12,7 @@ import pytest
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Status
 from scheduler.core.reconcile import Row, oldest_first
-from scheduler.errors import MirrorRefused, RunUnreachable
+from scheduler.errors import MirrorRefused, RunUnreachable, Superseded
 from scheduler.pacing import Loop
 from scheduler.ports import MirrorChange
 from scheduler.service import Service
@@ -263,6 +263,18 @@ async def test_the_final_record_wins_over_a_start_that_was_not_answered(world: W
 
 
 # While it stops
+
+
+async def test_a_life_that_wakes_up_late_ends_no_run_of_its_successor(world: World) -> None:
+    """What it does not know is not nobody's: it has to learn first that it was superseded."""
+    old = await world.life()
+    new = await world.life()
+    job_id = await submit(new)
+    await settle(new)
+    with pytest.raises(Superseded):
+        await old.liveness_once()
+    await asyncio.sleep(0.001)
+    assert (job_id, Fence(1)) in await world.runner.live()
 
 
 async def test_a_loop_that_is_told_to_end_while_it_is_woken_ends() -> None:

@@ -209,6 +209,12 @@ class TestHealth:
 
 
 class TestRefusals:
+    async def test_a_parameter_that_is_given_twice_is_refused(self, client: httpx.AsyncClient) -> None:
+        """Whichever of the two was taken, it might be the one that was not meant."""
+        answer = await client.get("/api/training/jobs?user=ann&user=bob")
+        assert answer.status_code == 422
+        assert "more than once" in answer.json()["detail"]
+
     @pytest.mark.parametrize(
         ("error", "status", "code"),
         [
