@@ -14,6 +14,7 @@ from scheduler.errors import SchedulerError
 from scheduler.ports import Change, Run
 from scheduler.testing.memory import Disk, MemoryJournal
 from tests.sim.copies import Copies, Said
+from tests.sim.faults import Trouble
 from tests.sim.ledger import Ledger
 from tests.sim.promises import Promises
 
@@ -84,7 +85,7 @@ class Checks:
         job = self.ledger.jobs.get(action.job_id)
         wanted = job is not None and (job.status, job.fence, job.stop) == (Status.RUNNING, action.fence, None)
         if life is not world.life:
-            self._old_life_stops(run, wanted)
+            self._old_life_stops(life, run, wanted)
         elif job is None and self.copies.wants(run):
             world.broken(f"run {run} is stopped, though the row of its job says that it runs")
         elif wanted and (seen_at_s := world.cluster.seen_at_s.get(run)) is not None:
@@ -92,8 +93,10 @@ class Checks:
             if silent_s < world.settings.lost_after_s:
                 world.broken(f"run {run} is stopped, and nobody asked; it answered {silent_s:g} s ago")
 
-    def _old_life_stops(self, run: Run, wanted: bool) -> None:
+    def _old_life_stops(self, life: Life, run: Run, wanted: bool) -> None:
         """A life that wakes up beside its successor learns of it before it ends a run of its successor."""
+        if life.disk is not self._world.disk and Trouble.DATABASE in self._world.scenario.troubles:
+            return  # nothing that both of them could reach
         heir = self._world.life
         serves_since_s = heir.serves_since_s if heir and heir.serves else inf
         wanted = wanted and not self._has_cancelled(run[0])
