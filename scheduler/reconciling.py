@@ -6,13 +6,22 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scheduler.adopting import Adoption, repair_of
 from scheduler.book import Book
 from scheduler.core.lifecycle import Recover
 from scheduler.core.model import Job, JobId, Reason, Status
-from scheduler.core.reconcile import Decision, Differences, Repair, Row, Stub, compare_rows, in_words
+from scheduler.core.reconcile import (
+    Decision,
+    Differences,
+    Repair,
+    Row,
+    Stub,
+    Verdict,
+    compare_rows,
+    in_words,
+)
 from scheduler.documents import ReconcileAnswer, RepairDocument
 from scheduler.errors import MirrorRefused
 from scheduler.mirroring import Link, Relay
@@ -23,7 +32,7 @@ log = logging.getLogger("scheduler")
 
 PAGE = 1000
 AT_ONCE = 200
-"""Rows read whole in one request."""
+"""Rows read whole in one request, and taken in side by side."""
 
 
 @dataclass(slots=True)
@@ -104,13 +113,34 @@ class Reconciler:
     async def _take_in(
         self, work: Pass, mirror: Mirror, unknown: Collection[JobId], live: frozenset[Run]
     ) -> None:
-        for rows in await _whole(mirror, unknown):
-            for row, verdict in self._adoption.judge(rows, live):
-                if verdict.decision is Decision.WAIT or await self._book.find(row.id):
-                    continue
-                work.repairs.append(repair_of(row, verdict, self._clock.now(), work.by))
-                if not work.dry_run:
-                    await self._adoption.carry_out(row, verdict, live, work.by)
+        pages = await _whole(mirror, unknown)
+        if not pages:
+            return
+        rows = replace(pages[-1], rows=tuple(row for page in pages for row in page.rows))
+        judged = [
+            (row, verdict)
+            for row, verdict in self._adoption.judge(rows, live)
+            if verdict.decision is not Decision.WAIT and not await self._book.find(row.id)
+        ]
+        work.repairs += [repair_of(row, verdict, self._clock.now(), work.by) for row, verdict in judged]
+        if not work.dry_run:
+            # What runs first, all of it: nobody may be placed on nodes that a later row says are taken.
+            for runs in (True, False):
+                await self._carry_out(
+                    work, [one for one in judged if (one[0].status is Status.RUNNING) is runs], live
+                )
+
+    async def _carry_out(
+        self, work: Pass, judged: Sequence[tuple[Row, Verdict]], live: frozenset[Run]
+    ) -> None:
+        """Many at once, so that they share commits: a lost journal may have held a hundred thousand jobs."""
+        for start in range(0, len(judged), AT_ONCE):
+            await asyncio.gather(
+                *(
+                    self._adoption.carry_out(row, verdict, live, work.by)
+                    for row, verdict in judged[start : start + AT_ONCE]
+                )
+            )
 
     async def _tell_again(self, work: Pass, mirror: Mirror, suspects: Collection[JobId]) -> None:
         """Look twice: what differs still, of jobs that have not moved meanwhile, was not written by us."""

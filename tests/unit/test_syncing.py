@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import Fence, JobId, JobSpec
+from scheduler.core.model import Fence, Gang, JobId, JobSpec
 from scheduler.errors import MirrorRefused, MirrorUnavailable, NotAllowed, NotDelivered, Superseded
 from scheduler.ports import MirrorChange, OutboxRow, Sign
 from scheduler.service import Service
@@ -235,6 +235,25 @@ async def test_r4_rows_that_were_found_together_enter_the_line_in_their_order(wo
     await world.service.sync.inbox.once()
     places = [(await world.service.ask.status(job_id)).queue_position for job_id in ids]
     assert places == [1, 2, 3]
+
+
+async def test_of_many_jobs_that_come_back_those_that_run_come_first(world: World) -> None:
+    """Else a waiting job could be placed on nodes that a row read later says are taken."""
+    running = "ffffffff-ffff-4fff-bfff-ffffffffffff"  # the last to be read
+    spec = JobSpec(loop="tests.loops:quick", resources=Gang(cpus_per_rank=4))
+    await world.service.submit(running, spec, None)
+    await world.settle()
+    for _ in range(450):
+        await world.submit()
+    await world.relay()
+    world.disk = Disk()
+    service = await world.life()
+    first, *rest = await service.journal.outbox(1000)
+    assert (first.job.id, first.job.status) == (running, "running")
+    assert len(rest) == 450
+    assert [job.queue_seq for job in service.registry.queued()] == sorted(
+        row.job.queue_seq or 0 for row in rest
+    )
 
 
 async def test_a_row_that_was_written_again_has_its_signs_again(world: World) -> None:
