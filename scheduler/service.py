@@ -56,6 +56,7 @@ from scheduler.questions import Questions
 from scheduler.registry import Registry, Sighting
 from scheduler.rows import UNREADABLE, parse_spec
 from scheduler.settings import Settings
+from scheduler.silence import Silence
 from scheduler.syncing import Sync
 from scheduler.validation import Door
 from scheduler.viewing import PLANNED_AT_ONCE, View
@@ -83,7 +84,7 @@ class Service:
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
         self.view = View(self.registry, clock)
-        self._started_at = clock.now()
+        self._silence = Silence(clock.now(), settings.observe_every_s + 2 * settings.observe_timeout_s)
         self.background = Background(clock)
         self.follower = Follower(runner, self.background, self._ended)
         self.book = Book(
@@ -263,7 +264,9 @@ class Service:
 
     async def observe_once(self) -> None:
         """Fetch progress and proof of life from every run; who is out of time is asked to stop."""
-        await asyncio.gather(*(self._observe(job) for job in self.registry.running()))
+        running = self.registry.running()
+        pass_s = self._silence.listen({(job.id, job.fence) for job in running}, self.clock.now())
+        await asyncio.gather(*(self._observe(job, pass_s) for job in running))
 
     async def liveness_once(self) -> reconcile.Runs:
         """Compare what should run with what does; level-triggered, so a second pass finds nothing to do."""
@@ -326,14 +329,18 @@ class Service:
         event = RunEnded(at=self.clock.now(), by="scheduler", fence=job.fence, outcome=outcome)
         await self.book.advance(job, event)
 
-    async def _observe(self, job: Job) -> None:
+    async def _observe(self, job: Job, pass_s: float) -> None:
         if self._out_of_time(job):
             await self.book.advance(job, AskStop(at=self.clock.now(), by="scheduler", kind=StopKind.TIMEOUT))
+        run = (job.id, job.fence)
         try:
-            observation = await self.runner.observe((job.id, job.fence))
+            observation = await self.runner.observe(run)
         except RunUnreachable:
-            await self._silent(job)
+            # Unknown is not dead: only past the deadline is the run killed, and its death then is a fact.
+            if self._silence.unheard(run, pass_s) > self.settings.lost_after_s:
+                await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
         else:
+            self._silence.heard(run)
             self.registry.see(job.id, Sighting(job.fence, observation, self.clock.now()))
 
     def _out_of_time(self, job: Job) -> bool:
@@ -341,15 +348,6 @@ class Service:
         if limit is None or since is None or job.stop:
             return False
         return (self.clock.now() - since).total_seconds() > limit
-
-    async def _silent(self, job: Job) -> None:
-        """Unknown is not dead: only past the deadline is the run killed, and its death then is a fact."""
-        seen = self.registry.sighting(job)
-        since = max(
-            filter(None, (job.admitted_at, seen.at if seen else None, self._started_at)), default=None
-        )
-        if since and (self.clock.now() - since).total_seconds() > self.settings.lost_after_s:
-            await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
 
     # Small things
 

@@ -227,6 +227,19 @@ async def test_an_orphan_is_stopped_and_a_second_pass_finds_nothing(world: World
     assert await world.runner.live() == frozenset()
 
 
+async def test_a_scheduler_that_slept_holds_its_own_silence_against_no_run(world: World) -> None:
+    """A suspended machine, or a frozen process, would else kill every run that misses one answer on waking up."""
+    job_id = await world.submit()
+    await world.settle()
+    await world.service.observe_once()
+    world.runner.hidden.add((JobId(job_id), Fence(1)))
+    for _ in range(3):
+        world.clock.advance(10 * world.settings.lost_after_s)
+        await world.service.observe_once()
+    assert world.runner.stopped == []
+    assert (await world.service.ask.status(job_id)).liveness == "unknown"
+
+
 async def test_a_silent_run_is_unknown_until_the_deadline_and_then_killed(world: World) -> None:
     """Unknown is not dead."""
     job_id = await world.submit()
@@ -235,8 +248,9 @@ async def test_a_silent_run_is_unknown_until_the_deadline_and_then_killed(world:
     seen = await world.service.ask.status(job_id)
     assert (seen.liveness, seen.evidence) == ("alive", "step 1, 0 s ago")
     world.runner.hidden.add((JobId(job_id), Fence(1)))
-    world.clock.advance(world.settings.lost_after_s - 1)
-    await world.service.observe_once()
+    for _ in range(30):
+        world.clock.advance(world.settings.lost_after_s / 30)
+        await world.service.observe_once()
     assert await world.status(job_id) == "running"
     unseen = await world.service.ask.status(job_id)
     assert unseen.liveness == "unknown"
