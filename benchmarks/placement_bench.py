@@ -15,6 +15,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def shapes(rng: random.Random) -> list[Gang]:
         cpus, gpus = rng.choice([0.5, 1, 2, 3, 4, 6, 8]), rng.choice([0.25, 0.5, 1, 2, 3, 4, 8])
         found.add(Gang(num_ranks=ranks, cpus_per_rank=cpus, gpus_per_rank=gpus))
     return sorted(found, key=str)
+
+
+def elastic(gangs: Sequence[Gang]) -> list[Gang]:
+    """The same, content with a quarter of their ranks."""
+    return [
+        replace(gang, num_ranks=1, min_ranks=max(1, gang.num_ranks // 4), max_ranks=gang.num_ranks)
+        for gang in gangs
+    ]
 
 
 def queue(gangs: Sequence[Gang], rng: random.Random) -> list[Job]:
@@ -84,7 +93,10 @@ def workloads(rng: random.Random) -> Iterator[tuple[str, list[Job], Held]]:
     yield "empty cluster, no GPUs asked for", queue(no_gpu, rng), ()
     yield "empty cluster, small gangs of many shapes", queue(small, rng), ()
     yield f"empty cluster, {SHAPES} shapes", queue(many, rng), ()
-    yield f"mixed cluster, {SHAPES} shapes", queue(many, rng), half(rng)
+    jobs, mixed = queue(many, rng), half(rng)
+    yield f"mixed cluster, {SHAPES} shapes", jobs, mixed
+    yield f"empty cluster, {SHAPES} elastic shapes", queue(elastic(many), rng), ()
+    yield f"mixed cluster, {SHAPES} elastic shapes", queue(elastic(many), rng), mixed
 
 
 def measure(jobs: list[Job], held: Held, passes: int) -> dict[str, Any]:

@@ -78,10 +78,8 @@ class Adoption:
         """Journal the decision, with its repair.  A front end's new row is no repair."""
         repair = None if is_submit(row, verdict) else repair_of(row, verdict, self._clock.now(), by)
         job = await self._as_known(row, live)
-        if verdict.decision in (Decision.STALE, Decision.FAIL):
-            job = replace(job, allocation=None, stop=None)  # nothing of it runs, so there is nothing to stop
         event = await self._event(job, row, verdict, by)
-        await self._book.take_in(job, event, repair)
+        await self._book.take_in(job, event, repair, row.attempts)
 
     async def _as_known(self, row: Row, live: Set[Run]) -> Job:
         job = job_of(row)
@@ -108,9 +106,10 @@ class Adoption:
                 return await self._admit_or_refuse(job, row, by)
             case Decision.STALE:
                 reason = Reason(code="stale", message=f"nobody knew this job: {verdict.why}")
-                return GiveUp(at=now, by=by, reason=reason)
+                return GiveUp(at=now, by=by, reason=reason, is_gone=True)
             case Decision.FAIL:
-                return GiveUp(at=now, by=by, reason=Reason(code="failed_after_outage", message=verdict.why))
+                reason = Reason(code="failed_after_outage", message=verdict.why)
+                return GiveUp(at=now, by=by, reason=reason, is_gone=True)
             case _:
                 message = f"found in the database after the journal was lost; {verdict.why}"
                 reason = Reason(code="recovered", message=message)

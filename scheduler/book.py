@@ -8,9 +8,10 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from scheduler.core import lifecycle
-from scheduler.core.lifecycle import Action, Event, RetryPolicy
-from scheduler.core.model import Job, JobId
+from scheduler.core.lifecycle import Action, Event
+from scheduler.core.model import Attempt, Job, JobId
 from scheduler.core.reconcile import Repair
+from scheduler.core.retrying import RetryPolicy
 from scheduler.ports import Change, Journal
 from scheduler.registry import Registry
 
@@ -43,9 +44,14 @@ class Book:
         """
         return await asyncio.shield(asyncio.create_task(self._advance(job, event)))
 
-    async def take_in(self, job: Job, event: Event, repair: Repair | None) -> Job:
-        """As `advance`, for a job newer than what the journal has; if it is not, nothing happens."""
-        work = self._advance(job, event, repair=repair, only_newer=True)
+    async def take_in(
+        self, job: Job, event: Event, repair: Repair | None, attempts: tuple[Attempt, ...] = ()
+    ) -> Job:
+        """As `advance`, for a job newer than what the journal has; if it is not, nothing happens.
+
+        *attempts* are its runs until now.
+        """
+        work = self._advance(job, event, repair=repair, attempts=attempts, only_newer=True)
         return await asyncio.shield(asyncio.create_task(work))
 
     async def create(self, jobs: list[Job]) -> None:
@@ -64,7 +70,13 @@ class Book:
         return None
 
     async def _advance(
-        self, job: Job, event: Event, *, repair: Repair | None = None, only_newer: bool = False
+        self,
+        job: Job,
+        event: Event,
+        *,
+        repair: Repair | None = None,
+        attempts: tuple[Attempt, ...] = (),
+        only_newer: bool = False,
     ) -> Job:
         async with self._locks.setdefault(job.id, asyncio.Lock()):
             known = await self.find(job.id)
@@ -77,6 +89,7 @@ class Book:
                     job=after,
                     event=lifecycle.record(before, after, event),
                     before=known.version if known else 0,
+                    attempts=attempts,
                     is_news=lifecycle.is_news(before, after, event),
                 )
                 await self._journal.commit([change], [repair] if repair else [])

@@ -17,7 +17,7 @@ from scheduler.ports import JobQuery, MirrorChange, Rows, Sign
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """What `scheduler_check()` answers in a database with the migrations of this release."""
 UPGRADE = "pip install --upgrade training-scheduler"
 

@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from scheduler.core.model import EVENT, JOB, Job, Json, Reason
+from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Job, Json, Reason
 from scheduler.core.reconcile import Row
 from scheduler.errors import MirrorRefused
 from scheduler.ports import MirrorChange, Rows, Sign
@@ -64,12 +65,18 @@ def rows_of(listing: Listing) -> Rows:
 def row_of(document: Json) -> Row | None:
     parts = {name: _object(document.get(name)) for name in ("spec", "progress")}
     parts |= {"reason": _reason(document.get("reason")), "job": _copy(document)}
+    parts |= {"attempts": _attempts(document.get("attempts"))}
     try:
         return ROW.validate_python(document | parts)
     except ValidationError as error:
         where = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
         log.warning("row %s of training_jobs is left out: cannot read %s", document.get("id"), where)
         return None
+
+
+def attempt_of(row: Json) -> Attempt:
+    """What a row of `training_attempts` says.  Raises ValidationError."""
+    return ATTEMPT.validate_python(row | {"fence": row["attempt"], "allocation": {"ranks": row["nodes"]}})
 
 
 def _document(change: MirrorChange) -> str:
@@ -119,6 +126,15 @@ def _reason(text: str | None) -> Reason | None:
         return REASON.validate_json(text) if text else None
     except ValidationError:
         return None
+
+
+def _attempts(text: str | None) -> list[Attempt]:
+    """Without those that cannot be read."""
+    found: list[Attempt] = []
+    for row in json.loads(text or "[]"):
+        with suppress(ValidationError):
+            found.append(attempt_of(row))
+    return found
 
 
 def _copy(document: Json) -> Job | None:

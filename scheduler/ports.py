@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import (
+    Attempt,
     Fence,
     Job,
     JobEvent,
@@ -18,6 +21,8 @@ from scheduler.core.model import (
     Outcome,
     Phase,
     Reason,
+    Resumption,
+    Saved,
     Status,
 )
 from scheduler.core.reconcile import Repair, Row, Stub
@@ -32,6 +37,8 @@ class Change:
     job: Job
     event: JobEvent
     before: int
+    attempts: tuple[Attempt, ...] = ()
+    """Earlier ones, of a job that is taken in; `event` may tell of a newer state of the last."""
     is_news: bool = False
     """Whoever runs the cluster is told of it: a notice is kept until the webhook has taken it."""
 
@@ -90,6 +97,10 @@ class Journal(Protocol):
 
     async def events(self, job_id: JobId) -> list[JobEvent]:
         """A job's history, oldest first; empty when there is no such job."""
+        ...
+
+    async def attempts(self, job_id: JobId) -> list[Attempt]:
+        """The runs of a job, oldest first, each as the last event that tells of it left it."""
         ...
 
     async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:
@@ -238,6 +249,14 @@ class Observation:
     """Seconds since the epoch at which each phase began."""
     progress: Json | None = None
     ranks: tuple[RankProcess, ...] = ()
+    resumed: Resumption | None = None
+    saved: Saved | None = None
+    """The newest checkpoint that this run completed."""
+    stop_seen_at: datetime | None = None
+    """When the loop saw that it should stop."""
+    pace: Pace | None = None
+    stepped_at: datetime | None = None
+    """When the newest step was done; None before the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +287,14 @@ class Runner(Protocol):
 
     async def observe(self, run: Run) -> Observation:
         """Raises RunUnreachable when the run does not answer in time: that is unknown, not dead."""
+        ...
+
+    async def examine(self, run: Run) -> Json:
+        """What the ranks are doing: their stacks and last log lines, by rank.  Touches nothing."""
+        ...
+
+    async def checkpoints(self, job_id: JobId) -> list[Checkpoint]:
+        """The complete checkpoints of a job, in any order.  Raises StorageUnavailable."""
         ...
 
     async def live(self) -> frozenset[Run]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from scheduler.adopting import Adoption, repair_of
 from scheduler.book import Book
 from scheduler.core.lifecycle import Recover
-from scheduler.core.model import Job, JobId, Reason, Status
+from scheduler.core.model import Attempt, Job, JobId, Reason, Status
 from scheduler.core.reconcile import (
     Decision,
     Differences,
@@ -155,7 +155,7 @@ class Reconciler:
             ):
                 continue
             if row and row.job and row.job.version > job.version:
-                await self._catch_up(work, job, row.job)
+                await self._catch_up(work, job, row.job, row.attempts)
             else:
                 await self._overwrite(work, job, row)
 
@@ -173,7 +173,7 @@ class Reconciler:
         await self._journal.commit([], [repair])
         await self._relay.write_again(job.id)
 
-    async def _catch_up(self, work: Pass, job: Job, newer: Job) -> None:
+    async def _catch_up(self, work: Pass, job: Job, newer: Job, attempts: tuple[Attempt, ...]) -> None:
         """The journal is older than what a scheduler told the database: it came from a backup."""
         why = "the journal is older than the database; was it restored from a backup?"
         said = f"{newer.status}, version {newer.version}"
@@ -182,7 +182,7 @@ class Reconciler:
         if work.dry_run:
             return
         event = Recover(at=self._clock.now(), by=work.by, reason=Reason(code="recovered", message=why))
-        await self._book.take_in(newer, event, repair)
+        await self._book.take_in(newer, event, repair, attempts)
 
     def _repair(self, work: Pass, job: Job, in_database: str, decided: str, why: str) -> Repair:
         return Repair(

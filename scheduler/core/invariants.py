@@ -30,7 +30,7 @@ RULES: tuple[tuple[Callable[[Job], bool], str], ...] = (
         "must hold an allocation exactly while it runs",
     ),
     (
-        lambda job: job.allocation is None or _ranks(job) == job.spec.resources.num_ranks,
+        lambda job: job.allocation is None or _gang(job).fewest <= _ranks(job) <= _gang(job).most,
         "must hold its gang whole: as many ranks as it asked for",
     ),
     (
@@ -50,6 +50,7 @@ RULES: tuple[tuple[Callable[[Job], bool], str], ...] = (
         lambda job: job.retry_at is None or job.status is Status.QUEUED,
         "may pause before a retry only in the line",
     ),
+    (lambda job: not job.held or job.status is Status.QUEUED, "may be held only in the line"),
     (
         lambda job: job.status not in HAVE_RUN or job.fence >= 1,
         "must have had a run: its fence must be 1 or more",
@@ -60,13 +61,25 @@ RULES: tuple[tuple[Callable[[Job], bool], str], ...] = (
         "must have started_at exactly when it has had a run",
     ),
     (lambda job: job.version >= 1, "must have a version of 1 or more"),
-    (lambda job: min(job.failures, job.losses, job.restarts) >= 0, "must not have a negative count"),
     (
-        lambda job: job.failures + job.losses + (job.status is Status.RUNNING) <= job.fence,
-        "must not have more failures and losses than runs that ended",
+        lambda job: min(job.failures, job.losses, job.preemptions, job.repeats) >= 0,
+        "must not have a negative count",
     ),
+    (
+        lambda job: _tries(job) + (job.status is Status.RUNNING) <= job.fence,
+        "must not have more failures, losses and preemptions than runs that ended",
+    ),
+    (lambda job: job.origin.after <= job.fence, "must not begin after a run that is still to come"),
 )
 HAVE_RUN = (Status.RUNNING, Status.PAUSED, Status.COMPLETED)
+
+
+def _gang(job: Job) -> Gang:
+    return job.spec.resources
+
+
+def _tries(job: Job) -> int:
+    return job.failures + job.losses + job.preemptions
 
 
 def _ranks(job: Job) -> int:

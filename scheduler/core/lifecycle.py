@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
+from scheduler.core import attempts
 from scheduler.core.model import (
     Allocation,
+    Attempt,
     Cause,
+    CheckpointId,
     Ending,
     Fence,
     Job,
     JobEvent,
     JobId,
     JobSpec,
+    Json,
+    Origin,
     Outcome,
     Reason,
+    Saved,
     Status,
     Stop,
     StopKind,
     compact,
 )
+from scheduler.core.retrying import DEFAULT_POLICY, RetryPolicy, Verdict, judge
 from scheduler.errors import NotAllowed
 
 EDGES: dict[Status, frozenset[Status]] = {
@@ -82,9 +89,11 @@ class Admit(Happened):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskStop(Happened):
-    """Cancel, pause, preempt, or out of time.  A job that waits is cancelled at once."""
+    """Cancel, pause, preempt, out of time, or hung.  A job that waits is cancelled, or held, at once."""
 
     kind: StopKind
+    why: Reason | None = None
+    evidence: Json | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +102,8 @@ class RunEnded(Happened):
 
     fence: Fence
     outcome: Outcome
+    end_of_line: int | None = None
+    """A place for a preempted job, where policy does not give it back its old one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +115,16 @@ class ForceStart(Happened):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(Happened):
-    """A person wants the job to go on from its last checkpoint."""
+    """A person wants the job to go on from its last checkpoint, or from one of their choice."""
+
+    queue_seq: int
+    checkpoint: Saved | None = None
+    """The one chosen; the caller has seen that it is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart(Happened):
+    """A person wants the job to begin again from the beginning."""
 
     queue_seq: int
 
@@ -114,6 +134,8 @@ class GiveUp(Happened):
     """Mark as failed: by a person, or because nobody vouched for the job (`reason.code` is `stale`)."""
 
     reason: Reason
+    is_gone: bool = False
+    """The caller has seen that nothing of it runs, whatever the job says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +146,7 @@ class Recover(Happened):
     hold: bool = False
 
 
-Event = Adopt | Admit | AskStop | RunEnded | ForceStart | Resume | GiveUp | Recover
+Event = Adopt | Admit | AskStop | RunEnded | ForceStart | Resume | Restart | GiveUp | Recover
 
 
 # Actions: what the shell must do, after the commit.  All are idempotent.
@@ -136,7 +158,7 @@ class StartRun:
     fence: Fence
     spec: JobSpec
     allocation: Allocation
-    restarts: int
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,26 +171,16 @@ class StopRun:
 Action = StartRun | StopRun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How often, and after what pause, a run that did not complete is tried again."""
-
-    max_losses: int = 3
-    """Runs that the infrastructure may lose before the job fails."""
-    backoff_s: float = 1.0
-    """Pause before the first retry; doubles with each one."""
-    backoff_max_s: float = 60.0
-
-    def pause(self, tries: int) -> timedelta:
-        return timedelta(seconds=min(self.backoff_max_s, self.backoff_s * 2 ** (tries - 1)))
-
-
-DEFAULT_POLICY = RetryPolicy()
-
 SYSTEM = frozenset({"scheduler", "reconciler", "inbox", "start-up"})
 """Who acts without a person behind it."""
 
-YIELDS = {StopKind.PREEMPT: 0, StopKind.TIMEOUT: 0, StopKind.PAUSE: 1, StopKind.CANCEL: 2}
+YIELDS = {
+    StopKind.PREEMPT: 0,
+    StopKind.TIMEOUT: 0,
+    StopKind.HUNG: 0,
+    StopKind.PAUSE: 1,
+    StopKind.CANCEL: 2,
+}
 """A stop gives way only to a stronger one: what a person asks for beats what the system does."""
 
 
@@ -210,6 +222,8 @@ def apply(job: Job, event: Event, policy: RetryPolicy = DEFAULT_POLICY) -> tuple
             return _force_start(job, event), []
         case Resume():
             return _resume(job, event), []
+        case Restart():
+            return _restart(job, event), []
         case GiveUp():
             return _give_up(job, event), []
         case Recover():
@@ -225,14 +239,20 @@ def is_news(before: Job, after: Job, event: Event) -> bool:
     """
     match event:
         case RunEnded():
-            blame = event.outcome.cause is Cause.INFRASTRUCTURE and event.outcome.ending is not Ending.STOPPED
-            return blame and before.stop is None and after.status in (Status.FAILED, Status.QUEUED)
+            return _broke_down(before.stop, event.outcome) and after.status in (Status.FAILED, Status.QUEUED)
         case GiveUp():
             return event.by in SYSTEM and event.reason.code != "invalid_spec"
         case Recover():
             return True
         case _:
             return False
+
+
+def _broke_down(stop: Stop | None, outcome: Outcome) -> bool:
+    """A run ended that nobody asked to end: it hung, or was lost."""
+    if stop:
+        return stop.kind is StopKind.HUNG and outcome.ending is not Ending.COMPLETED
+    return outcome.cause is Cause.INFRASTRUCTURE and outcome.ending is not Ending.STOPPED
 
 
 def record(before: Job | None, after: Job, event: Event | None) -> JobEvent:
@@ -246,7 +266,22 @@ def record(before: Job | None, after: Job, event: Event | None) -> JobEvent:
         from_status=before.status if before else None,
         to_status=after.status,
         reason=after.reason,
+        attempt=_attempt(before, after, event),
     )
+
+
+def _attempt(before: Job | None, after: Job, event: Event | None) -> Attempt | None:
+    match event:
+        case Admit():
+            return attempts.begun(after)
+        case Recover() if after.allocation:
+            return attempts.begun(after)
+        case RunEnded() if before is not None:
+            return attempts.ended(before, after, event.outcome)
+        case GiveUp() if before is not None and before.allocation:
+            return attempts.found_gone(before, after)
+        case _:
+            return None
 
 
 def _adopt(job: Job, event: Adopt) -> Job:
@@ -257,6 +292,8 @@ def _adopt(job: Job, event: Adopt) -> Job:
 
 def _admit(job: Job, event: Admit) -> tuple[Job, list[Action]]:
     _require(job, Status.QUEUED, doing="start")
+    if job.held:
+        return job, []  # somebody held it while its start was being planned
     fence, allocation = Fence(job.fence + 1), event.allocation
     where = "1 node" if len(allocation.ranks) == 1 else f"{len(allocation.ranks)} nodes"
     reason = Reason(code="admitted", message=f"attempt {fence} is starting on {where}")
@@ -275,70 +312,97 @@ def start_of(job: Job) -> StartRun:
     """How the newest run of a running job is started; safe to do again."""
     assert job.allocation is not None, f"{job.id} runs without an allocation"
     return StartRun(
-        job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, restarts=job.restarts
+        job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, origin=job.origin
     )
 
 
 def _stop_run(job: Job, event: AskStop) -> tuple[Job, list[Action]]:
     if job.stop and YIELDS[job.stop.kind] >= YIELDS[event.kind]:
         return job, [StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind)]
-    why = (
-        "it reached its time limit"
-        if event.kind is StopKind.TIMEOUT
-        else f"{event.by} asked to {event.kind} it"
-    )
+    why = event.why.message if event.why else f"{event.by} asked to {event.kind} it"
     reason = Reason(code=f"{event.kind}_asked", message=f"the run is being stopped: {why}")
-    after = replace(_next(job, event, reason), stop=Stop(kind=event.kind, by=event.by, at=event.at))
+    stop = Stop(kind=event.kind, by=event.by, at=event.at, why=event.why, evidence=event.evidence)
+    after = replace(_next(job, event, reason), stop=stop)
     return after, [StopRun(job_id=job.id, fence=job.fence, kind=event.kind)]
 
 
 def _stop_waiting(job: Job, event: AskStop) -> Job:
-    if (event.kind, job.status) in ((StopKind.CANCEL, Status.CANCELLED), (StopKind.PAUSE, Status.PAUSED)):
+    match event.kind, job.status:
+        case (
+            (StopKind.CANCEL, Status.CANCELLED)
+            | (StopKind.PAUSE, Status.PAUSED)
+            | (StopKind.PREEMPT, Status.QUEUED)
+        ):
+            return job
+        case StopKind.PAUSE, Status.QUEUED:
+            return _hold(job, event)
+        case StopKind.CANCEL, _:
+            _require(job, *_withdrawable(job), doing="cancel")
+            reason = Reason(code="cancelled", message=f"cancelled by {event.by}")
+            return _to(job, Status.CANCELLED, event, reason)
+        case _:
+            _require(job, Status.RUNNING, doing=event.kind)
+            return job
+
+
+def _hold(job: Job, event: AskStop) -> Job:
+    """A job that waits has nothing to save and holds nothing: it keeps its place and does not start."""
+    if job.held:
         return job
-    _require(
-        job, *(_withdrawable(job) if event.kind is StopKind.CANCEL else (Status.RUNNING,)), doing=event.kind
-    )
-    return _to(job, Status.CANCELLED, event, Reason(code="cancelled", message=f"cancelled by {event.by}"))
+    _require_place(job, doing=event.kind)
+    message = f"held in the line by {event.by}; resume it to let it start"
+    return replace(_next(job, event, Reason(code="held", message=message)), held=True)
 
 
 def _end_run(job: Job, event: RunEnded, policy: RetryPolicy) -> Job:
     if job.status is not Status.RUNNING or event.fence != job.fence:
         return job  # the run was replaced: its word counts no more
     outcome, stop = event.outcome, job.stop
-    progress = outcome.progress or job.progress
-    gone = replace(job, allocation=None, stop=None, progress=progress, result=outcome.result)
     if outcome.ending is Ending.COMPLETED:
-        return _to(gone, Status.COMPLETED, event, outcome.reason)
+        return _to(_gone(job, outcome), Status.COMPLETED, event, outcome.reason)
     if stop and stop.kind is StopKind.CANCEL:
-        return _to(gone, Status.CANCELLED, event, _stopped("cancelled", stop, outcome))
+        return _to(_gone(job, outcome), Status.CANCELLED, event, _stopped("cancelled", job, outcome))
     if stop and stop.kind is StopKind.TIMEOUT:
-        return _to(gone, Status.FAILED, event, _timed_out(job, outcome))
+        return _to(_gone(job, outcome), Status.FAILED, event, _timed_out(job, outcome))
 
-    gone, tries, budget, whose = _charge(gone, outcome, policy, asked=stop is not None)
-    if tries > budget:
-        return _to(gone, Status.FAILED, event, _spent(job, outcome, f"{whose} is {budget}"))
+    verdict = judge(job, outcome, policy)
+    gone = _gone(verdict.job, outcome)
+    if verdict.given_up:
+        return _to(gone, Status.FAILED, event, _spent(job, outcome, verdict.given_up))
     if stop and stop.kind is StopKind.PAUSE:
-        return _to(gone, Status.PAUSED, event, _stopped("paused", stop, outcome))
-    if stop and stop.kind is StopKind.PREEMPT and not tries:
-        reason = Reason(
-            code="preempted", message="gave its nodes to another job; keeps its place in the line"
-        )
-        return _requeue(gone, event, reason, None)
-    reason = _again(job, outcome, f"{tries} of {budget} retries used" if tries else "not counted as a retry")
-    return _requeue(gone, event, reason, event.at + policy.pause(tries) if tries else None)
+        return _to(gone, Status.PAUSED, event, _stopped("paused", job, outcome))
+    after = _to(gone, Status.QUEUED, event, _again(gone, stop, outcome, verdict))
+    place = None if policy.preempted_keep_place else event.end_of_line
+    return replace(
+        after,
+        queue_seq=place if place and _gives_way(stop) else job.queue_seq,
+        queued_at=event.at,
+        retry_at=event.at + verdict.retry_after if verdict.retry_after else None,
+        result=None,
+    )
 
 
-def _charge(job: Job, outcome: Outcome, policy: RetryPolicy, *, asked: bool) -> tuple[Job, int, int, str]:
-    """Put the end of a run on the account of whoever is answerable: (job, tries, budget, whose it is)."""
-    free = asked and outcome.ending is Ending.STOPPED
-    blame = outcome.cause or (Cause.USER if outcome.ending is Ending.FAILED else Cause.INFRASTRUCTURE)
-    if free or blame is Cause.PREEMPTION:
-        return job, 0, 0, ""
-    if blame is Cause.USER:
-        job = replace(job, failures=job.failures + 1)
-        return job, job.failures, job.spec.max_failures, "max_failures"
-    job = replace(job, losses=job.losses + 1)
-    return job, job.losses, policy.max_losses, "the limit for lost runs"
+def _gone(job: Job, outcome: Outcome) -> Job:
+    """Holds nothing any more, and knows from where it would go on."""
+    return replace(
+        job,
+        allocation=None,
+        stop=None,
+        progress=outcome.progress or job.progress,
+        result=outcome.result,
+        saved=_saved(job, outcome),
+        resumed=outcome.resumed,
+    )
+
+
+def _saved(job: Job, outcome: Outcome) -> Saved | None:
+    if outcome.saved is None and outcome.resumed and outcome.resumed.checkpoint is None:
+        return None  # there were checkpoints, and none was whole
+    return outcome.saved or job.saved
+
+
+def _gives_way(stop: Stop | None) -> bool:
+    return stop is not None and stop.kind is StopKind.PREEMPT
 
 
 def _force_start(job: Job, event: ForceStart) -> Job:
@@ -358,22 +422,75 @@ def _force_start(job: Job, event: ForceStart) -> Job:
     after = _queue(
         job, event, event.queue_seq, Reason(code="force_started", message=f"put in the queue by {event.by}")
     )
-    return replace(after, restarts=job.restarts + 1, progress=None) if job.fence else after
+    return _from_the_beginning(after)
 
 
 def _resume(job: Job, event: Resume) -> Job:
+    chosen = event.checkpoint
     if job.status is Status.QUEUED:
-        return job
+        return _let_go(job, event) if job.held and chosen is None else _choose(job, event)
     _require(job, Status.PAUSED, Status.FAILED, Status.CANCELLED, doing="resume")
-    message = f"resumed by {event.by}; goes on from its last checkpoint, if it has one"
-    return _queue(job, event, event.queue_seq, Reason(code="resumed", message=message))
+    saved = chosen or job.saved
+    where = (
+        f"goes on from checkpoint {in_words(saved)}"
+        if saved
+        else "begins at the beginning: nothing was saved"
+    )
+    after = _queue(
+        job, event, event.queue_seq, Reason(code="resumed", message=f"resumed by {event.by}; {where}")
+    )
+    return _from(after, chosen) if chosen else after
+
+
+def _let_go(job: Job, event: Event) -> Job:
+    return replace(_next(job, event, Reason(code="resumed", message=f"let go by {event.by}")), held=False)
+
+
+def _choose(job: Job, event: Resume) -> Job:
+    """A job that waits may be told where to go on."""
+    chosen = event.checkpoint
+    if chosen is None or (not job.held and _begins_with(job, chosen.checkpoint)):
+        return job
+    _require_place(job, doing="resume")
+    message = f"{event.by} chose that it goes on from checkpoint {in_words(chosen)}"
+    return _from(replace(_next(job, event, Reason(code="resumed", message=message)), held=False), chosen)
+
+
+def _from(job: Job, chosen: Saved) -> Job:
+    return replace(job, origin=Origin(checkpoint=chosen.checkpoint, after=job.fence), saved=chosen)
+
+
+def _restart(job: Job, event: Restart) -> Job:
+    if job.status is Status.QUEUED and not job.held and _begins_with(job, None):
+        return job
+    _require(job, Status.QUEUED, Status.PAUSED, Status.FAILED, Status.CANCELLED, doing="restart")
+    message = f"restarted from the beginning by {event.by}"
+    reason = Reason(code="restarted", message=message)
+    if job.status is Status.QUEUED:
+        _require_place(job, doing="restart")
+        return _from_the_beginning(replace(_next(job, event, reason), held=False))
+    return _from_the_beginning(_queue(job, event, event.queue_seq, reason))
+
+
+def _begins_with(job: Job, checkpoint: CheckpointId | None) -> bool:
+    return job.origin == Origin(checkpoint=checkpoint, after=job.fence)
+
+
+def _from_the_beginning(job: Job) -> Job:
+    return replace(job, origin=Origin(after=job.fence), saved=None, resumed=None, progress=None)
+
+
+def in_words(saved: Saved) -> str:
+    """A checkpoint, for people."""
+    return saved.checkpoint if saved.step is None else f"{saved.checkpoint} (step {saved.step})"
 
 
 def _give_up(job: Job, event: GiveUp) -> Job:
     if job.status is Status.FAILED:
         return job
-    _require(job, *_withdrawable(job), doing="mark as failed")
-    return _to(job, Status.FAILED, event, event.reason)
+    allowed = (Status.RUNNING,) if event.is_gone else ()
+    _require(job, *_withdrawable(job), *allowed, doing="mark as failed")
+    return replace(_to(job, Status.FAILED, event, event.reason), allocation=None, stop=None)
 
 
 def _withdrawable(job: Job) -> tuple[Status, ...]:
@@ -383,7 +500,7 @@ def _withdrawable(job: Job) -> tuple[Status, ...]:
 
 
 def _recover(job: Job, event: Recover) -> tuple[Job, list[Action]]:
-    held = job.status is Status.QUEUED and event.hold
+    held = job.status is Status.QUEUED and (event.hold or job.held)
     after = replace(_next(job, event, event.reason), held=held)
     return after, [start_of(after)] if after.status is Status.RUNNING else []
 
@@ -391,13 +508,8 @@ def _recover(job: Job, event: Recover) -> tuple[Job, list[Action]]:
 def _queue(job: Job, event: Event, seq: int, reason: Reason) -> Job:
     """To the end of the line, with fresh budgets: a person asked for it."""
     after = replace(_to(job, Status.QUEUED, event, reason), queue_seq=seq, queued_at=event.at)
-    return replace(after, finished_at=None, failures=0, losses=0, result=None)
-
-
-def _requeue(job: Job, event: Event, reason: Reason, retry_at: datetime | None) -> Job:
-    """Back to its old place in the line."""
-    after = _to(job, Status.QUEUED, event, reason)
-    return replace(after, queued_at=event.at, retry_at=retry_at, result=None)
+    after = replace(after, failures=0, losses=0, preemptions=0, repeats=0, last_failure=None)
+    return replace(after, finished_at=None, result=None)
 
 
 def _to(job: Job, status: Status, event: Event, reason: Reason) -> Job:
@@ -418,9 +530,16 @@ def _require(job: Job, *allowed: Status, doing: str) -> None:
         raise NotAllowed(f"cannot {doing} job {job.id}: it is {job.status}, not {wanted}")
 
 
-def _stopped(what: str, stop: Stop, outcome: Outcome) -> Reason:
-    gone = outcome.reason.message if outcome.ending is Ending.LOST else "its processes are gone"
-    return Reason(code=what, message=f"{what} by {stop.by}; {gone}", detail=outcome.reason.detail)
+def _require_place(job: Job, *, doing: str) -> None:
+    """A row that says `queued` may be of no scheduler's making: first it is looked at, like any submit."""
+    if job.queue_seq is None:
+        raise NotAllowed(f"cannot {doing} job {job.id}: it is not taken into the line yet; ask again soon")
+
+
+def _stopped(what: str, job: Job, outcome: Outcome) -> Reason:
+    assert job.stop is not None
+    gone = "its processes are gone" if outcome.reason.code == "stopped" else outcome.reason.message
+    return Reason(code=what, message=f"{what} by {job.stop.by}; {gone}", detail=outcome.reason.detail)
 
 
 def _timed_out(job: Job, outcome: Outcome) -> Reason:
@@ -429,13 +548,24 @@ def _timed_out(job: Job, outcome: Outcome) -> Reason:
     return Reason(code="timeout", message=message, detail=outcome.reason.detail)
 
 
-def _spent(job: Job, outcome: Outcome, limit: str) -> Reason:
-    message = f"{outcome.reason.message} (attempt {job.fence}; {limit})"
-    return replace(outcome.reason, message=message)
+def _spent(job: Job, outcome: Outcome, why: str) -> Reason:
+    reason = _seen(job.stop, outcome)
+    return replace(reason, message=f"{reason.message} (attempt {job.fence}; {why})")
 
 
-def _again(job: Job, outcome: Outcome, used: str) -> Reason:
-    message = (
-        f"attempt {job.fence} ended: {outcome.reason.message}; goes on from its last checkpoint ({used})"
-    )
-    return Reason(code="retrying", message=message, detail=outcome.reason.detail)
+def _again(job: Job, stop: Stop | None, outcome: Outcome, verdict: Verdict) -> Reason:
+    where = f"goes on from checkpoint {in_words(job.saved)}" if job.saved else "begins again"
+    if _gives_way(stop) and outcome.ending is Ending.STOPPED:
+        assert stop is not None
+        why = stop.why.message if stop.why else f"{stop.by} asked for it"
+        message = f"gave way: {why}; {where} when it has nodes again"
+        return Reason(code="preempted", message=message)
+    seen = _seen(stop, outcome)
+    counted = verdict.used or "not counted as a retry"
+    message = f"attempt {job.fence} ended: {seen.message}; {where} ({counted})"
+    return Reason(code="retrying", message=message, detail=seen.detail)
+
+
+def _seen(stop: Stop | None, outcome: Outcome) -> Reason:
+    """Why the run ended, in the words of whoever ended it."""
+    return stop.why if stop and stop.why and stop.kind is StopKind.HUNG else outcome.reason

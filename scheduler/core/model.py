@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any, NewType, TypeVar, cast
+from typing import Annotated, Any, Literal, NewType, TypeVar, cast
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as validated
@@ -62,6 +62,8 @@ class StopKind(StrEnum):
     PAUSE = "pause"
     PREEMPT = "preempt"
     TIMEOUT = "timeout"
+    HUNG = "hung"
+    """No step for many times its own usual step time."""
 
 
 class Cause(StrEnum):
@@ -95,6 +97,19 @@ class Gang:
             ge=1, le=4096, strict=True, description="Ranks (Ray Train workers) that start and stop together."
         ),
     ] = 1
+    min_ranks: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=4096,
+            strict=True,
+            description="With max_ranks, instead of num_ranks: each start takes as many ranks as there is room for, "
+            "from min_ranks to max_ranks.",
+        ),
+    ] = None
+    max_ranks: Annotated[
+        int | None, Field(ge=1, le=4096, strict=True, description="See min_ranks; both or neither.")
+    ] = None
     cpus_per_rank: Annotated[float, Field(gt=0, le=4096, description="CPU cores for each rank.")] = 1.0
     gpus_per_rank: Annotated[
         float,
@@ -111,11 +126,44 @@ class Gang:
                 f"gpus_per_rank={self.gpus_per_rank} is neither a whole number nor a fraction below 1; "
                 "ask for whole GPUs, or for less than one"
             )
+        if (self.min_ranks is None) != (self.max_ranks is None):
+            raise ValueError("min_ranks and max_ranks belong together; give both, or num_ranks alone")
+        if self.min_ranks and self.max_ranks and self.min_ranks > self.max_ranks:
+            raise ValueError(f"min_ranks={self.min_ranks} is more than max_ranks={self.max_ranks}")
+        if self.max_ranks and self.num_ranks != 1:
+            raise ValueError(f"num_ranks={self.num_ranks} beside min_ranks and max_ranks; leave it out")
+
+    @property
+    def fewest(self) -> int:
+        """Ranks without which it does not start."""
+        return self.min_ranks or self.num_ranks
+
+    @property
+    def most(self) -> int:
+        """Ranks beyond which it takes no more."""
+        return self.max_ranks or self.num_ranks
 
     def __str__(self) -> str:
-        ranks = "1 rank" if self.num_ranks == 1 else f"{self.num_ranks} ranks at once"
+        count = f"{self.fewest} to {self.most}" if self.fewest < self.most else f"{self.most}"
+        ranks = "1 rank" if self.most == 1 else f"{count} ranks at once"
         gpus = f" and {self.gpus_per_rank:g} GPU" if self.gpus_per_rank else ""
-        return f"{ranks} with {self.cpus_per_rank:g} CPU{gpus}" + (" each" if self.num_ranks > 1 else "")
+        return f"{ranks} with {self.cpus_per_rank:g} CPU{gpus}" + (" each" if self.most > 1 else "")
+
+
+@validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class CheckpointPolicy:
+    """Which checkpoints of a job are kept; the others are deleted as newer ones become complete."""
+
+    keep_last: Annotated[int, Field(ge=1, le=1000, strict=True, description="The newest so many.")] = 3
+    keep_best: Annotated[
+        int, Field(ge=0, le=1000, strict=True, description="And the best so many, by `best_metric`.")
+    ] = 0
+    best_metric: Annotated[Name, Field(description="A metric that the loop reports with a checkpoint.")] = (
+        "loss"
+    )
+    best_is: Annotated[Literal["min", "max"], Field(description="Whether less or more of it is better.")] = (
+        "min"
+    )
 
 
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -143,8 +191,20 @@ class JobSpec:
         Field(ge=0, le=100, strict=True, description="How often the loop itself may fail and be retried."),
     ] = 0
     max_runtime_s: Annotated[
-        float | None, Field(gt=0, description="Longest time one run may take, in seconds; null for no limit.")
+        float | None,
+        Field(
+            gt=0,
+            description="Longest time one run may take, in seconds; then it saves and ends. Null for no limit.",
+        ),
     ] = None
+    hang_after_s: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="A run without a step for so many seconds hangs; null: judged by its own usual step time.",
+        ),
+    ] = None
+    checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
     labels: Annotated[dict[Label, Label], Field(max_length=64, description="Free key-value pairs.")] = field(
         default_factory=dict[str, str]
     )
@@ -178,6 +238,48 @@ class Stop:
     kind: StopKind
     by: str
     at: datetime
+    why: Reason | None = None
+    """What it is good for; a person who asks need not say."""
+    evidence: Json | None = None
+    """What was seen before anything was touched: stacks and last log lines of each rank."""
+
+
+CheckpointId = NewType("CheckpointId", str)
+"""`<fence>.<number>`: "2.3" is the third that attempt 2 completed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """The newest complete checkpoint: what a kill would leave."""
+
+    checkpoint: CheckpointId
+    step: int | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """The certificate of a resumed run: where it went on, and what was found to be as it was."""
+
+    checkpoint: CheckpointId | None
+    """None: there were checkpoints and none was whole, so it began again."""
+    step: int | None
+    checked: tuple[str, ...] = ()
+    """Sentences: what was compared and is equal."""
+    differs: tuple[str, ...] = ()
+    """Sentences: what is not as it was.  Empty: the run goes on exactly."""
+    skipped: tuple[str, ...] = ()
+    """Newer checkpoints that were passed over, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the next run of a job begins, as long as no attempt after `after` has completed a checkpoint."""
+
+    checkpoint: CheckpointId | None = None
+    """Chosen by a person; None: from the beginning."""
+    after: Fence = Fence(0)
+    """Checkpoints of this attempt and earlier ones belong to a past that was left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +292,32 @@ class Outcome:
     result: Json | None = None
     progress: Json | None = None
     """The last the loop said before the end."""
+    resumed: Resumption | None = None
+    saved: Saved | None = None
+    """The newest checkpoint that this run completed."""
+    signature: str | None = None
+    """Equal for the same failure again; None where the failure says nothing about the run itself."""
+    evidence: Json | None = None
+    """What was seen at the end: the last log lines of each rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One run of a job, from its start to its end."""
+
+    fence: Fence
+    allocation: Allocation
+    started_at: datetime
+    ended_at: datetime | None = None
+    ending: Ending | None = None
+    cause: Cause | None = None
+    reason: Reason | None = None
+    resumed: Resumption | None = None
+    last_step: int | None = None
+    saved: Saved | None = None
+    steps_lost: int | None = None
+    """Steps done that no checkpoint holds; None where the loop does not count steps."""
+    evidence: Json | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +344,7 @@ class Job:
     retry_at: datetime | None = None
     """Not started before this moment: the pause between two tries."""
     held: bool = False
-    """Found after an outage, and kept in the line until a person starts it or gives it up."""
+    """Kept in the line until a person lets it go: one paused it there, or it was found after an outage."""
     allocation: Allocation | None = None
     """Held exactly while running."""
     stop: Stop | None = None
@@ -224,8 +352,17 @@ class Job:
     """Failures of the user's own code; these use up `max_failures`."""
     losses: int = 0
     """Runs lost to the infrastructure; a budget of their own."""
-    restarts: int = 0
-    """How often a person restarted the job from the beginning; each has a training folder of its own."""
+    preemptions: int = 0
+    """Runs that gave way to another job or to a drain; a budget of their own."""
+    repeats: int = 0
+    """How many runs in a row failed in the same way before they saved anything."""
+    last_failure: str | None = None
+    """The signature of the newest failure."""
+    origin: Origin = Origin()
+    saved: Saved | None = None
+    """The checkpoint from which the next run goes on, as far as was known when the last one ended."""
+    resumed: Resumption | None = None
+    """How the newest run that ended had begun; None: from the beginning."""
     progress: Json | None = None
     """The last the loop said: step, total_steps, loss, ..."""
     result: Json | None = None
@@ -252,6 +389,8 @@ class JobEvent:
     from_status: Status | None
     to_status: Status
     reason: Reason
+    attempt: Attempt | None = None
+    """The attempt that this event began or ended, as it is then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +404,8 @@ class Node:
     """None: not known, so only our own runs count."""
     available_gpus: float | None = None
     name: str = ""
+    draining: bool = False
+    """About to be taken away: nothing new is placed on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,3 +457,4 @@ def _sharing(value: Any) -> Any:
 JOB: TypeAdapter[Job] = TypeAdapter(Job)
 SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
+ATTEMPT: TypeAdapter[Attempt] = TypeAdapter(Attempt)

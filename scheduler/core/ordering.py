@@ -38,8 +38,7 @@ def _rests(job: Job, now: datetime) -> bool:
 
 def _pause(job: Job, now: datetime) -> Reason:
     if job.held:
-        message = "found after an outage and held for a person: force-start it, or mark it as failed"
-        return Reason(code="held", message=message)
+        return job.reason if job.reason.code == "held" else Reason(code="held", message="held for a person")
     left_s = math.ceil(((job.retry_at or now) - now).total_seconds())
     message = f"tried again in {left_s} s; {job.reason.message}"
     return Reason(code="retry_pause", message=message, detail=job.reason.detail)

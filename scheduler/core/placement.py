@@ -2,6 +2,9 @@
 
 First in, first out over gangs: all ranks of a job or none.  A job that must wait keeps a place: where it
 would go on the empty cluster.  Later jobs may start beside that place, never in it, so nobody starves.
+
+An elastic gang starts with as many ranks as there is room for, and waits for its fewest: its place is for
+so many.  Nothing starts on a node that is being drained, and no place is kept there.
 """
 
 from __future__ import annotations
@@ -10,7 +13,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Reason, Snapshot
-from scheduler.core.shelves import UNIT, Free, Need, Shelves, free_now, gpu_units, lesser, take, total, units
+from scheduler.core.shelves import (
+    UNIT,
+    Free,
+    Need,
+    Shelves,
+    free_now,
+    gpu_units,
+    lesser,
+    open_nodes,
+    take,
+    total,
+    units,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +40,8 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
     """Decide for each job of *queue*, given in the order of its turn.
 
     `blocked` says why as things stand after the starts.  Codes: `waiting_for_resources`, `behind` (there is
-    room, but it is kept for a job further ahead), `does_not_fit_here` (the live nodes could never hold it).
+    room, but it is kept for a job further ahead), `does_not_fit_here` (the live nodes, without those that are
+    being drained, could never hold it).
     """
     needs = {gang: Need(gang) for gang in {job.spec.resources for job in queue}}
     untried = set(needs.values())  # once a shape failed it fails for the whole pass: room only shrinks
@@ -49,7 +65,7 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
 
 
 def fit(gang: Gang, snapshot: Snapshot) -> Allocation | None:
-    """Where *gang* would go now, with nobody waiting; None when it does not fit."""
+    """Where *gang* would go now, with nobody waiting; None when not even its fewest ranks fit."""
     return Shelves(free_now(snapshot)).place(Need(gang))
 
 
@@ -57,11 +73,12 @@ def feasible(gang: Gang, nodes: Iterable[Node]) -> Reason | None:
     """None when *nodes* could hold the gang with nothing else on them, else what the largest of them offers.
 
     The nodes may be ones that do not exist yet, of a kind that an autoscaler adds; their ids do not matter.
+    One that is being drained counts: it may stay after all, or another may take its place.
     """
     nodes, need = tuple(nodes), Need(gang)
     empty = Shelves({NodeId(str(index)): total(node) for index, node in enumerate(nodes)})
     fits = empty.capacity(need)
-    return None if fits >= need.ranks else _does_not_fit(gang, fits, nodes)
+    return None if fits >= need.fewest else _does_not_fit(gang, fits, nodes)
 
 
 class Line:
@@ -73,7 +90,7 @@ class Line:
         """Free, and not kept for anyone."""
         self.keepers: dict[NodeId, Job] = {}
         """Who was the last to take from the room on the node."""
-        self.empty = Shelves({node.id: total(node) for node in snapshot.nodes})
+        self.empty = Shelves({node.id: total(node) for node in open_nodes(snapshot.nodes)})
         self._unkept = self.empty.copy()
         self._left: dict[NodeId, Free] = {}
         """Of the nodes on which places are kept, what is free beside all of these."""
@@ -94,13 +111,13 @@ class Line:
         """
         if need in self._over:
             return  # the place would be the same as that of the first job of this shape
-        if beside := self._unkept.place(need):
+        if beside := self._unkept.place(need, need.fewest):
             for node, ranks in beside.ranks:
                 self._left[node] = need.off(self._left.get(node, self.free[node]), ranks)
                 self._keep(job, node, self._left[node])
             return
         self._over.add(need)
-        over = self.empty.copy().place(need)
+        over = self.empty.copy().place(need, need.fewest)
         for node, ranks in over.ranks if over else ():
             self._keep(job, node, need.off(self.free[node], ranks))
 
@@ -117,23 +134,31 @@ class Explanation:
     def __init__(self, nodes: tuple[Node, ...], line: Line) -> None:
         self.nodes, self.line = nodes, line
         self.free = Shelves(line.free)
+        here = open_nodes(nodes)
+        self.drained = _drained_words(len(nodes) - len(here))
         cpus = [cpus for cpus, _ in line.free.values()]
         gpus = [gpu_units(devices) for _, devices in line.free.values()]
-        self.cpu_words = _free_words("CPU", cpus, sum(units(node.cpus) for node in nodes))
-        self.gpu_words = _free_words("GPU", gpus, sum(units(node.gpus) for node in nodes))
+        self.cpu_words = _free_words("CPU", cpus, sum(units(node.cpus) for node in here))
+        self.gpu_words = _free_words("GPU", gpus, sum(units(node.gpus) for node in here))
 
     def __call__(self, need: Need) -> Reason:
         at_most = self.line.empty.capacity(need)
-        if at_most < need.ranks:
-            return _does_not_fit(need.gang, at_most, self.nodes)
+        if at_most < need.fewest:
+            return feasible(need.gang, self.nodes) or self._only_with_drained(need.gang, at_most)
         fits = self.free.capacity(need)
-        ahead = self._ahead(need) if fits >= need.ranks else None
+        ahead = self._ahead(need) if fits >= need.fewest else None
         if ahead:
             who = f"job {ahead.spec.name} ({ahead.id})"
             return Reason(code="behind", message=f"waits behind {who}, which needs {ahead.spec.resources}")
-        such = {0: "no such rank fits", 1: "1 such rank fits"}.get(fits, f"{fits} such ranks fit")
-        words = f"{self.gpu_words}; {self.cpu_words}" if need.gang.gpus_per_rank else self.cpu_words
-        return Reason(code="waiting_for_resources", message=f"needs {need.gang}; {such} now ({words})")
+        seen = [self.gpu_words] if need.gang.gpus_per_rank else []
+        words = "; ".join([*seen, self.cpu_words, *self.drained])
+        message = f"needs {need.gang}; {_such_ranks(fits)} now ({words})"
+        return Reason(code="waiting_for_resources", message=message)
+
+    def _only_with_drained(self, gang: Gang, fits: int) -> Reason:
+        offer = f"{_such_ranks(fits)} on the others, even with nothing else running"
+        message = "; ".join([f"needs {gang}", *self.drained, offer])
+        return Reason(code="does_not_fit_here", message=message)
 
     def _ahead(self, need: Need) -> Job | None:
         """Who keeps what this gang could otherwise have."""
@@ -154,6 +179,14 @@ def _does_not_fit(gang: Gang, fits: int, nodes: Sequence[Node]) -> Reason:
         gpus = f" and {largest.gpus:g} GPU" if gang.gpus_per_rank else ""
         offer = f"the largest node here has {largest.cpus:g} CPU{gpus}"
     return Reason(code="does_not_fit_here", message=f"needs {gang}; {offer}")
+
+
+def _such_ranks(fits: int) -> str:
+    return {0: "no such rank fits", 1: "1 such rank fits"}.get(fits, f"{fits} such ranks fit")
+
+
+def _drained_words(count: int) -> list[str]:
+    return [{1: "a node is being drained"}.get(count, f"{count} nodes are being drained")] if count else []
 
 
 def _free_words(what: str, free: Sequence[int], of: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from scheduler.core.model import Fence, Job, JobId, Json, Reason, Status
+from scheduler.core.model import Attempt, Fence, Job, JobId, Json, Reason, Status
 
 Run = tuple[JobId, Fence]
 
@@ -70,6 +70,8 @@ class Row:
     """As it was written; not checked."""
     job: Job | None = None
     """The scheduler's own copy, as of its last write; None when there is none or it cannot be read."""
+    attempts: tuple[Attempt, ...] = ()
+    """The runs that the database knows of, the first one first; where `job` is left out, they are too."""
     user_id: str | None = None
     requested_action: str | None = None
     reason: Reason | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from scheduler.core.model import Allocation, Gang, Node, NodeId, Snapshot
 
@@ -20,11 +20,11 @@ NO_GPUS: Devices = (0, ())
 class Need:
     """A gang in whole numbers.  Compared by identity: one for each shape in a pass."""
 
-    __slots__ = ("cpus", "gang", "part", "ranks", "whole")
+    __slots__ = ("cpus", "fewest", "gang", "most", "part", "whole")
 
     def __init__(self, gang: Gang) -> None:
         gpus = max(1, units(gang.gpus_per_rank)) if gang.gpus_per_rank else 0
-        self.gang, self.ranks = gang, gang.num_ranks
+        self.gang, self.fewest, self.most = gang, gang.fewest, gang.most
         self.cpus = max(1, units(gang.cpus_per_rank))
         self.whole, self.part = divmod(gpus, UNIT)
 
@@ -34,10 +34,10 @@ class Need:
             return devices[0] // self.whole
         if self.part:
             return devices[0] * (UNIT // self.part) + sum(left // self.part for left in devices[1])
-        return self.ranks
+        return self.most
 
     def on(self, free: Free) -> int:
-        return min(self.ranks, free[0] // self.cpus, self.on_devices(free[1]))
+        return min(self.most, free[0] // self.cpus, self.on_devices(free[1]))
 
     def off(self, free: Free, ranks: int) -> Free:
         """What is left once *ranks* are taken off.  What is not there is taken as far as it goes: the
@@ -70,34 +70,37 @@ class Shelves:
         return other
 
     def capacity(self, need: Need) -> int:
-        """How many ranks fit, over all nodes (not counted beyond what one gang needs on each node)."""
+        """How many ranks fit, over all nodes (not counted beyond what one gang can use on each node)."""
         ranks = 0
         for devices, shelf in self._shelves.items():
-            most = min(need.ranks, need.on_devices(devices))
+            most = min(need.most, need.on_devices(devices))
             if most and shelf[0][0] >= most * need.cpus:
                 ranks += most * len(shelf)
             elif most:
                 ranks += sum(min(most, cpus // need.cpus) for cpus, _ in shelf)
         return ranks
 
-    def place(self, need: Need) -> Allocation | None:
+    def place(self, need: Need, at_most: int | None = None) -> Allocation | None:
         """Take room for the whole gang: on one node if any can hold it, else on as few as possible.
 
-        Among equals the node with the least left over (GPUs, then CPUs), then the smallest id.
+        An elastic gang gets as many ranks as there is room for, but not more than *at_most*.  Among equals
+        the node with the least left over (GPUs, then CPUs), then the smallest id.
         """
-        if on_one := self._find(need, need.ranks, 1):
-            self.take(on_one[0], need, need.ranks)
-            return Allocation(ranks=((on_one[0], need.ranks),))
-        if self.capacity(need) < need.ranks:
+        most = need.most if at_most is None else at_most
+        if on_one := self._find(need, most, 1):
+            self.take(on_one[0], need, most)
+            return Allocation(ranks=((on_one[0], most),))
+        ranks = min(most, self.capacity(need))
+        if ranks < need.fewest:
             return None
-        return Allocation(ranks=tuple(self._spread(need)))
+        return Allocation(ranks=tuple(self._spread(need, ranks)))
 
     def take(self, node: NodeId, need: Need, ranks: int) -> None:
         self.put(node, need.off(self.free[node], ranks))
 
-    def _spread(self, need: Need) -> Iterator[tuple[NodeId, int]]:
+    def _spread(self, need: Need, ranks: int) -> Iterator[tuple[NodeId, int]]:
         """Fill the most spacious nodes first: no other way takes fewer."""
-        left = need.ranks
+        left = ranks
         while left:
             count = min(left, self._most(need))
             for node in self._find(need, count, left // count):
@@ -142,11 +145,15 @@ class Shelves:
 
 
 def free_now(snapshot: Snapshot) -> dict[NodeId, Free]:
-    """For each node the lesser of what our own runs leave and what Ray says is available."""
-    free = {node.id: total(node) for node in snapshot.nodes}
+    """For each node the lesser of what our own runs leave and what Ray says is available.
+
+    Nodes that are being drained are left out: what is free on them is for nobody.
+    """
+    nodes = open_nodes(snapshot.nodes)
+    free = {node.id: total(node) for node in nodes}
     for gang, allocation in snapshot.running:
         take(free, Need(gang), allocation)
-    for node in snapshot.nodes:
+    for node in nodes:
         cpus, devices = free[node.id]
         if node.available_cpus is not None:
             cpus = min(cpus, units(node.available_cpus))
@@ -156,9 +163,14 @@ def free_now(snapshot: Snapshot) -> dict[NodeId, Free]:
     return free
 
 
+def open_nodes(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Those on which something new may start."""
+    return tuple(node for node in nodes if not node.draining)
+
+
 def take(free: dict[NodeId, Free], need: Need, allocation: Allocation) -> None:
     for node, ranks in allocation.ranks:
-        if node not in free:  # a run may still be ending on a node that has gone
+        if node not in free:  # a run may still be ending on a node that has gone, or is going
             continue
         known = need.on_devices(free[node][1]) >= ranks
         cpus, devices = need.off(free[node], ranks)

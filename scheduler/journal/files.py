@@ -14,7 +14,7 @@ from tempfile import mkstemp
 from scheduler.errors import JournalUnusable, JournalUnwritable
 
 APPLICATION_ID = 0x54534A4C  # "TSJL", at offset 68 of the file
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def _sql(name: str) -> str:
@@ -25,7 +25,7 @@ SCHEMA = _sql("schema.sql")
 QUERIES: dict[str, str] = dict(
     re.findall(r"^-- name: (\w+)\n(.+?;)$", _sql("queries.sql"), re.MULTILINE | re.DOTALL)
 )
-MIGRATIONS: dict[int, str] = {1: _sql("to_version_2.sql")}
+MIGRATIONS: dict[int, str] = {1: _sql("to_version_2.sql"), 2: _sql("to_version_3.sql")}
 """From a schema version to the SQL that makes the next one of it.  What was released is never changed."""
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -27,6 +27,10 @@ ON CONFLICT (id) DO UPDATE SET
 -- name: add_event
 INSERT INTO events (job_id, version, doc) VALUES (?, ?, ?);
 
+-- name: put_attempt
+INSERT INTO attempts (job_id, fence, doc) VALUES (?, ?, ?)
+ON CONFLICT (job_id, fence) DO UPDATE SET doc = excluded.doc;
+
 -- name: add_outbox
 INSERT INTO outbox (job_id, version, doc) VALUES (?, ?, ?);
 
@@ -60,6 +64,9 @@ SELECT status, count(*) FROM jobs GROUP BY status;
 
 -- name: events
 SELECT doc FROM events WHERE job_id = ? ORDER BY version;
+
+-- name: attempts
+SELECT doc FROM attempts WHERE job_id = ? ORDER BY fence;
 
 -- name: outbox
 SELECT outbox.seq, outbox.doc, events.doc FROM outbox JOIN events USING (job_id, version)

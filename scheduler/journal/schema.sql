@@ -1,4 +1,4 @@
--- Version 2 of the journal.  Files of older versions get here by the steps in files.py.
+-- Version 3 of the journal.  Files of older versions get here by the steps in files.py.
 -- Documents are the JSON of core.model; the columns beside them are what is searched for.
 
 CREATE TABLE meta (
@@ -35,6 +35,13 @@ CREATE TABLE events (
     version INTEGER NOT NULL,  -- the version of the job that the event made
     doc     TEXT NOT NULL,
     UNIQUE (job_id, version)
+);
+
+CREATE TABLE attempts (
+    job_id TEXT NOT NULL REFERENCES jobs (id),
+    fence  INTEGER NOT NULL,
+    doc    TEXT NOT NULL,  -- as the newest event that tells of it left it
+    PRIMARY KEY (job_id, fence)
 );
 
 CREATE TABLE outbox (

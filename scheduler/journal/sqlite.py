@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-from scheduler.core.model import EVENT, Job, JobEvent, JobId, Status
+from scheduler.core.model import ATTEMPT, EVENT, Attempt, Job, JobEvent, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import JournalUnusable, JournalUnwritable, SchedulerError, Superseded
 from scheduler.journal import tables
@@ -111,6 +111,11 @@ class SqliteJournal:
     async def events(self, job_id: JobId) -> list[JobEvent]:
         return await self._read(
             lambda found: [EVENT.validate_json(doc) for (doc,) in found], "events", job_id
+        )
+
+    async def attempts(self, job_id: JobId) -> list[Attempt]:
+        return await self._read(
+            lambda found: [ATTEMPT.validate_json(doc) for (doc,) in found], "attempts", job_id
         )
 
     async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:

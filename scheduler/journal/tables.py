@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from scheduler.core.model import EVENT, JOB, Job, JobId, Status
+from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import VersionConflict
 from scheduler.journal.files import QUERIES
@@ -40,6 +40,10 @@ def write(connection: sqlite3.Connection, changes: Sequence[Change], repairs: Se
         ) from error
     connection.executemany(
         QUERIES["add_event"], ((c.job.id, c.job.version, EVENT.dump_json(c.event).decode()) for c in changes)
+    )
+    runs = ((c.job.id, run) for c in changes for run in (*c.attempts, c.event.attempt) if run)
+    connection.executemany(
+        QUERIES["put_attempt"], ((of, run.fence, ATTEMPT.dump_json(run).decode()) for of, run in runs)
     )
     unsent = [(c.job.id, c.job.version, doc) for c, doc in zip(changes, docs, strict=True)]
     connection.executemany(QUERIES["add_outbox"], unsent)

@@ -11,6 +11,7 @@ from uuid import UUID
 from scheduler.core.lifecycle import record
 from scheduler.core.model import (
     Allocation,
+    CheckpointId,
     Fence,
     Gang,
     Job,
@@ -18,7 +19,10 @@ from scheduler.core.model import (
     JobSpec,
     Node,
     NodeId,
+    Origin,
     Reason,
+    Resumption,
+    Saved,
     Status,
     Stop,
     StopKind,
@@ -56,7 +60,7 @@ def a_job(status: Status | str = Status.QUEUED, *, spec: JobSpec | None = None, 
     if status not in (Status.PENDING, Status.QUEUED):
         likely |= {"fence": Fence(1), "started_at": created_at, "admitted_at": created_at}
     if status is Status.RUNNING:
-        likely["allocation"] = Allocation(ranks=((NodeId("node-1"), spec.resources.num_ranks),))
+        likely["allocation"] = Allocation(ranks=((NodeId("node-1"), spec.resources.most),))
     if status.is_terminal:
         likely["finished_at"] = created_at
     return Job(spec=spec, status=status, **(likely | fields))
@@ -74,10 +78,23 @@ def a_full_job(status: Status) -> Job:
         reason=Reason(code="test", message=text, detail="x" * 10_000),
         retry_at=NOON + timedelta(microseconds=1),
         held=True,
-        stop=Stop(kind=StopKind.PREEMPT, by=text, at=NOON),
+        stop=Stop(
+            kind=StopKind.PREEMPT,
+            by=text,
+            at=NOON,
+            why=Reason(code="test", message=text),
+            evidence={text: [text]},
+        ),
         failures=1,
         losses=2,
-        restarts=3,
+        preemptions=3,
+        repeats=4,
+        last_failure=text,
+        origin=Origin(checkpoint=CheckpointId("1.2"), after=Fence(1)),
+        saved=Saved(checkpoint=CheckpointId("1.2"), step=2**40, at=NOON),
+        resumed=Resumption(
+            checkpoint=CheckpointId("1.1"), step=7, checked=(text,), differs=(text, text), skipped=(text,)
+        ),
         progress={"step": 2**62, "loss": 0.1 + 0.2},
         result={"output_dir": text},
         idempotency_key=f"{text}-{status}",

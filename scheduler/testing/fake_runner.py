@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
+from scheduler.core.checkpoints import Checkpoint, checkpoint_id, lineage
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import Cause, Ending, Json, Node, NodeId, Outcome, Phase, Reason, StopKind
+from scheduler.core.model import (
+    Cause,
+    CheckpointId,
+    Ending,
+    JobId,
+    Json,
+    Node,
+    NodeId,
+    Outcome,
+    Phase,
+    Reason,
+    Resumption,
+    Saved,
+    StopKind,
+)
 from scheduler.errors import RunUnreachable
 from scheduler.ports import LogPart, Observation, Run
+from scheduler.testing.clock import NOON
 
 COMPLETED = Outcome(ending=Ending.COMPLETED, reason=Reason(code="completed", message="every rank returned"))
 STOPPED = Outcome(
@@ -35,10 +52,14 @@ class FakeRunner:
     stopped: list[StopRun] = field(default_factory=list)
     hidden: set[Run] = field(default_factory=set)
     """Alive, but not answering."""
+    tells: dict[Run, Json] = field(default_factory=dict)
+    """Fields of the observation of a run, beside those it fills by itself."""
     refuses: Exception | None = None
     """Raised by the next `start`."""
     _alive: dict[Run, asyncio.Event] = field(default_factory=dict)
     _final: dict[Run, Outcome] = field(default_factory=dict)
+    _resumed: dict[Run, Resumption] = field(default_factory=dict)
+    _checkpoints: dict[JobId, list[Checkpoint]] = field(default_factory=dict)
 
     async def start(self, action: StartRun) -> None:
         action = pickle.loads(pickle.dumps(action))
@@ -49,6 +70,7 @@ class FakeRunner:
         if run not in self._alive and run not in self._final:
             self.started.append(action)
             self._alive[run] = asyncio.Event()
+            self._begin(action)
 
     async def stop(self, action: StopRun) -> None:
         self.stopped.append(action)
@@ -64,7 +86,20 @@ class FakeRunner:
     async def observe(self, run: Run) -> Observation:
         if run not in self._alive or run in self.hidden:
             raise RunUnreachable(f"run {run} does not answer")
-        return Observation(phase=Phase.TRAINING, phases={}, progress=self.progress(run))
+        said = Observation(
+            phase=Phase.TRAINING,
+            phases={},
+            progress=self.progress(run),
+            resumed=self._resumed.get(run),
+            saved=self.saved(run),
+        )
+        return replace(said, **self.tells.get(run, {}))
+
+    async def examine(self, run: Run) -> Json:
+        return {"stacks": {"0": "in step()"}, "logs": {"0": ["the last line"]}}
+
+    async def checkpoints(self, job_id: JobId) -> list[Checkpoint]:
+        return list(self._checkpoints.get(job_id, ()))
 
     async def live(self) -> frozenset[Run]:
         return frozenset(self._alive)
@@ -80,11 +115,52 @@ class FakeRunner:
     def progress(self, run: Run) -> Json | None:
         return {"step": 1}
 
+    def save(self, run: Run, step: int | None = None, at: datetime = NOON) -> CheckpointId:
+        """The run completes a checkpoint."""
+        job_id, fence = run
+        number = len(self._of(run)) + 1
+        checkpoint = Checkpoint(
+            id=checkpoint_id(fence, number),
+            fence=fence,
+            number=number,
+            step=step,
+            at=at,
+            seconds=0.1,
+            num_bytes=1000,
+            num_files=1,
+            metrics={},
+            path="",
+        )
+        self._checkpoints.setdefault(job_id, []).append(checkpoint)
+        return checkpoint.id
+
+    def saved(self, run: Run) -> Saved | None:
+        """The newest checkpoint of the run."""
+        if not (mine := self._of(run)):
+            return None
+        return Saved(checkpoint=mine[-1].id, step=mine[-1].step, at=mine[-1].at)
+
     def end(self, run: Run, outcome: Outcome) -> None:
-        """The run leaves its final record and is gone."""
-        self._final[run] = outcome
+        """The run leaves its final record, with what it saved and where it had gone on, and is gone."""
+        self._final[run] = replace(
+            outcome,
+            resumed=outcome.resumed or self._resumed.get(run),
+            saved=outcome.saved or self.saved(run),
+        )
         self._alive.pop(run).set()
 
     def adopt(self, run: Run) -> None:
         """A run that nobody here started: an orphan."""
         self._alive[run] = asyncio.Event()
+
+    def _begin(self, action: StartRun) -> None:
+        """Go on from the newest checkpoint that continues the job."""
+        earlier = lineage(self._checkpoints.get(action.job_id, ()), action.origin)
+        if earlier:
+            newest = earlier[0]
+            self._resumed[action.job_id, action.fence] = Resumption(
+                checkpoint=newest.id, step=newest.step, checked=("1 file, its size",)
+            )
+
+    def _of(self, run: Run) -> list[Checkpoint]:
+        return [one for one in self._checkpoints.get(run[0], ()) if one.fence == run[1]]

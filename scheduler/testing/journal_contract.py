@@ -12,9 +12,10 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
-from scheduler.core.model import Job, JobId, Status
+from scheduler.core.model import Attempt, Fence, Job, JobId, Reason, Status
 from scheduler.errors import Superseded, VersionConflict
 from scheduler.ports import JobQuery, Journal
+from scheduler.testing.attempts import LOST, NODES, a_full_attempt, admitted, an_attempt, run_lost, telling
 from scheduler.testing.builders import a_change, a_full_job, a_job, a_repair, a_spec, advanced
 from scheduler.testing.clock import NOON
 
@@ -32,6 +33,8 @@ class Stored:
     outbox: Written
     notices: Written = field(default_factory=list)
     num_repairs: int = 0
+    attempts: list[tuple[JobId, int]] = field(default_factory=list)
+    """(job, fence), sorted."""
 
 
 class Store(Protocol):
@@ -255,6 +258,7 @@ class JournalContract:
         """A question about a job that is not there is no error of the journal."""
         assert await journal.get(JobId("nobody")) is None
         assert await journal.events(JobId("nobody")) == []
+        assert await journal.attempts(JobId("nobody")) == []
         assert await journal.find_by_key("ann", "nothing") is None
         assert await journal.counts() == {}
 
@@ -269,6 +273,81 @@ class JournalContract:
         events = await journal.events(job.id)
         assert [event.kind for event in events] == ["Submitted", *(f"Step{number}" for number in range(12))]
         assert events[-1] == a_change(steps[-1], before=steps[-2], kind="Step11").event
+
+    # Attempts
+
+    async def test_each_run_of_a_job_is_a_row_from_its_start_to_its_end(
+        self, store: Store, journal: Journal
+    ) -> None:
+        queued = a_job()
+        await journal.commit([a_change(queued)])
+        assert await journal.attempts(queued.id) == []
+        steps = [queued]
+        for step in (admitted, run_lost, admitted):
+            change = step(steps[-1])
+            await journal.commit([change])
+            steps.append(change.job)
+        first, second = await journal.attempts(queued.id)
+        assert first == Attempt(
+            fence=Fence(1),
+            allocation=NODES,
+            started_at=steps[1].updated_at,
+            ended_at=steps[2].updated_at,
+            ending=LOST.ending,
+            cause=LOST.cause,
+            reason=LOST.reason,
+            last_step=7,
+            saved=LOST.saved,
+            steps_lost=2,
+            evidence=LOST.evidence,
+        )
+        assert second == Attempt(fence=Fence(2), allocation=NODES, started_at=steps[3].updated_at)
+        assert store.look().attempts == [(queued.id, 1), (queued.id, 2)]
+
+    async def test_a_reopened_journal_holds_every_field_of_an_attempt(self, store: Store) -> None:
+        job, runs = a_job("running"), [a_full_attempt(fence) for fence in (9, 10)]
+        after = advanced(job)
+        async with store.open() as journal:
+            await journal.commit([telling(runs[1], job)])
+            await journal.commit([telling(runs[0], after, before=job)])
+        async with store.open() as journal:
+            assert await journal.attempts(job.id) == runs
+
+    async def test_two_events_of_one_attempt_may_share_a_commit(self, store: Store, journal: Journal) -> None:
+        """A run that ends before its start was written: the end counts, not the beginning."""
+        job, other = a_job("running"), a_job("running")
+        ended = an_attempt(ended_at=NOON, reason=Reason(code="lost", message="its node is gone"))
+        await journal.commit(
+            [
+                telling(an_attempt(), job),
+                telling(an_attempt(), other),
+                telling(ended, advanced(job), before=job),
+            ]
+        )
+        assert (await journal.attempts(job.id), await journal.attempts(other.id)) == (
+            [ended],
+            [an_attempt()],
+        )
+
+    async def test_a_job_that_is_taken_in_brings_its_earlier_attempts(
+        self, store: Store, journal: Journal
+    ) -> None:
+        job = a_job("running", version=7)
+        earlier = (a_full_attempt(1), an_attempt(2))
+        ended = an_attempt(2, ended_at=NOON)
+        await journal.commit([replace(telling(ended, job), attempts=earlier)])
+        assert await journal.attempts(job.id) == [earlier[0], ended]
+
+    async def test_a_refused_commit_leaves_no_attempt_and_changes_none(
+        self, store: Store, journal: Journal
+    ) -> None:
+        job, fresh = a_job("running"), a_job("running")
+        await journal.commit([telling(an_attempt(), job)])
+        before = store.look()
+        ended = telling(an_attempt(ended_at=NOON), advanced(job), before=job)
+        with pytest.raises(VersionConflict):
+            await journal.commit([ended, telling(an_attempt(), fresh), a_change(job)])
+        assert (store.look(), await journal.attempts(job.id)) == (before, [an_attempt()])
 
     async def test_counts_follow_the_jobs(self, store: Store, journal: Journal) -> None:
         """L9: a count that lags behind shows jobs in a state they have left."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from scheduler.core.model import EVENT, JOB, Job, JobEvent, JobId, Status
+from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Fence, Job, JobEvent, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import Superseded, VersionConflict
 from scheduler.ports import Change, JobQuery, OutboxRow
@@ -29,6 +29,7 @@ class Disk:
 
     jobs: dict[JobId, bytes] = field(default_factory=dict)
     events: dict[JobId, list[bytes]] = field(default_factory=dict)
+    attempts: dict[JobId, dict[Fence, bytes]] = field(default_factory=dict)
     outbox: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     notices: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     repairs: list[Repair] = field(default_factory=list)
@@ -74,6 +75,8 @@ class MemoryJournal:
             self.disk.last_seq += 1
             self.disk.jobs[change.job.id] = job
             self.disk.events.setdefault(change.job.id, []).append(event)
+            for run in filter(None, (*change.attempts, change.event.attempt)):
+                self.disk.attempts.setdefault(change.job.id, {})[run.fence] = ATTEMPT.dump_json(run)
             self.disk.outbox[self.disk.last_seq] = (job, event)
             if change.is_news:
                 self.disk.notices[self.disk.last_seq] = (job, event)
@@ -122,6 +125,10 @@ class MemoryJournal:
 
     async def events(self, job_id: JobId) -> list[JobEvent]:
         return [EVENT.validate_json(doc) for doc in self.disk.events.get(job_id, [])]
+
+    async def attempts(self, job_id: JobId) -> list[Attempt]:
+        runs = self.disk.attempts.get(job_id, {})
+        return [ATTEMPT.validate_json(doc) for _, doc in sorted(runs.items())]
 
     async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:
         return _oldest(self.disk.outbox, limit, after)

@@ -44,6 +44,8 @@ class Database:
     """The database's own: it tells when rows were touched, and when they were read."""
     rows: dict[JobId, Json] = field(default_factory=dict)
     events: dict[tuple[JobId, int], Json] = field(default_factory=dict)
+    attempts: dict[tuple[JobId, int], Json] = field(default_factory=dict)
+    """By job and fence, with the columns of `training_attempts`."""
     incarnations: dict[str, int] = field(default_factory=dict)
     vouched_at: dict[str, str] = field(default_factory=dict)
     fault: Callable[[str], Fault | None] = _no_fault

@@ -85,7 +85,7 @@ class MemoryMirror:
         def work() -> list[Row]:
             newest_first = sorted(self._ours(), key=_created, reverse=True)
             found = self._read([row for row in newest_first if _matches(row, query)][: query.limit])
-            return [replace(row, job=None) for row in found.rows]
+            return [replace(row, job=None, attempts=()) for row in found.rows]
 
         return self._ask("page", work)
 
@@ -133,8 +133,17 @@ class MemoryMirror:
         for event in events:
             row = self.database.rows.get(event["job_id"])
             if row and row["cluster"] == self.cluster:
-                key = (event["job_id"], event["version"])
-                self.database.events.setdefault(key, event | {"cluster": self.cluster})
+                self._keep(event, forced)
+
+    def _keep(self, event: Json, forced: bool) -> None:
+        job_id, version, run = event["job_id"], event["version"], event["attempt"]
+        line = {name: value for name, value in event.items() if name != "attempt"}
+        self.database.events.setdefault((job_id, version), line | {"cluster": self.cluster})
+        if run is None:
+            return
+        known = self.database.attempts.get((job_id, run["fence"]))
+        if known is None or known["version"] <= version or forced:
+            self.database.attempts[job_id, run["fence"]] = _run_columns(event, run, self.cluster)
 
     def _vouch(self, signs: list[Json]) -> None:
         self.database.vouched_at[self.cluster] = self.database.now()
@@ -150,11 +159,14 @@ class MemoryMirror:
         vouched_at = self.database.vouched_at.get(self.cluster)
         return rows_of(
             Listing(
-                rows=[_document(row) for row in rows],
+                rows=[_document(row) | {"attempts": self._runs_of(row["id"])} for row in rows],
                 read_at=self.database.clock.now(),
                 vouched_at=datetime.fromisoformat(vouched_at) if vouched_at else None,
             )
         )
+
+    def _runs_of(self, job_id: JobId) -> str:
+        return json.dumps([run for (of, _), run in sorted(self.database.attempts.items()) if of == job_id])
 
 
 def _columns(change: Json, cluster: str) -> Json:
@@ -171,6 +183,17 @@ def _columns(change: Json, cluster: str) -> Json:
         "progress": None if job["status"] == Status.RUNNING else job["progress"],
         "job": job,
         **{name: job[name] for name in ("status", "reason", "version", *TIMES)},
+    }
+
+
+def _run_columns(event: Json, run: Json, cluster: str) -> Json:
+    same = {name: value for name, value in run.items() if name not in ("fence", "allocation")}
+    return same | {
+        "job_id": event["job_id"],
+        "attempt": run["fence"],
+        "cluster": cluster,
+        "version": event["version"],
+        "nodes": run["allocation"]["ranks"],
     }
 
 

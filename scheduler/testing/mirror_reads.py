@@ -10,9 +10,10 @@ import pytest
 from scheduler.core.model import JobId, Status
 from scheduler.core.reconcile import Row, Stub
 from scheduler.ports import JobQuery, Mirror
+from scheduler.testing.attempts import a_full_attempt, admitted, run_lost, telling
 from scheduler.testing.builders import a_job, a_spec, advanced
 from scheduler.testing.clock import NOON
-from scheduler.testing.mirror_store import ELSEWHERE, MirrorStore, a_mirrored
+from scheduler.testing.mirror_store import ELSEWHERE, MirrorStore, a_mirrored, committed
 
 NOBODY = JobId("00000000-0000-4000-8000-00000000dead")
 NO_END = 100
@@ -149,6 +150,23 @@ class MirrorReads:
         seen = await mirror.rows([job.id, job.id, NOBODY, theirs, JobId("no-uuid"), JobId("")])
         assert [row.id for row in seen.rows] == [job.id]
         assert (await mirror.rows([])).rows == ()
+
+    async def test_full_rows_bring_the_attempts_of_their_jobs(
+        self, store: MirrorStore, mirror: Mirror
+    ) -> None:
+        """A journal that was lost gets them back; a page, which shows no copy, does not carry them."""
+        start = admitted(a_job())
+        end = run_lost(start.job)
+        again = admitted(end.job)
+        full, none = telling(a_full_attempt(), a_job("failed")), a_job()
+        await mirror.apply([committed(start, end, again), committed(full), a_mirrored(none)])
+        store.request(start.job.id, "cancel")
+        rows = {row.id: row for row in (await mirror.rows([start.job.id, full.job.id, none.id])).rows}
+        assert rows[start.job.id].attempts == (end.event.attempt, again.event.attempt)
+        assert rows[full.job.id].attempts[0].last_step == 10**30
+        assert rows[none.id].attempts == ()
+        assert (await mirror.inbox(None, 10)).rows[0].attempts == rows[start.job.id].attempts
+        assert {row.attempts for row in await mirror.page(JobQuery())} == {()}
 
     async def test_a_copy_that_is_not_of_its_row_is_none(self, store: MirrorStore, mirror: Mirror) -> None:
         """A registry rebuilt from a copy of another job, or of another moment, would be wrong for long."""

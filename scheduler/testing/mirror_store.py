@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from scheduler.core.lifecycle import record
 from scheduler.core.model import Job, JobId, Json, Reason
-from scheduler.ports import Mirror, MirrorChange, Sign
+from scheduler.ports import Change, Mirror, MirrorChange, Sign
 from scheduler.testing.clock import NOON
 
 ELSEWHERE = "elsewhere"
@@ -33,6 +33,10 @@ class MirrorStore(Protocol):
         """Oldest first."""
         ...
 
+    def attempts(self, job_id: JobId) -> list[Json]:
+        """Every column, as JSON; the first run first."""
+        ...
+
     def insert_pending(
         self, spec: Json | None, *, name: str = "job", user_id: str | None = None, cluster: str = "here"
     ) -> JobId:
@@ -51,6 +55,11 @@ def a_mirrored(job: Job, *before: Job, **fields: Any) -> MirrorChange:
     steps = [None, *before, job] if job.version == len(before) + 1 else [*before, job]
     pairs = pairwise(steps)
     return MirrorChange(job=job, events=tuple(record(was, now, None) for was, now in pairs), **fields)
+
+
+def committed(*changes: Change) -> MirrorChange:
+    """What a relay makes of commits of one job, the oldest first."""
+    return MirrorChange(job=changes[-1].job, events=tuple(change.event for change in changes))
 
 
 def a_sign(job: Job, **fields: Any) -> Sign:

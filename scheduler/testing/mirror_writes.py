@@ -7,13 +7,15 @@ from uuid import uuid4
 
 import pytest
 
-from scheduler.core.model import JOB, SPEC, Fence, JobId, Json, Reason, Status
+from scheduler.core.model import ATTEMPT, JOB, SPEC, Fence, JobId, Json, Reason, Status
 from scheduler.core.reconcile import Row
 from scheduler.errors import MirrorRefused, Superseded
+from scheduler.mirror_rows import attempt_of
 from scheduler.ports import Mirror
+from scheduler.testing.attempts import LOST, a_full_attempt, admitted, an_attempt, run_lost, telling
 from scheduler.testing.builders import a_full_job, a_job, advanced
 from scheduler.testing.clock import NOON
-from scheduler.testing.mirror_store import ELSEWHERE, MirrorStore, a_mirrored, a_sign
+from scheduler.testing.mirror_store import ELSEWHERE, MirrorStore, a_mirrored, a_sign, committed
 
 
 class MirrorWrites:
@@ -184,21 +186,99 @@ class MirrorWrites:
         await mirror.apply([a_mirrored(second, first, stopping)])
         assert (store.row(first.id) or {})["progress"] is None
 
+    # Attempts
+
+    async def test_each_run_is_a_row_from_its_start_to_its_end(
+        self, store: MirrorStore, mirror: Mirror
+    ) -> None:
+        start = admitted(a_job())
+        end = run_lost(start.job)
+        again = admitted(end.job)
+        told = []
+        for change in (start, end, again):
+            await mirror.apply([committed(change)])
+            told.append([attempt_of(row) for row in store.attempts(change.job.id)])
+        first, ended, second = (change.event.attempt for change in (start, end, again))
+        assert told == [[first], [ended], [ended, second]]
+        row = store.attempts(start.job.id)[0]
+        assert (row["ending"], row["cause"], row["reason"]["message"], row["steps_lost"], row["nodes"]) == (
+            "lost",
+            "infrastructure",
+            LOST.reason.message,
+            2,
+            [["node-1", 2], ["node-2", 1]],
+        )
+
+    async def test_an_attempt_is_kept_to_the_last_field(self, store: MirrorStore, mirror: Mirror) -> None:
+        """Only NUL is more than Postgres can hold; a step beyond 64 bits keeps no job out."""
+        job, run = a_job("running"), a_full_attempt()
+        await mirror.apply([committed(telling(run, job))])
+        hole = "\N{REPLACEMENT CHARACTER}".encode()
+        kept = ATTEMPT.validate_json(ATTEMPT.dump_json(run).replace(b"\\u0000", hole))
+        assert [attempt_of(row) for row in store.attempts(job.id)] == [kept]
+
+    async def test_a_run_that_began_and_ended_between_two_relays_is_one_row(
+        self, store: MirrorStore, mirror: Mirror
+    ) -> None:
+        """After an outage the whole history of many jobs arrives at once."""
+        lives = []
+        for _ in range(2):
+            start = admitted(a_job())
+            end = run_lost(start.job)
+            lives.append((start, end, admitted(end.job)))
+        await mirror.apply([committed(*life) for life in lives])
+        for start, end, again in lives:
+            told = [attempt_of(row) for row in store.attempts(start.job.id)]
+            assert told == [end.event.attempt, again.event.attempt]
+
+    async def test_the_start_of_a_run_that_arrives_late_does_not_undo_its_end(
+        self, store: MirrorStore, mirror: Mirror
+    ) -> None:
+        start = admitted(a_job())
+        end = run_lost(start.job)
+        await mirror.apply([committed(end)])
+        before = store.attempts(start.job.id)
+        await mirror.apply([committed(start)])
+        await mirror.apply([committed(end)])
+        assert store.attempts(start.job.id) == before
+        assert attempt_of(before[0]).ended_at is not None
+
+    async def test_a_forced_write_puts_the_attempt_over_a_newer_one(
+        self, store: MirrorStore, mirror: Mirror
+    ) -> None:
+        """A job that was set back by force counts on from its old version: its run must still be able to end."""
+        job = a_job("running")
+        newer = advanced(job, seconds=5, version=9)
+        await mirror.apply([committed(telling(an_attempt(last_step=9), newer, job))])
+        truth = telling(an_attempt(last_step=1), job)
+        await mirror.apply([committed(truth)])
+        assert [row["last_step"] for row in store.attempts(job.id)] == [9]
+        await mirror.apply([committed(truth)], forced=True)
+        assert [row["last_step"] for row in store.attempts(job.id)] == [1]
+
+    async def test_a_refused_batch_leaves_no_attempt(self, store: MirrorStore, mirror: Mirror) -> None:
+        good = admitted(a_job())
+        with pytest.raises(MirrorRefused):
+            await mirror.apply([committed(good), a_mirrored(a_job(id=JobId("no-uuid")))])
+        assert store.attempts(good.job.id) == []
+
     # Two clusters, two lives
 
     async def test_a_row_of_another_cluster_is_left_alone(self, store: MirrorStore, mirror: Mirror) -> None:
         """Two clusters on one Supabase touch only their own rows, even when an id is in both."""
         job = a_job("running")
-        await mirror.apply([a_mirrored(job)])
+        await mirror.apply([committed(telling(an_attempt(), job))])
         store.request(job.id, "cancel")
-        before = store.row(job.id), store.events(job.id)
+        before = store.row(job.id), store.events(job.id), store.attempts(job.id)
         theirs = advanced(job, status=Status.FAILED)
         async with store.open(ELSEWHERE) as other:
             await other.claim(1)
             await other.apply([a_mirrored(theirs, job)], forced=True)
+            await other.apply([committed(telling(an_attempt(last_step=1), theirs, job))], forced=True)
+            await other.apply([committed(telling(an_attempt(2), theirs, job))])
             await other.vouch([a_sign(job)])
             await other.answer(job.id, "cancel", None)
-        assert (store.row(job.id), store.events(job.id)) == before
+        assert (store.row(job.id), store.events(job.id), store.attempts(job.id)) == before
 
     async def test_a_claim_is_above_every_earlier_one(self, store: MirrorStore) -> None:
         """A number that is given out twice tells nobody apart; one that is asked for is not undercut."""
@@ -212,12 +292,13 @@ class MirrorWrites:
     ) -> None:
         """A scheduler that was thought dead and wakes up must not undo what its successor did."""
         job, other = a_job("running"), a_job()
-        await mirror.apply([a_mirrored(job)])
+        await mirror.apply([committed(telling(an_attempt(), job))])
         store.request(job.id, "cancel")
         after = advanced(job, status=Status.FAILED)
+        ended = telling(an_attempt(last_step=1), after, job)
         async with store.open() as newer:
             await newer.claim(1)
-            before = store.row(job.id), store.events(job.id)
+            before = store.row(job.id), store.events(job.id), store.attempts(job.id)
             with pytest.raises(Superseded, match=r"\b2\b.*\b1\b"):
                 match write:
                     case "vouch":
@@ -225,10 +306,9 @@ class MirrorWrites:
                     case "answer":
                         await mirror.answer(job.id, "cancel", None)
                     case _:
-                        await mirror.apply(
-                            [a_mirrored(after, job), a_mirrored(other)], forced=write == "forced"
-                        )
-            assert (store.row(job.id), store.events(job.id), store.row(other.id)) == (*before, None)
+                        await mirror.apply([committed(ended), a_mirrored(other)], forced=write == "forced")
+            seen = store.row(job.id), store.events(job.id), store.attempts(job.id)
+            assert (seen, store.row(other.id)) == (before, None)
             assert (await newer.rows([job.id])).vouched_at is None
             await newer.apply([a_mirrored(after, job)])
             assert _said(store.row(job.id)) == ("failed", 2)

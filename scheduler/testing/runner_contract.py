@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import Allocation, Ending, Fence, JobId, JobSpec, NodeId, StopKind
+from scheduler.core.model import Allocation, Ending, Fence, JobId, JobSpec, NodeId, Origin, StopKind
 from scheduler.errors import RunUnreachable
 from scheduler.ports import Run, Runner
 
@@ -18,7 +18,7 @@ def a_start(node: NodeId, loop: str, **config: object) -> StartRun:
         fence=Fence(1),
         spec=JobSpec(loop=loop, config=config),
         allocation=Allocation(ranks=((node, 1),)),
-        restarts=0,
+        origin=Origin(),
     )
 
 

@@ -12,6 +12,7 @@ from scheduler.core.model import EVENT, JOB
 from scheduler.errors import JournalUnwritable
 from scheduler.ports import Journal
 from scheduler.testing import Crash, Disk, MemoryJournal, a_change, a_job, a_repair
+from scheduler.testing.attempts import an_attempt, telling
 from scheduler.testing.journal_contract import JournalContract, Stored, Written
 
 
@@ -34,6 +35,7 @@ class MemoryStore:
             outbox=_stand(self.disk.outbox),
             notices=_stand(self.disk.notices),
             num_repairs=len(self.disk.repairs),
+            attempts=sorted((job_id, fence) for job_id, runs in self.disk.attempts.items() for fence in runs),
         )
 
 
@@ -54,8 +56,8 @@ async def test_an_injected_failure_strikes_once_and_leaves_nothing() -> None:
     journal = MemoryJournal(disk)
     disk.fail_next = JournalUnwritable("the disk is full")
     with pytest.raises(JournalUnwritable, match="full"):
-        await journal.commit([a_change(is_news=True)], [a_repair()])
-    assert disk.jobs == disk.events == disk.outbox == disk.notices == {}
+        await journal.commit([a_change(is_news=True), telling(an_attempt(), a_job())], [a_repair()])
+    assert disk.jobs == disk.events == disk.attempts == disk.outbox == disk.notices == {}
     assert disk.repairs == []
     await journal.commit([a_change()])
     assert len(disk.jobs) == 1

@@ -41,6 +41,9 @@ class MemoryStore:
     def events(self, job_id: JobId) -> list[Json]:
         return [event for (of, _), event in sorted(self.database.events.items()) if of == job_id]
 
+    def attempts(self, job_id: JobId) -> list[Json]:
+        return [dict(run) for (of, _), run in sorted(self.database.attempts.items()) if of == job_id]
+
     def insert_pending(
         self, spec: Json | None, *, name: str = "job", user_id: str | None = None, cluster: str = "here"
     ) -> JobId:
@@ -78,6 +81,10 @@ class SupabaseStore:
     def events(self, job_id: JobId) -> list[Json]:
         query = "select to_jsonb(e) as event from training_job_events e where job_id = %s order by version"
         return [found["event"] for found in self.stack.sql(query, job_id)]
+
+    def attempts(self, job_id: JobId) -> list[Json]:
+        query = "select to_jsonb(a) as run from training_attempts a where job_id = %s order by attempt"
+        return [found["run"] for found in self.stack.sql(query, job_id)]
 
     def insert_pending(
         self, spec: Json | None, *, name: str = "job", user_id: str | None = None, cluster: str = "here"

@@ -43,6 +43,7 @@ class FileStore:
                 outbox=file.execute("SELECT job_id, version FROM outbox ORDER BY seq").fetchall(),
                 notices=file.execute("SELECT job_id, version FROM notices ORDER BY seq").fetchall(),
                 num_repairs=file.execute("SELECT count(*) FROM repairs").fetchone()[0],
+                attempts=file.execute("SELECT job_id, fence FROM attempts ORDER BY 1, 2").fetchall(),
             )
 
 
@@ -366,6 +367,7 @@ async def test_every_list_reads_an_index(path: Path) -> None:
     asked = {
         files.QUERIES["active"]: "jobs_active",
         files.QUERIES["outbox_size"]: "outbox_by_event",
+        files.QUERIES["attempts"].replace("?", "'x'"): "sqlite_autoindex_attempts_1",
         files.QUERIES["job_by_key"].replace("?", "'x'"): "jobs_by_key",
         "SELECT doc FROM jobs ORDER BY created_at DESC, id DESC LIMIT 5": "jobs_newest",
         "SELECT doc FROM jobs WHERE status = 'x' ORDER BY created_at DESC, id DESC LIMIT 5": "jobs_by_status",

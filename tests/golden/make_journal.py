@@ -6,11 +6,12 @@ import asyncio
 import json
 from pathlib import Path
 
-from scheduler.core.model import EVENT, JOB, Reason, Status
+from scheduler.core.model import ATTEMPT, EVENT, JOB, Reason, Status
 from scheduler.journal import SqliteJournal
 from scheduler.journal.files import SCHEMA_VERSION
 from scheduler.journal.tables import REPAIR
 from scheduler.testing import a_change, a_full_job, a_job, a_repair, a_spec, advanced
+from scheduler.testing.attempts import a_full_attempt, admitted, run_lost, telling
 from scheduler.testing.clock import NOON
 
 FOLDER = Path(__file__).parent
@@ -29,11 +30,15 @@ async def write(path: Path) -> dict:
     )
     lost = Reason(code="lost", message="its node is gone", detail="Traceback ...")
     retried = advanced(keyed, reason=lost, progress={"step": 3, "loss": 0.25}, losses=1)
-    full = a_full_job(Status.QUEUED)
+    full, resumed = a_full_job(Status.QUEUED), a_job("running")
+    again = [admitted(retried)]
+    again.append(run_lost(again[0].job))
+    again.append(admitted(again[1].job))
     journal = await SqliteJournal.open(path)
     try:
         await journal.commit([a_change(job) for job in [*jobs, keyed, full]])
         await journal.commit([a_change(retried, before=keyed, is_news=True)], [a_repair(retried)])
+        await journal.commit([*again, telling(a_full_attempt(), resumed)])
         await journal.commit([], [a_repair(full, decided="mirror", why="the row said something else")])
         first, *_ = await journal.outbox(1)
         await journal.forget([first.seq])
@@ -53,6 +58,10 @@ async def contents(journal: SqliteJournal) -> dict:
         "jobs": {job_id: JOB.dump_python(job, mode="json") for job_id, job in sorted(jobs.items()) if job},
         "events": {
             job_id: [EVENT.dump_python(event, mode="json") for event in await journal.events(job_id)]
+            for job_id in sorted(jobs)
+        },
+        "attempts": {
+            job_id: [ATTEMPT.dump_python(run, mode="json") for run in await journal.attempts(job_id)]
             for job_id in sorted(jobs)
         },
         "outbox": [[row.seq, row.job.id, row.job.version] for row in rows],

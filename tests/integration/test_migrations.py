@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,10 +12,12 @@ import psycopg
 import pytest
 
 from scheduler.core.model import JobId
+from scheduler.errors import MirrorRefused
 from scheduler.mirror import SupabaseMirror
 from scheduler.ports import JobQuery
 from scheduler.testing import a_job
-from scheduler.testing.mirror_store import a_mirrored
+from scheduler.testing.attempts import admitted, run_lost
+from scheduler.testing.mirror_store import a_mirrored, committed
 from tests.stack.migrations import FOLDER
 from tests.stack.stack import Stack
 
@@ -100,7 +104,12 @@ def everything(project: Stack) -> list[Any]:
     return [
         project.sql("select to_jsonb(t) as row from training_jobs t order by id"),
         project.sql("select to_jsonb(t) as row from training_job_events t order by job_id, version"),
-        project.sql("select conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = 2200"),
+        project.sql("select to_jsonb(t) as row from training_attempts t order by job_id, attempt"),
+        project.sql("select proname, proacl::text, prosrc from pg_proc where pronamespace = 2200 order by 1"),
+        project.sql("select tablename from pg_publication_tables order by 1"),
+        project.sql(
+            "select conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = 2200 order by 1"
+        ),
         project.sql("select * from pg_policies where schemaname = 'public' order by policyname"),
         project.sql("select relname, relacl::text from pg_class where relnamespace = 2200 order by 1"),
     ]
@@ -112,9 +121,59 @@ def test_migrations_applied_again_change_nothing(project: Stack) -> None:
     assert project.migrate() == []
     project.sql("insert into training_jobs (name, spec) values ('mine', '{}')")
     project.sql("insert into training_jobs (status, version, incarnation) values ('running', 3, 1)")
+    project.sql(
+        "insert into training_attempts (job_id, attempt, cluster, version, nodes, started_at)"
+        " values (gen_random_uuid(), 1, 'default', 3, '[]', now())"
+    )
     before = everything(project)
     migrate_again(project)
     assert everything(project) == before
+
+
+async def test_a_project_of_the_release_before_attempts_is_refused_until_it_is_migrated(
+    project: Stack, tmp_path: Path
+) -> None:
+    """Its jobs and history stay; runs from then on have rows, and functions are open to nobody new."""
+    for path in sorted(FOLDER.glob("*.sql")):
+        if path.name < "20261122070000":
+            shutil.copy(path, tmp_path)
+    project.migrate(tmp_path)
+    mirror = SupabaseMirror(project.url, project.service_key, "default")
+    try:
+        with pytest.raises(MirrorRefused, match=r"schema version 1, .* needs 2.*supabase db push"):
+            await mirror.check()
+        await mirror.claim(1)
+        start = admitted(a_job())
+        await mirror.apply([committed(start)])
+        (row,) = (await mirror.rows([start.job.id])).rows
+        may_call = "select proname, proacl::text from pg_proc where pronamespace = 2200 order by 1"
+        before = project.sql(may_call)
+        assert len(project.migrate()) == 1
+        assert "schema version 2" in await mirror.check()
+        assert project.sql(may_call) == before
+        assert (await mirror.rows([start.job.id])).rows == (row,)
+        await mirror.apply([committed(run_lost(start.job))])
+    finally:
+        await mirror.close()
+    events = project.sql("select version from training_job_events order by version")
+    (attempt,) = project.sql("select attempt, ending, started_at < ended_at as ok from training_attempts")
+    assert ([event["version"] for event in events], attempt) == (
+        [2, 3],
+        {"attempt": 1, "ending": "lost", "ok": True},
+    )
+
+
+def test_front_ends_may_listen_to_every_table_they_may_read(project: Stack) -> None:
+    """Whoever sees a job move must not have to ask again and again for its attempts."""
+    project.migrate()
+    heard = project.sql(
+        "select tablename as name from pg_publication_tables where pubname = 'supabase_realtime'"
+    )
+    readable = project.sql(
+        "select distinct table_name as name from information_schema.role_table_grants"
+        " where table_schema = 'public' and grantee = 'authenticated' and privilege_type = 'SELECT'"
+    )
+    assert {row["name"] for row in heard} == {row["name"] for row in readable} > {"training_attempts"}
 
 
 LEFT_BEHIND = [

@@ -10,13 +10,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from scheduler.core.model import Job, JobId, Status
+from scheduler.core.model import JobId, Status
 from scheduler.mirror import SupabaseMirror
-from scheduler.testing import a_job, advanced
-from scheduler.testing.mirror_store import a_mirrored
+from scheduler.ports import Change
+from scheduler.testing import a_change, a_job
+from scheduler.testing.attempts import admitted
+from scheduler.testing.mirror_store import committed
 from tests.stack.stack import Stack
 
-JOBS, EVENTS, INCARNATIONS = "training_jobs", "training_job_events", "scheduler_incarnations"
+JOBS, EVENTS, ATTEMPTS = "training_jobs", "training_job_events", "training_attempts"
+INCARNATIONS = "scheduler_incarnations"
 MAY_INSERT = {"id", "user_id", "name", "spec", "cluster", "status"}
 MAY_UPDATE = {"requested_action"}
 SOME_VALUE: dict[str, Any] = {
@@ -70,10 +73,10 @@ class Project:
     bob: Api
     anon: Api
 
-    async def write(self, job: Job, *before: Job) -> None:
+    async def write(self, *changes: Change) -> None:
         mirror = SupabaseMirror(self.stack.url, self.stack.service_key, "default")
         await mirror.claim(1)
-        await mirror.apply([a_mirrored(job, *before)])
+        await mirror.apply([committed(*changes)])
         await mirror.close()
 
     def everything(self) -> list[Any]:
@@ -81,6 +84,7 @@ class Project:
         return [
             self.stack.sql("select to_jsonb(t) as row from training_jobs t order by id"),
             self.stack.sql("select to_jsonb(t) as row from training_job_events t order by job_id, version"),
+            self.stack.sql("select to_jsonb(t) as row from training_attempts t order by job_id, attempt"),
             self.stack.sql("select to_jsonb(t) as row from scheduler_incarnations t order by cluster"),
         ]
 
@@ -107,8 +111,8 @@ async def jobs(project: Project) -> tuple[JobId, JobId]:
     row = {"name": "mine", "spec": {"loop": "sft"}}
     ids = [JobId(who.hand_in(row)["id"]) for who in (project.ann, project.bob)]
     for job_id in ids:
-        queued = a_job(id=job_id)
-        await project.write(advanced(queued, status=Status.RUNNING, fence=1), queued)
+        submitted = a_change(a_job(id=job_id))
+        await project.write(submitted, admitted(submitted.job))
     return ids[0], ids[1]
 
 
@@ -126,8 +130,10 @@ async def test_users_see_their_own_jobs_and_history_only(project: Project, jobs:
     """A user's key sees that user's jobs."""
     for who, job_id, other in ((project.ann, *jobs), (project.bob, *reversed(jobs))):
         assert [row["id"] for row in who.select(JOBS)] == [job_id]
-        assert {event["job_id"] for event in who.select(EVENTS)} == {job_id}
-        assert who.select(JOBS, id=f"eq.{other}") == who.select(EVENTS, job_id=f"eq.{other}") == []
+        for table in (EVENTS, ATTEMPTS):
+            assert {row["job_id"] for row in who.select(table)} == {job_id}
+            assert who.select(table, job_id=f"eq.{other}") == []
+        assert who.select(JOBS, id=f"eq.{other}") == []
 
 
 @pytest.mark.parametrize("action", ["cancel", "pause", "resume", "force_start", None])
@@ -220,7 +226,8 @@ async def test_users_delete_nothing(project: Project, jobs: tuple[JobId, JobId])
     """A row that is gone while its run goes on is a job that nobody can stop."""
     before = project.everything()
     assert project.ann.delete(id=f"eq.{jobs[0]}").status_code == 403
-    assert project.ann.delete(table=EVENTS, job_id=f"eq.{jobs[0]}").status_code == 403
+    for table in (EVENTS, ATTEMPTS):
+        assert project.ann.delete(table=table, job_id=f"eq.{jobs[0]}").status_code == 403
     assert project.everything() == before
 
 
@@ -230,6 +237,9 @@ async def test_users_write_no_history(project: Project, jobs: tuple[JobId, JobId
     event = {"job_id": jobs[0], "version": 9, "kind": "x", "at": "now", "by": "ann", "to_status": "completed"}
     assert project.ann.insert({**event, "cluster": "default"}, table=EVENTS).status_code == 403
     assert project.ann.update({"by": "bob"}, table=EVENTS, job_id=f"eq.{jobs[0]}").status_code == 403
+    run = {"job_id": jobs[0], "attempt": 2, "version": 9, "nodes": [], "started_at": "now"}
+    assert project.ann.insert({**run, "cluster": "default"}, table=ATTEMPTS).status_code == 403
+    assert project.ann.update({"evidence": {}}, table=ATTEMPTS, job_id=f"eq.{jobs[0]}").status_code == 403
     assert project.everything() == before
 
 
@@ -270,6 +280,7 @@ async def test_who_is_not_signed_in_sees_and_does_nothing(
     before = project.everything()
     assert project.anon.http.get(f"/{JOBS}").status_code == 401
     assert project.anon.http.get(f"/{EVENTS}").status_code == 401
+    assert project.anon.http.get(f"/{ATTEMPTS}").status_code == 401
     assert project.anon.insert({"name": "mine"}).status_code == 401
     assert project.anon.update({"requested_action": "cancel"}, id=f"eq.{jobs[0]}").status_code == 401
     assert project.anon.delete(id=f"eq.{jobs[0]}").status_code == 401

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from scheduler import checks
+from scheduler.mirror import SCHEMA_VERSION
 from scheduler.settings import Settings
 from tests.conftest import ROOT, free_port
 from tests.stack.stack import Stack
@@ -49,7 +50,7 @@ def test_a_project_that_has_all_is_fine(fresh_stack: Stack, tmp_path: Path) -> N
     """Said with what was found, so that it can be seen that something was looked at."""
     found = look(tmp_path, supabase_url=fresh_stack.url, supabase_key=fresh_stack.service_key)
     assert found.ok
-    assert "schema version 1" in found.detail
+    assert f"schema version {SCHEMA_VERSION}" in found.detail
 
 
 @pytest.mark.parametrize(

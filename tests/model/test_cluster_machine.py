@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from dataclasses import replace
@@ -20,13 +21,16 @@ from scheduler.core.lifecycle import (
     Event,
     ForceStart,
     GiveUp,
+    Restart,
     Resume,
-    RetryPolicy,
     RunEnded,
     StartRun,
+    record,
 )
 from scheduler.core.model import (
+    Attempt,
     Cause,
+    CheckpointId,
     Ending,
     Fence,
     Gang,
@@ -37,21 +41,25 @@ from scheduler.core.model import (
     NodeId,
     Outcome,
     Reason,
+    Resumption,
+    Saved,
     Snapshot,
     Status,
     StopKind,
 )
+from scheduler.core.retrying import RetryPolicy
 from scheduler.errors import NotAllowed
 from scheduler.testing.clock import NOON
 
 BIG = os.environ.get("HYPOTHESIS_PROFILE") == "big"
-POLICY = RetryPolicy(max_losses=1, backoff_s=5.0)
+POLICY = RetryPolicy(max_losses=1, max_preemptions=5, backoff_s=5.0)
 
-GANGS = st.builds(
-    Gang,
-    num_ranks=st.integers(1, 4),
-    cpus_per_rank=st.sampled_from([0.5, 1.0, 2.0]),
-    gpus_per_rank=st.sampled_from([0.0, 0.0, 0.3, 0.5, 0.7, 1.0, 1.0, 2.0]),
+EACH = {
+    "cpus_per_rank": st.sampled_from([0.5, 1.0, 2.0]),
+    "gpus_per_rank": st.sampled_from([0.0, 0.0, 0.3, 0.5, 0.7, 1.0, 1.0, 2.0]),
+}
+GANGS = st.builds(Gang, num_ranks=st.integers(1, 4), **EACH) | st.builds(
+    Gang, min_ranks=st.integers(1, 2), max_ranks=st.integers(2, 6), **EACH
 )
 NODES = st.lists(st.tuples(st.integers(1, 8), st.sampled_from([0, 0, 1, 2, 4])), min_size=1, max_size=4)
 OUTCOMES = st.builds(
@@ -59,6 +67,7 @@ OUTCOMES = st.builds(
     ending=st.sampled_from(Ending),
     cause=st.none() | st.sampled_from(Cause),
     reason=st.just(Reason(code="seen", message="it ended")),
+    signature=st.none() | st.sampled_from("AB"),
 )
 
 
@@ -82,6 +91,10 @@ class ClusterMachine(RuleBasedStateMachine):
         self.alive = {node.id: node for node in nodes}
         self.dead: dict[NodeId, Node] = {}
         self.others: dict[NodeId, tuple[int, int]] = {}
+        self.checkpoints: dict[JobId, list[Saved]] = {}
+        self.course: dict[JobId, tuple[str | None, int]] = {}
+        """What a person asked for last: where to begin, and which attempts were over then."""
+        self.attempts: dict[tuple[JobId, Fence], Attempt] = {}
 
     # The shell
 
@@ -90,9 +103,12 @@ class ClusterMachine(RuleBasedStateMachine):
         if after is not job:
             self.jobs[job.id] = after
             self.blocked = None
+            if told := record(job, after, event).attempt:
+                self.attempts[job.id, told.fence] = told
         for action in actions:
             if isinstance(action, StartRun):
                 assert (action.job_id, action.fence) not in self.started, "a fence was handed out twice"
+                assert not job.held, "a held job started"
                 self.started.add((action.job_id, action.fence))
         return after
 
@@ -131,7 +147,32 @@ class ClusterMachine(RuleBasedStateMachine):
         job = self.some(data, Status.RUNNING)
         assert job is not None
         self.stale.append((job.id, job.fence))
+        mine = [saved for saved in self.checkpoints.get(job.id, []) if attempt_of(saved) == job.fence]
+        began_at = self.newest(job, before=job.fence)
+        outcome = replace(
+            outcome,
+            saved=mine[-1] if mine else None,
+            resumed=Resumption(checkpoint=began_at.checkpoint, step=began_at.step) if began_at else None,
+        )
         self.advance(job, self.ended(job.fence, outcome))
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data())
+    def a_run_saves(self, data: st.DataObject) -> None:
+        job = self.some(data, Status.RUNNING)
+        assert job is not None
+        there = self.checkpoints.setdefault(job.id, [])
+        number = 1 + sum(attempt_of(saved) == job.fence for saved in there)
+        name = CheckpointId(f"{job.fence}.{number}")
+        there.append(Saved(checkpoint=name, step=10 * len(there), at=self.now))
+
+    def newest(self, job: Job, before: float = math.inf) -> Saved | None:
+        """Where an attempt goes on, by what people have asked for and by what was saved since."""
+        chosen, over = self.course.get(job.id, (None, 0))
+        there = [saved for saved in self.checkpoints.get(job.id, []) if attempt_of(saved) < before]
+        since = [saved for saved in there if attempt_of(saved) > over]
+        asked_for = [saved for saved in there if saved.checkpoint == chosen]
+        return (asked_for + since)[-1] if asked_for + since else None
 
     @precondition(lambda self: self.stale)
     @rule(data=st.data(), outcome=OUTCOMES)
@@ -146,13 +187,23 @@ class ClusterMachine(RuleBasedStateMachine):
         if job:
             self.try_by_hand(job, AskStop(at=self.now, by="ann", kind=kind))
 
-    @rule(data=st.data(), again=st.booleans())
-    def start_by_hand(self, data: st.DataObject, again: bool) -> None:
+    @rule(data=st.data(), how=st.sampled_from([ForceStart, Resume, Restart]))
+    def start_by_hand(self, data: st.DataObject, how: type[ForceStart | Resume | Restart]) -> None:
         job = self.some(data, *Status)
         if job:
             self.seq += 1
-            event = (ForceStart if again else Resume)(at=self.now, by="ann", queue_seq=self.seq)
-            self.try_by_hand(job, event)
+            done = self.try_by_hand(job, how(at=self.now, by="ann", queue_seq=self.seq))
+            if done and (how is Restart or (how is ForceStart and job.status is not Status.QUEUED)):
+                self.course[job.id] = (None, job.fence)
+
+    @precondition(lambda self: self.checkpoints)
+    @rule(data=st.data())
+    def resume_from_a_choice(self, data: st.DataObject) -> None:
+        job = self.jobs[data.draw(st.sampled_from(sorted(self.checkpoints)))]
+        self.seq += 1
+        chosen = data.draw(st.sampled_from(self.checkpoints[job.id]))
+        if self.try_by_hand(job, Resume(at=self.now, by="ann", queue_seq=self.seq, checkpoint=chosen)):
+            self.course[job.id] = (chosen.checkpoint, job.fence)
 
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
@@ -182,13 +233,15 @@ class ClusterMachine(RuleBasedStateMachine):
         self.others[node] = (cpus, gpus)
         self.blocked = None
 
-    def try_by_hand(self, job: Job, event: Event) -> None:
+    def try_by_hand(self, job: Job, event: Event) -> bool:
         """Whatever a person asks is done, or refused without a trace."""
         try:
             self.advance(job, event)
         except NotAllowed as error:
             note(f"refused: {error}")
             assert self.jobs[job.id] is job
+            return False
+        return True
 
     def ended(self, fence: Fence, outcome: Outcome) -> RunEnded:
         return RunEnded(at=self.now, by="scheduler", fence=fence, outcome=outcome)
@@ -230,7 +283,7 @@ class ClusterMachine(RuleBasedStateMachine):
         taken: Counter[tuple[NodeId, str]] = Counter()
         for job_id, allocation in plan.start.items():
             gang = self.jobs[job_id].spec.resources
-            assert len(allocation.node_of_each_rank) == gang.num_ranks, "a gang is whole or absent"
+            assert gang.fewest <= len(allocation.node_of_each_rank) <= gang.most, "a gang is whole or absent"
             assert len({node for node, _ in allocation.ranks}) == len(allocation.ranks), "a node twice"
             for node in allocation.node_of_each_rank:
                 taken[node, "cpus"] += exactly(gang.cpus_per_rank)  # type: ignore[assignment]
@@ -261,7 +314,10 @@ class ClusterMachine(RuleBasedStateMachine):
         gang = first.spec.resources
         if not 0 < gang.gpus_per_rank < 1:
             room = sum(self.ranks_that_fit(gang, *left) for left in free.values())
-            assert (first.id in plan.start) == (room >= gang.num_ranks), f"{room} ranks of {first.id} fit"
+            assert (first.id in plan.start) == (room >= gang.fewest), f"{room} ranks of {first.id} fit"
+            if first.id in plan.start:
+                num_ranks = len(plan.start[first.id].node_of_each_rank)
+                assert num_ranks == min(room, gang.most), f"{num_ranks} ranks of {first.id} start"
 
     def ranks_that_fit(self, gang: Gang, cpus: Fraction, gpus: Fraction) -> int:
         by_cpus = int(cpus // exactly(gang.cpus_per_rank))
@@ -272,6 +328,25 @@ class ClusterMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_violated(self) -> None:
         assert violations(self.jobs.values(), self.alive.values()) == []
+
+    @invariant()
+    def a_job_that_does_not_run_says_where_it_goes_on(self) -> None:
+        """And no past that a person left comes back."""
+        for job in self.jobs.values():
+            if job.status is not Status.RUNNING:
+                assert job.saved == self.newest(job), f"{job.id} would go on from {job.saved}"
+
+    @invariant()
+    def every_attempt_has_ended_or_is_the_running_one(self) -> None:
+        open_ones = {run for run, attempt in self.attempts.items() if attempt.ended_at is None}
+        assert open_ones == {(job.id, job.fence) for job in self.running()}
+        for job in self.jobs.values():
+            fences = sorted(fence for job_id, fence in self.attempts if job_id == job.id)
+            assert fences == list(range(1, job.fence + 1))
+            ends = [self.attempts[job.id, Fence(fence)].ended_at for fence in fences[:-1]]
+            starts = [self.attempts[job.id, Fence(fence)].started_at for fence in fences[1:]]
+            overlap = [end for end, start in zip(ends, starts, strict=True) if end is None or end > start]
+            assert not overlap, f"attempts of {job.id} overlap"
 
     @invariant()
     def the_ranks_on_a_node_can_lie_on_its_gpus(self) -> None:
@@ -299,7 +374,7 @@ class ClusterMachine(RuleBasedStateMachine):
                 done = Outcome(ending=Ending.COMPLETED, reason=Reason(code="completed", message="done"))
                 self.advance(job, self.ended(job.fence, done))
         for job in self.jobs.values():
-            if not job.status.is_terminal and job.status is not Status.PAUSED:
+            if not (job.status.is_terminal or job.status is Status.PAUSED or job.held):
                 assert self.can_never_fit(job.spec.resources), f"{job.id} still waits: {self.blocked}"
 
     def can_never_fit(self, gang: Gang) -> bool:
@@ -311,7 +386,11 @@ class ClusterMachine(RuleBasedStateMachine):
                 int(node.gpus * (1 // share) if 0 < share < 1 else node.gpus // share) if share else by_cpus
             )
             ranks += min(by_cpus, by_gpus)
-        return ranks < gang.num_ranks
+        return ranks < gang.fewest
+
+
+def attempt_of(saved: Saved) -> int:
+    return int(saved.checkpoint.split(".")[0])
 
 
 def can_lie(shares: list[Fraction], devices: list[Fraction]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.invariants import violations
-from scheduler.core.model import Allocation, Fence, Job, NodeId, Status, Stop, StopKind
+from scheduler.core.model import Allocation, Fence, Gang, Job, JobSpec, NodeId, Origin, Status, Stop, StopKind
 from scheduler.testing.builders import a_job, a_node, a_spec
 from scheduler.testing.clock import NOON
 
@@ -57,8 +57,14 @@ def test_a_healthy_registry_has_no_violations() -> None:
         ("started_at", "queued", {"started_at": NOON}),
         ("version of 1", "queued", {"version": 0}),
         ("negative count", "queued", {"losses": -1}),
-        ("more failures and losses than runs", "queued", {"failures": 1}),
-        ("more failures and losses than runs", "running", {"losses": 1}),
+        ("negative count", "queued", {"preemptions": -1}),
+        ("negative count", "queued", {"repeats": -1}),
+        ("more failures, losses and preemptions than runs", "queued", {"failures": 1}),
+        ("more failures, losses and preemptions than runs", "running", {"losses": 1}),
+        ("more failures, losses and preemptions than runs", "running", {"preemptions": 1}),
+        ("held only in the line", "running", {"held": True}),
+        ("held only in the line", "paused", {"held": True}),
+        ("begin after a run that is still to come", "queued", {"origin": Origin(after=Fence(1))}),
     ],
 )
 def test_a_forged_job_is_named(words: str, status: str, forged: dict[str, Any]) -> None:
@@ -67,6 +73,13 @@ def test_a_forged_job_is_named(words: str, status: str, forged: dict[str, Any]) 
     found = violations([job], NODES)
     assert len(found) >= 1
     assert any(words in line and job.id in line for line in found), found
+
+
+@pytest.mark.parametrize(("ranks", "is_whole"), [(1, False), (2, True), (3, True), (4, True), (5, False)])
+def test_an_elastic_gang_is_whole_between_its_fewest_and_its_most(ranks: int, is_whole: bool) -> None:
+    gang = Gang(min_ranks=2, max_ranks=4)
+    job = a_job("running", spec=JobSpec(loop="torch_ddp", resources=gang), allocation=on("node-1", ranks))
+    assert any("gang whole" in line for line in violations([job], NODES)) != is_whole
 
 
 def test_two_queued_jobs_cannot_hold_one_place() -> None:

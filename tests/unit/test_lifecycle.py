@@ -6,6 +6,7 @@ import runpy
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,29 +18,36 @@ from scheduler.core.lifecycle import (
     Event,
     ForceStart,
     GiveUp,
+    Recover,
+    Restart,
     Resume,
-    RetryPolicy,
     RunEnded,
     StartRun,
     StopRun,
     accept,
     apply,
+    is_news,
     record,
 )
 from scheduler.core.model import (
     Allocation,
     Cause,
+    CheckpointId,
     Ending,
     Fence,
     Job,
     JobId,
     NodeId,
+    Origin,
     Outcome,
     Reason,
+    Resumption,
+    Saved,
     Status,
     Stop,
     StopKind,
 )
+from scheduler.core.retrying import RetryPolicy
 from scheduler.errors import NotAllowed
 from scheduler.testing.builders import a_job, a_spec
 from scheduler.testing.clock import NOON
@@ -51,6 +59,11 @@ POLICY = RetryPolicy(max_losses=2, backoff_s=2.0, backoff_max_s=5.0)
 ADMIT = Admit(at=LATER, by="scheduler", allocation=NODES)
 FORCE_START = ForceStart(at=LATER, by="ann", queue_seq=99)
 RESUME = Resume(at=LATER, by="ann", queue_seq=99)
+RESTART = Restart(at=LATER, by="ann", queue_seq=99)
+SAVED = Saved(checkpoint=CheckpointId("1.2"), step=20, at=NOON)
+CHOOSE = replace(RESUME, checkpoint=SAVED)
+BEGAN_WITH = Origin(checkpoint=CheckpointId("1.2"), after=Fence(3))
+HUNG = Reason(code="hung", message="it hung: no step for 11 min")
 GIVE_UP = GiveUp(at=LATER, by="ann", reason=Reason(code="given_up", message="marked as failed by ann"))
 
 
@@ -58,10 +71,11 @@ def ask(kind: StopKind) -> AskStop:
     return AskStop(at=LATER, by="ann", kind=kind)
 
 
-def ended(ending: Ending, cause: Cause | None = None, fence: int = 1, message: str = "boom") -> RunEnded:
-    outcome = Outcome(
-        ending=ending, cause=cause, reason=Reason(code="exception", message=message, detail="Traceback ...")
-    )
+def ended(
+    ending: Ending, cause: Cause | None = None, fence: int = 1, message: str = "boom", **fields: Any
+) -> RunEnded:
+    reason = Reason(code="exception", message=message, detail="Traceback ...")
+    outcome = Outcome(ending=ending, cause=cause, reason=reason, **fields)
     return RunEnded(at=LATER, by="scheduler", fence=Fence(fence), outcome=outcome)
 
 
@@ -72,6 +86,11 @@ def after(job: Job, event: Event) -> Job:
 def running(stop: StopKind | None = None, *, max_failures: int = 0, **fields: object) -> Job:
     told = Stop(kind=stop, by="ann", at=NOON) if stop else None
     return a_job("running", spec=a_spec(max_failures=max_failures), stop=told, **fields)
+
+
+def waiting(**fields: Any) -> Job:
+    """In the line, after three runs."""
+    return a_job(**{"fence": Fence(3), "started_at": NOON, "queue_seq": 7, **fields})
 
 
 EDGES_OF_SPEC = {
@@ -135,7 +154,7 @@ class TestStarted:
         assert (job.status, job.fence, job.attempt, job.allocation) == (Status.RUNNING, 5, 5, NODES)
         assert job.retry_at is None
         assert actions == [
-            StartRun(job_id=job.id, fence=Fence(5), spec=job.spec, allocation=NODES, restarts=0)
+            StartRun(job_id=job.id, fence=Fence(5), spec=job.spec, allocation=NODES, origin=job.origin)
         ]
 
     def test_started_at_is_the_first_run_and_admitted_at_the_newest(self) -> None:
@@ -175,13 +194,9 @@ class TestEndedByItself:
         """R5; without the pause a loop that fails at once would be started all the time."""
         job = after(running(max_failures=2, queue_seq=3), ended(Ending.FAILED, Cause.USER))
         assert (job.status, job.queue_seq, job.failures) == (Status.QUEUED, 3, 1)
-        assert job.retry_at == LATER + timedelta(seconds=2)
+        assert job.retry_at == LATER + POLICY.pause(job, 1)
         assert "attempt 1 ended: boom" in job.reason.message
         assert "(1 of 2 retries used)" in job.reason.message
-
-    def test_the_pause_doubles_up_to_its_limit(self) -> None:
-        pauses = [POLICY.pause(tries).total_seconds() for tries in (1, 2, 3, 100)]
-        assert pauses == [2, 4, 5, 5]
 
     def test_a_lost_run_does_not_burn_the_attempts_of_the_user(self) -> None:
         """DESIGN rule 9: a dead node is not the fault of the loop."""
@@ -248,6 +263,9 @@ class TestAskedToStop:
             ("preempt", "pause", "pause"),
             ("preempt", "timeout", "preempt"),
             ("timeout", "cancel", "cancel"),
+            ("hung", "pause", "pause"),
+            ("pause", "hung", "pause"),
+            ("preempt", "hung", "preempt"),
         ],
     )
     def test_a_stop_gives_way_only_to_a_stronger_one(self, told: str, asked: str, holds: str) -> None:
@@ -292,9 +310,8 @@ class TestAskedToStop:
         with pytest.raises(NotAllowed, match=message):
             apply(a_job(status), ask(StopKind.CANCEL))
 
-    @pytest.mark.parametrize("status", ["pending", "queued", "failed", "completed"])
-    def test_only_a_running_job_can_be_paused(self, status: str) -> None:
-        """No edge leads from queued to paused."""
+    @pytest.mark.parametrize("status", ["pending", "failed", "completed", "cancelled"])
+    def test_what_neither_runs_nor_waits_in_the_line_cannot_be_paused(self, status: str) -> None:
         with pytest.raises(NotAllowed, match="cannot pause"):
             apply(a_job(status), ask(StopKind.PAUSE))
 
@@ -307,11 +324,12 @@ class TestStartedByHand:
         assert (job.status, job.queue_seq, job.queued_at) == (Status.QUEUED, 99, LATER)
         assert (job.failures, job.losses, job.finished_at) == (0, 0, None)
 
-    def test_a_job_that_ran_starts_again_from_the_beginning_in_a_folder_of_its_own(self) -> None:
+    def test_a_job_that_ran_starts_again_from_the_beginning(self) -> None:
         """Otherwise it would go on from the checkpoint it was meant to leave behind."""
-        job = after(a_job("failed", progress={"step": 7}), FORCE_START)
-        assert (job.restarts, job.progress) == (1, None)
-        assert after(a_job("cancelled", fence=Fence(0), started_at=None), FORCE_START).restarts == 0
+        job = after(a_job("failed", fence=Fence(3), progress={"step": 7}, saved=SAVED), FORCE_START)
+        assert (job.origin, job.saved, job.progress) == (Origin(after=Fence(3)), None, None)
+        never_ran = a_job("cancelled", fence=Fence(0), started_at=None)
+        assert after(never_ran, FORCE_START).origin == Origin()
 
     def test_a_second_force_start_never_queues_twice(self) -> None:
         """L4."""
@@ -334,9 +352,12 @@ class TestStartedByHand:
 
     @pytest.mark.parametrize("status", ["paused", "failed", "cancelled"])
     def test_resume_goes_on_where_it_was(self, status: str) -> None:
-        """L7, L8: the same training folder, so the last checkpoint is found."""
-        job = after(a_job(status, progress={"step": 7}), RESUME)
-        assert (job.status, job.queue_seq, job.restarts, job.progress) == (Status.QUEUED, 99, 0, {"step": 7})
+        """L7, L8: the same origin, so the last checkpoint is found."""
+        before = a_job(status, progress={"step": 7}, saved=SAVED)
+        job = after(before, RESUME)
+        assert (job.status, job.queue_seq, job.origin) == (Status.QUEUED, 99, before.origin)
+        assert (job.saved, job.progress) == (SAVED, {"step": 7})
+        assert job.reason.message == "resumed by ann; goes on from checkpoint 1.2 (step 20)"
 
     @pytest.mark.parametrize("status", ["pending", "running", "completed"])
     def test_resume_of_anything_else_is_refused(self, status: str) -> None:
@@ -346,6 +367,223 @@ class TestStartedByHand:
     def test_a_second_resume_changes_nothing(self) -> None:
         job = a_job()
         assert apply(job, RESUME) == (job, [])
+
+
+class TestHeld:
+    def test_a_job_that_is_paused_in_the_line_is_held_there(self) -> None:
+        """L7: it has nothing to save and no nodes to give back; `paused` would cost it its place."""
+        job, actions = apply(waiting(), ask(StopKind.PAUSE))
+        assert (job.status, job.held, job.queue_seq, actions) == (Status.QUEUED, True, 7, [])
+        assert job.reason.message == "held in the line by ann; resume it to let it start"
+
+    def test_it_does_not_start_though_its_start_was_planned_before(self) -> None:
+        """The pause was answered first; a plan is only a wish."""
+        job = waiting(held=True)
+        assert apply(job, ADMIT) == (job, [])
+
+    def test_a_second_pause_changes_nothing(self) -> None:
+        job = waiting(held=True)
+        assert apply(job, ask(StopKind.PAUSE)) == (job, [])
+
+    def test_a_row_that_no_scheduler_took_into_the_line_cannot_be_held_there(self) -> None:
+        """Its spec was not looked at yet, and it has no place to keep."""
+        for event in (ask(StopKind.PAUSE), RESTART, CHOOSE):
+            with pytest.raises(NotAllowed, match="not taken into the line yet; ask again soon"):
+                apply(waiting(queue_seq=None), event)
+
+    @pytest.mark.parametrize(
+        "event", [RESUME, CHOOSE, RESTART, FORCE_START], ids=lambda it: type(it).__name__
+    )
+    @pytest.mark.parametrize("origin", [Origin(), BEGAN_WITH, Origin(after=Fence(3))])
+    def test_a_person_lets_it_go_and_it_keeps_its_place(self, event: Event, origin: Origin) -> None:
+        """Also with a choice that was made before it was held."""
+        job = after(waiting(held=True, origin=origin), event)
+        assert (job.status, job.held, job.queue_seq) == (Status.QUEUED, False, 7)
+
+    def test_let_go_it_rests_until_its_next_try_all_the_same(self) -> None:
+        """Only *force start* ends that pause."""
+        assert after(waiting(held=True, retry_at=LATER), RESUME).retry_at == LATER
+
+    @pytest.mark.parametrize("hold", [False, True])
+    def test_it_stays_held_when_it_is_found_after_an_outage(self, hold: bool) -> None:
+        """The person who paused it knows nothing of a lost disk."""
+        found = Recover(at=LATER, by="start-up", reason=Reason(code="recovered", message="found"), hold=hold)
+        assert after(waiting(held=True), found).held
+        assert after(waiting(), found).held == hold
+
+    def test_it_can_be_cancelled(self) -> None:
+        job = after(waiting(held=True), ask(StopKind.CANCEL))
+        assert (job.status, job.held) == (Status.CANCELLED, False)
+
+
+class TestGoesOn:
+    @pytest.mark.parametrize("status", ["paused", "failed", "cancelled"])
+    def test_from_the_checkpoint_that_a_person_chose(self, status: str) -> None:
+        """L8: later checkpoints, whole as they are, belong to a past that was left."""
+        newest = replace(SAVED, checkpoint=CheckpointId("3.1"))
+        job = after(a_job(status, fence=Fence(3), saved=newest), CHOOSE)
+        assert (job.status, job.origin, job.saved) == (Status.QUEUED, BEGAN_WITH, SAVED)
+        assert job.reason.message == "resumed by ann; goes on from checkpoint 1.2 (step 20)"
+
+    def test_a_job_in_the_line_may_be_told_where_to_go_on_and_keeps_its_place(self) -> None:
+        job = after(waiting(), CHOOSE)
+        assert (job.status, job.queue_seq, job.origin, job.saved) == (Status.QUEUED, 7, BEGAN_WITH, SAVED)
+        assert apply(job, CHOOSE)[0] is job
+
+    def test_the_same_choice_after_another_run_leaves_that_run_behind_too(self) -> None:
+        """Else the job would go on from what the run since then has saved."""
+        job = after(waiting(origin=BEGAN_WITH, fence=Fence(4)), CHOOSE)
+        assert job.origin == replace(BEGAN_WITH, after=Fence(4))
+
+    def test_resumed_with_nothing_saved_it_says_that_it_begins_at_the_beginning(self) -> None:
+        job = after(a_job("failed"), RESUME)
+        assert job.reason.message == "resumed by ann; begins at the beginning: nothing was saved"
+
+    @pytest.mark.parametrize("status", ["queued", "paused", "failed", "cancelled"])
+    def test_restarted_it_leaves_all_that_was_saved(self, status: str) -> None:
+        before = a_job(status, fence=Fence(3), started_at=NOON, saved=SAVED, progress={"step": 30})
+        job = after(before, RESTART)
+        assert (job.status, job.origin, job.saved) == (Status.QUEUED, Origin(after=Fence(3)), None)
+        assert (job.progress, job.reason.message) == (None, "restarted from the beginning by ann")
+        assert apply(job, RESTART)[0] is job, "a second restart changes nothing"
+
+    def test_restarted_in_the_line_it_keeps_its_place(self) -> None:
+        assert after(waiting(), RESTART).queue_seq == 7
+        assert after(a_job("failed"), RESTART).queue_seq == RESTART.queue_seq
+
+    @pytest.mark.parametrize("status", ["pending", "running", "completed"])
+    def test_a_restart_of_anything_else_is_refused(self, status: str) -> None:
+        with pytest.raises(NotAllowed, match=f"cannot restart job .* it is {status}"):
+            apply(a_job(status), RESTART)
+
+    @pytest.mark.parametrize(
+        "event", [RESUME, CHOOSE, RESTART, FORCE_START], ids=lambda it: type(it).__name__
+    )
+    def test_who_is_asked_for_by_a_person_has_all_tries_again(self, event: Event) -> None:
+        tried = {"failures": 1, "losses": 1, "preemptions": 1, "repeats": 1, "last_failure": "x"}
+        job = after(a_job("failed", fence=Fence(3), **tried), event)
+        assert (job.failures, job.losses, job.preemptions, job.repeats, job.last_failure) == (
+            0,
+            0,
+            0,
+            0,
+            None,
+        )
+
+    def test_the_run_is_told_where(self) -> None:
+        _, actions = apply(waiting(origin=BEGAN_WITH), ADMIT)
+        assert [action.origin for action in actions if isinstance(action, StartRun)] == [BEGAN_WITH]
+
+    def test_what_the_run_saved_is_where_the_next_one_goes_on(self) -> None:
+        newest = replace(SAVED, checkpoint=CheckpointId("1.3"), step=30)
+        job = after(running(saved=SAVED), ended(Ending.LOST, saved=newest))
+        assert job.saved == newest
+        assert job.reason.message == (
+            "attempt 1 ended: boom; goes on from checkpoint 1.3 (step 30) (1 of 2 retries used)"
+        )
+
+    def test_a_run_that_saved_nothing_takes_nothing_away(self) -> None:
+        went_on = Resumption(checkpoint=SAVED.checkpoint, step=SAVED.step)
+        job = after(running(saved=SAVED), ended(Ending.LOST, resumed=went_on))
+        assert (job.saved, job.resumed) == (SAVED, went_on)
+
+    def test_a_job_does_not_claim_checkpoints_that_were_found_broken(self) -> None:
+        broken = Resumption(checkpoint=None, step=None, skipped=("1.2: a file is missing",))
+        job = after(running(saved=SAVED), ended(Ending.LOST, resumed=broken))
+        assert job.saved is None
+        assert "; begins again (" in job.reason.message
+
+
+class TestGaveWay:
+    @pytest.mark.parametrize("ending", [Ending.STOPPED, Ending.LOST])
+    def test_a_preempted_job_is_charged_to_an_account_of_its_own(self, ending: Ending) -> None:
+        """Also where it was too slow to save and had to be killed."""
+        job = after(running(StopKind.PREEMPT, losses=2, fence=Fence(3)), ended(ending, fence=3))
+        assert (job.status, job.preemptions, job.losses, job.retry_at) == (Status.QUEUED, 1, 2, None)
+
+    def test_it_says_to_whom(self) -> None:
+        why = Reason(code="node_drained", message="node a is being drained")
+        told = Stop(kind=StopKind.PREEMPT, by="scheduler", at=NOON, why=why)
+        job = after(replace(running(), stop=told), ended(Ending.STOPPED, saved=SAVED))
+        assert job.reason.code == "preempted"
+        assert job.reason.message == (
+            "gave way: node a is being drained; goes on from checkpoint 1.2 (step 20) when it has nodes again"
+        )
+
+    @pytest.mark.parametrize(("keeps", "place"), [(True, 3), (False, 50)])
+    def test_its_place_is_as_the_policy_says(self, keeps: bool, place: int) -> None:
+        policy = replace(POLICY, preempted_keep_place=keeps)
+        event = replace(ended(Ending.STOPPED), end_of_line=50)
+        job, _ = apply(running(StopKind.PREEMPT, queue_seq=3), event, policy)
+        assert job.queue_seq == place
+
+    def test_others_keep_their_place_whatever_the_policy_for_those_who_gave_way(self) -> None:
+        policy = replace(POLICY, preempted_keep_place=False)
+        event = replace(ended(Ending.LOST), end_of_line=50)
+        assert apply(running(queue_seq=3), event, policy)[0].queue_seq == 3
+
+    def test_a_job_in_the_line_has_given_its_nodes_already(self) -> None:
+        job = waiting()
+        assert apply(job, ask(StopKind.PREEMPT)) == (job, [])
+
+    def test_a_loop_that_failed_while_it_gave_way_failed(self) -> None:
+        job = after(running(StopKind.PREEMPT), ended(Ending.FAILED, Cause.USER))
+        assert (job.status, job.failures, job.preemptions) == (Status.FAILED, 1, 0)
+
+
+class TestHung:
+    def stopped(self, **fields: Any) -> Job:
+        evidence = {"stacks": {"0": "in all_reduce()"}}
+        event = AskStop(at=NOON, by="scheduler", kind=StopKind.HUNG, why=HUNG, evidence=evidence)
+        return after(running(**fields), event)
+
+    def test_what_was_seen_is_written_down_before_anything_is_touched(self) -> None:
+        job = self.stopped()
+        assert job.status is Status.RUNNING
+        assert job.stop is not None
+        assert (job.stop.why, job.stop.evidence) == (HUNG, {"stacks": {"0": "in all_reduce()"}})
+        assert job.reason.message == "the run is being stopped: it hung: no step for 11 min"
+
+    @pytest.mark.parametrize("ending", [Ending.STOPPED, Ending.LOST, Ending.FAILED])
+    def test_it_is_tried_again_as_a_lost_run_and_says_that_it_hung(self, ending: Ending) -> None:
+        job = after(self.stopped(), ended(ending))
+        assert (job.status, job.losses, job.failures) == (Status.QUEUED, 1, 0)
+        assert job.retry_at is not None
+        assert "attempt 1 ended: it hung: no step for 11 min; begins again" in job.reason.message
+
+    def test_or_fails_if_the_policy_is_so(self) -> None:
+        job, _ = apply(self.stopped(), ended(Ending.LOST), replace(POLICY, on_hang="fail"))
+        assert job.status is Status.FAILED
+        assert job.reason.message == (
+            "it hung: no step for 11 min (attempt 1; hanging runs are not tried again)"
+        )
+
+    def test_it_completed_after_all(self) -> None:
+        assert after(self.stopped(), ended(Ending.COMPLETED)).status is Status.COMPLETED
+
+
+class TestIsNews:
+    """R10: what the system did to a job, and neither its loop nor a person."""
+
+    @pytest.mark.parametrize(
+        ("stop", "ending", "cause", "is_told"),
+        [
+            (None, Ending.LOST, Cause.INFRASTRUCTURE, True),
+            (None, Ending.FAILED, Cause.USER, False),
+            (None, Ending.COMPLETED, None, False),
+            (StopKind.HUNG, Ending.LOST, Cause.INFRASTRUCTURE, True),
+            (StopKind.HUNG, Ending.STOPPED, None, True),
+            (StopKind.HUNG, Ending.COMPLETED, None, False),
+            (StopKind.PAUSE, Ending.LOST, Cause.INFRASTRUCTURE, False),
+            (StopKind.PREEMPT, Ending.STOPPED, None, False),
+            (StopKind.TIMEOUT, Ending.STOPPED, None, False),
+        ],
+    )
+    def test_the_end_of_a_run(
+        self, stop: StopKind | None, ending: Ending, cause: Cause | None, is_told: bool
+    ) -> None:
+        before, event = running(stop), ended(ending, cause)
+        assert is_news(before, after(before, event), event) == is_told
 
 
 class TestGivenUp:

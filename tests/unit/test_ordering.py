@@ -47,3 +47,18 @@ def test_when_the_pause_is_over_the_job_is_back_at_its_place() -> None:
     """At the very moment, not a tick later."""
     job = a_job(id="j", queue_seq=1, retry_at=NOON)
     assert [job.id for job in order([a_job(id="k", queue_seq=2), job], now=NOON).ready] == ["j", "k"]
+
+
+def test_a_held_job_does_not_start_and_holds_nobody_up() -> None:
+    """Also when the pause before its next try is over."""
+    by_ann = Reason(code="held", message="held in the line by ann; resume it to let it start")
+    held = a_job(id="j", queue_seq=1, held=True, reason=by_ann, retry_at=NOON)
+    line = order([held, a_job(id="k", queue_seq=2)], now=NOON)
+    assert [job.id for job in line.ready] == ["k"]
+    assert line.paused == {"j": by_ann}
+
+
+def test_a_held_job_says_so_whatever_happened_to_it_last() -> None:
+    found = Reason(code="recovered", message="found in the database")
+    line = order([a_job(id="j", held=True, reason=found)], now=NOON)
+    assert line.paused[JobId("j")].code == "held"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Snapshot
 from scheduler.core.placement import Plan, feasible, fit, plan
@@ -11,6 +17,10 @@ from scheduler.testing.builders import a_job, a_node, a_spec
 
 def gang(ranks: int = 1, cpus: float = 1.0, gpus: float = 0.0) -> Gang:
     return Gang(num_ranks=ranks, cpus_per_rank=cpus, gpus_per_rank=gpus)
+
+
+def elastic(fewest: int, most: int, cpus: float = 1.0, gpus: float = 0.0) -> Gang:
+    return Gang(min_ranks=fewest, max_ranks=most, cpus_per_rank=cpus, gpus_per_rank=gpus)
 
 
 def queue(*gangs: Gang) -> list[Job]:
@@ -33,6 +43,42 @@ def on(node: str, ranks: int = 1) -> Allocation:
 
 def started(made: Plan) -> list[str]:
     return sorted(made.start)
+
+
+def num_ranks(made: Plan) -> list[int]:
+    """Of each job that starts, in the order of the line."""
+    return [len(allocation.node_of_each_rank) for allocation in made.start.values()]
+
+
+def codes(made: Plan) -> dict[JobId, str]:
+    return {job_id: reason.code for job_id, reason in made.blocked.items()}
+
+
+CPUS = st.sampled_from([0.5, 1.0, 2.0])
+GPUS = st.sampled_from([0.0, 0.0, 0.3, 0.5, 1.0, 2.0])
+FIXED = st.builds(gang, st.integers(1, 6), CPUS, GPUS)
+ELASTIC = st.builds(
+    lambda fewest, more, cpus, gpus: elastic(fewest, fewest + more, cpus, gpus),
+    st.integers(1, 4),
+    st.integers(0, 6),
+    CPUS,
+    GPUS,
+)
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> Snapshot:
+    """Up to four nodes, of which others use some, with runs that were started there."""
+    sizes = draw(
+        st.lists(st.tuples(st.integers(1, 8), st.sampled_from([0, 0, 1, 4])), min_size=1, max_size=4)
+    )
+    nodes = tuple(a_node(f"n{i}", cpus=cpus, gpus=gpus) for i, (cpus, gpus) in enumerate(sizes))
+    runs = queue(*draw(st.lists(FIXED, max_size=4)))
+    made = plan(runs, Snapshot(nodes=nodes))
+    ended = draw(st.sets(st.sampled_from(runs).map(lambda job: job.id))) if runs else set[JobId]()
+    held = [(job.spec.resources, made.start[job.id]) for job in runs if job.id in made.start.keys() - ended]
+    free = draw(st.none() | st.sampled_from([0.5, 2.0]))
+    return Snapshot(nodes=(replace(nodes[0], available_cpus=free), *nodes[1:]), running=tuple(held))
 
 
 def test_the_first_in_line_starts_first() -> None:
@@ -133,7 +179,7 @@ def test_what_runs_now_is_taken_off() -> None:
 @pytest.mark.parametrize(
     ("available", "fits"), [({"available_gpus": 1.0}, 1), ({"available_cpus": 0.5}, 0), ({}, 2)]
 )
-def test_what_ray_says_is_taken_counts_too(available: dict[str, float], fits: int) -> None:
+def test_what_ray_says_is_taken_counts_too(available: dict[str, Any], fits: int) -> None:
     """Others use the cluster besides us: a gang placed on their GPUs would hang before its first step."""
     cluster = snapshot(a_node(gpus=2, **available))
     assert [fit(gang(ranks=ranks, gpus=1), cluster) is not None for ranks in (1, 2)] == [fits >= 1, fits >= 2]
@@ -238,6 +284,159 @@ def test_equal_jobs_start_in_the_order_of_the_line() -> None:
     assert "job-4" not in made.start or "job-3" in made.start
 
 
+class TestElastic:
+    """A gang of from `min_ranks` to `max_ranks`: whatever number is chosen, all of them or none."""
+
+    @pytest.mark.parametrize(("gpus", "ranks"), [(8, [6]), (6, [6]), (5, [5]), (2, [2]), (1, [])])
+    def test_it_takes_as_many_ranks_as_there_is_room_for(self, gpus: int, ranks: list[int]) -> None:
+        made = plan(queue(elastic(2, 6, gpus=1)), snapshot(a_node(gpus=gpus)))
+        assert num_ranks(made) == ranks
+
+    def test_more_ranks_on_several_nodes_are_better_than_fewer_on_one(self) -> None:
+        cluster = snapshot(a_node("a", gpus=4), a_node("b", gpus=2))
+        assert fit(elastic(2, 8, gpus=1), cluster) == Allocation(ranks=((NodeId("a"), 4), (NodeId("b"), 2)))
+
+    def test_a_number_that_one_node_can_hold_is_not_spread(self) -> None:
+        """The tightest such node, as for any gang."""
+        cluster = snapshot(a_node("a", cpus=4, gpus=8), a_node("b", cpus=3))
+        assert fit(elastic(1, 3), cluster) == on("b", 3)
+
+    def test_whoever_is_first_may_take_all_it_can_use(self) -> None:
+        made = plan(queue(elastic(1, 8, gpus=1), gang(gpus=1)), snapshot(a_node(gpus=8)))
+        assert made.start == {JobId("job-1"): on("node-1", 8)}
+
+    def test_it_takes_nothing_that_is_kept_for_somebody_ahead(self) -> None:
+        """Three on a and four on b are free, and the one ahead waits for all eight."""
+        nodes = (a_node("a", gpus=4), a_node("b", gpus=4), a_node("c", gpus=2))
+        cluster = snapshot(*nodes, running={"a": gang(gpus=1)})
+        made = plan(queue(gang(ranks=2, gpus=4), elastic(1, 8, gpus=1)), cluster)
+        assert made.start == {JobId("job-2"): on("c", 2)}
+
+    def test_one_that_waits_keeps_a_place_for_its_fewest_only(self) -> None:
+        """A place for its most would hold up everybody behind it for ranks that it can do without."""
+        six = gang(ranks=6, gpus=1)
+        cluster = snapshot(a_node("a", gpus=8), a_node("b", gpus=8), running={"a": six, "b": six})
+        made = plan(queue(elastic(5, 16, gpus=1), gang(ranks=3, gpus=1), gang(ranks=2, gpus=1)), cluster)
+        assert made.start == {JobId("job-3"): on("b", 2)}, "two are free on each, and the place is on a"
+
+    def test_so_does_one_whose_place_lies_over_another(self) -> None:
+        """60 CPUs are free: its fewest need 20 of them, its most 40."""
+        cluster = snapshot(a_node("a", gpus=8, cpus=64), running={"a": gang(ranks=4, gpus=1)})
+        made = plan(queue(gang(gpus=5), elastic(1, 2, cpus=20, gpus=4), gang(cpus=30)), cluster)
+        assert started(made) == ["job-3"]
+
+    @given(st.lists(FIXED | ELASTIC, max_size=5), clusters())
+    def test_it_starts_where_a_gang_of_the_largest_number_that_fits_would(
+        self, gangs: list[Gang], cluster: Snapshot
+    ) -> None:
+        """The slow way: try a fixed gang of each number from the most to the fewest, then go on with it."""
+        made = plan(queue(*gangs), cluster)
+        plain: list[Gang] = []
+        for index, wanted in enumerate(gangs, start=1):
+            tries = [replace_ranks(wanted, ranks) for ranks in range(wanted.most, wanted.fewest - 1, -1)]
+            starts = (one for one in tries if f"job-{index}" in plan(queue(*plain, one), cluster).start)
+            plain.append(next(starts, tries[-1]))
+        slow = plan(queue(*plain), cluster)
+        assert made.start == slow.start
+        assert codes(made) == codes(slow)
+
+    @given(ELASTIC.filter(lambda wanted: wanted.gpus_per_rank in (0, 1, 2)), clusters())
+    def test_the_first_in_line_gets_what_plain_division_says(self, wanted: Gang, cluster: Snapshot) -> None:
+        """By exact fractions, node by node.  Whole GPUs only: fractions hide where they lie."""
+        cluster = replace(
+            cluster, running=tuple(run for run in cluster.running if run[0].gpus_per_rank in (0, 1, 2))
+        )
+        room = sum(ranks_by_division(wanted, node, cluster) for node in cluster.nodes)
+        ranks = min(room, wanted.most)
+        made = plan(queue(wanted), cluster)
+        assert num_ranks(made) == ([ranks] if ranks >= wanted.fewest else [])
+
+    @given(st.lists(FIXED, max_size=6), clusters())
+    def test_one_whose_fewest_and_most_are_equal_is_like_any_other(
+        self, gangs: list[Gang], cluster: Snapshot
+    ) -> None:
+        same = [elastic(one.num_ranks, one.num_ranks, one.cpus_per_rank, one.gpus_per_rank) for one in gangs]
+        assert plan(queue(*same), cluster) == plan(queue(*gangs), cluster)
+
+
+def replace_ranks(one: Gang, ranks: int) -> Gang:
+    return gang(ranks, one.cpus_per_rank, one.gpus_per_rank)
+
+
+def ranks_by_division(wanted: Gang, node: Node, cluster: Snapshot) -> int:
+    """How many of its ranks fit on *node* beside what runs there."""
+    here = [run for run, held in cluster.running for name in held.node_of_each_rank if name == node.id]
+    cpus = Fraction(node.cpus) - sum(Fraction(run.cpus_per_rank) for run in here)
+    if node.available_cpus is not None:
+        cpus = min(cpus, Fraction(node.available_cpus))
+    by_cpus = int(cpus // Fraction(wanted.cpus_per_rank))
+    gpus = Fraction(node.gpus) - sum(Fraction(run.gpus_per_rank) for run in here)
+    return min(by_cpus, int(gpus // Fraction(wanted.gpus_per_rank))) if wanted.gpus_per_rank else by_cpus
+
+
+class TestDraining:
+    """A node that is about to be taken away gets nothing new."""
+
+    def test_nothing_is_placed_on_it(self) -> None:
+        cluster = snapshot(a_node("a", gpus=1, draining=True), a_node("b", gpus=2))
+        assert fit(gang(gpus=1), cluster) == on("b")
+        assert fit(gang(gpus=3), cluster) is None
+        assert num_ranks(plan(queue(elastic(1, 3, gpus=1)), cluster)) == [2]
+
+    @given(st.lists(FIXED | ELASTIC, max_size=5), clusters(), st.sets(st.integers(0, 3)))
+    def test_placement_is_as_if_it_were_gone(
+        self, gangs: list[Gang], cluster: Snapshot, drained: set[int]
+    ) -> None:
+        jobs, nodes = queue(*gangs), list(enumerate(cluster.nodes))
+        marked = tuple(replace(node, draining=index in drained) for index, node in nodes)
+        left = tuple(node for index, node in nodes if index not in drained)
+        made, gone = plan(jobs, replace(cluster, nodes=marked)), plan(jobs, replace(cluster, nodes=left))
+        assert made.start == gone.start
+        assert codes(made) == codes(gone)
+
+    def test_what_is_free_on_it_is_not_called_free(self) -> None:
+        """Else a user reads that four are free and wonders why the job does not start."""
+        nodes = (a_node("a", cpus=2), a_node("b", cpus=4, draining=True))
+        reason = plan(queue(gang(cpus=2)), snapshot(*nodes, running={"a": gang()})).blocked[JobId("job-1")]
+        assert reason.code == "waiting_for_resources"
+        assert reason.message == (
+            "needs 1 rank with 2 CPU; no such rank fits now (1 of 2 CPUs free; a node is being drained)"
+        )
+
+    @pytest.mark.parametrize(
+        ("wanted", "drained", "message"),
+        [
+            (
+                gang(ranks=2, gpus=1),
+                1,
+                "needs 2 ranks at once with 1 CPU and 1 GPU each; a node is being drained; "
+                "1 such rank fits on the others, even with nothing else running",
+            ),
+            (
+                gang(gpus=1),
+                2,
+                "needs 1 rank with 1 CPU and 1 GPU; 2 nodes are being drained; "
+                "no such rank fits on the others, even with nothing else running",
+            ),
+            (
+                gang(ranks=3, gpus=1),
+                1,
+                "needs 3 ranks at once with 1 CPU and 1 GPU each; "
+                "only 2 of them fit on the nodes here, even with nothing else running",
+            ),
+        ],
+    )
+    def test_who_is_kept_waiting_by_it_is_told(self, wanted: Gang, drained: int, message: str) -> None:
+        """Only where it is the drain: who would not fit with those nodes either is told what there is."""
+        nodes = [a_node(name, gpus=1, draining=index < drained) for index, name in enumerate("ab")]
+        reason = plan(queue(wanted), snapshot(*nodes)).blocked[JobId("job-1")]
+        assert (reason.code, reason.message) == ("does_not_fit_here", message)
+
+    def test_a_job_that_only_fits_there_is_not_refused(self) -> None:
+        """It may wait for the node that comes instead; whoever submits during maintenance is no fool."""
+        assert feasible(gang(gpus=8), [a_node(gpus=8, draining=True), a_node()]) is None
+
+
 class TestFractions:
     """A fraction of a GPU lies on one device; two halves of different devices are no whole GPU."""
 
@@ -303,6 +502,22 @@ class TestReasons:
             "1 such rank fits now (1 of 8 GPUs free; 1 of 8 CPUs free)"
         )
 
+    def test_who_waits_for_its_fewest_ranks_is_told_so(self) -> None:
+        cluster = snapshot(a_node("a", cpus=8, gpus=8), running={"a": gang(ranks=7, gpus=1)})
+        made = plan(queue(elastic(2, 8, gpus=1), gang(gpus=1)), cluster)
+        assert made.blocked[JobId("job-1")].message == (
+            "needs 2 to 8 ranks at once with 1 CPU and 1 GPU each; "
+            "1 such rank fits now (1 of 8 GPUs free; 1 of 8 CPUs free)"
+        )
+        assert made.blocked[JobId("job-2")].message == (
+            "waits behind job name-1 (job-1), which needs 2 to 8 ranks at once with 1 CPU and 1 GPU each"
+        )
+
+    def test_room_for_its_fewest_that_is_kept_for_another_is_not_called_missing(self) -> None:
+        cluster = snapshot(a_node("a", gpus=2), running={"a": gang(gpus=1)})
+        reason = plan(queue(gang(gpus=2), elastic(1, 8, gpus=1)), cluster).blocked[JobId("job-2")]
+        assert reason.code == "behind"
+
     def test_the_numbers_are_those_after_the_starts_of_the_pass(self) -> None:
         """Else a user reads that two are free and wonders why the job does not start."""
         cluster = snapshot(a_node("a", cpus=4), a_node("b", cpus=2))
@@ -358,6 +573,17 @@ class TestFeasible:
         reason = feasible(wanted, nodes)
         assert reason is not None
         assert (reason.code, reason.message) == ("does_not_fit_here", message)
+
+    def test_an_elastic_gang_is_judged_by_its_fewest(self) -> None:
+        """The door must not refuse what can run, only not as wide as it might."""
+        nodes = [a_node("a", gpus=2), a_node("b", gpus=1)]
+        assert feasible(elastic(3, 64, gpus=1), nodes) is None
+        reason = feasible(elastic(4, 64, gpus=1), nodes)
+        assert reason
+        assert reason.message == (
+            "needs 4 to 64 ranks at once with 1 CPU and 1 GPU each; "
+            "only 3 of them fit on the nodes here, even with nothing else running"
+        )
 
     def test_what_others_use_now_does_not_matter_at_the_door(self) -> None:
         """A full cluster is no reason to refuse: the job waits."""
