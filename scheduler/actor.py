@@ -15,12 +15,15 @@ from scheduler import __version__, collector, health
 from scheduler.clock import SystemClock
 from scheduler.core.model import JobSpec, Node, NodeId, Phase, Status
 from scheduler.documents import (
+    AttemptPage,
+    CheckpointPage,
     EventPage,
     ForceStartAnswer,
     Health,
     JobDocument,
     JobPage,
     LogChunk,
+    LogView,
     LoopList,
     ReconcileAnswer,
     RepairPage,
@@ -116,8 +119,20 @@ class SchedulerActor:
     async def pause(self, job_id: str, by: str) -> JobDocument:
         return await (await self._service()).pause(job_id, by)
 
-    async def resume(self, job_id: str, by: str) -> JobDocument:
-        return await (await self._service()).resume(job_id, by)
+    async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
+        return await (await self._service()).resume(job_id, by, checkpoint)
+
+    async def restart(self, job_id: str, by: str) -> JobDocument:
+        return await (await self._service()).restart(job_id, by)
+
+    async def preempt(self, job_id: str, by: str) -> JobDocument:
+        return await (await self._service()).preempt(job_id, by)
+
+    async def attempts(self, job_id: str) -> AttemptPage:
+        return await (await self._service()).ask.attempts(job_id)
+
+    async def checkpoints(self, job_id: str) -> CheckpointPage:
+        return await (await self._service()).ask.checkpoints(job_id)
 
     async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
         return await (await self._service()).reconcile(dry_run)
@@ -136,6 +151,9 @@ class SchedulerActor:
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         return await (await self._service()).ask.logs(job_id, rank, attempt, offset, limit)
+
+    async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
+        return await (await self._service()).ask.log_view(job_id, attempt, offsets, limit)
 
     async def loops(self) -> LoopList:
         return await (await self._service()).ask.known_loops()
@@ -160,6 +178,7 @@ class SchedulerActor:
         journal = await SqliteJournal.open(settings.state_dir / "journal.db")
         runner = RayRunner(
             storage=settings.storage_path,
+            checkpoint_url=settings.checkpoints_at,
             namespace=namespace(settings.cluster),
             env_vars=RUN_ENVIRONMENT,
             function_of=function_of,

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from scheduler.core.model import Job, JobEvent, Json, Phase, Reason, Status
+from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.hangs import Silence
+from scheduler.core.model import (
+    Attempt,
+    Job,
+    JobEvent,
+    Json,
+    Phase,
+    Reason,
+    Resumption,
+    Saved,
+    Status,
+)
 from scheduler.core.reconcile import Row
 from scheduler.documents import (
+    AttemptDocument,
+    CheckpointDocument,
     EventDocument,
     JobDocument,
     Liveness,
     ReasonDocument,
     ResultDocument,
+    ResumptionDocument,
+    SavedDocument,
+    StopDocument,
     SubmittedJob,
 )
 from scheduler.registry import Sighting
@@ -30,6 +48,7 @@ def job_document(
     looked_at: datetime | None,
     seen: Sighting | None,
     now: datetime,
+    silence: Silence | None = None,
 ) -> JobDocument:
     """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
     observation = seen.observation if seen else None
@@ -41,7 +60,7 @@ def job_document(
         phases={name: datetime.fromtimestamp(at, UTC) for name, at in observation.phases.items()}
         if observation
         else {},
-        reason=_reason(why(job, waits, seen)),
+        reason=_reason(why(job, waits, seen, silence)),
         attempt=job.attempt,
         queue_position=position,
         progress=progress_of(job, seen),
@@ -53,6 +72,10 @@ def job_document(
         verified_at=_verified_at(job, looked_at, seen),
         liveness=_liveness(job, seen, now),
         evidence=_evidence(job, looked_at, seen, now),
+        last_checkpoint=saved_document(last_saved(job, seen)),
+        unsaved_s=_unsaved_s(job, seen, now),
+        resumed=_resumption_document(resumption_of(job, seen)),
+        stop=_stop_document(job, seen),
         version=job.version,
         spec=job.spec,
         result=ResultDocument(**job.result) if job.result else None,
@@ -103,6 +126,91 @@ def event_document(event: JobEvent) -> EventDocument:
     )
 
 
+def attempt_document(attempt: Attempt) -> AttemptDocument:
+    return AttemptDocument(
+        attempt=attempt.fence,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        ending=attempt.ending,
+        cause=attempt.cause,
+        reason=_reason(attempt.reason) if attempt.reason else None,
+        resumed=_resumption_document(attempt.resumed),
+        last_step=attempt.last_step,
+        saved=saved_document(attempt.saved),
+        steps_lost=attempt.steps_lost,
+        nodes=list(attempt.allocation.node_of_each_rank),
+        evidence=attempt.evidence,
+    )
+
+
+def checkpoint_document(checkpoint: Checkpoint, *, is_next: bool) -> CheckpointDocument:
+    loss = checkpoint.metrics.get("loss")
+    return CheckpointDocument(
+        checkpoint=checkpoint.id,
+        attempt=checkpoint.fence,
+        step=checkpoint.step,
+        at=checkpoint.at,
+        loss=loss if isinstance(loss, int | float) and not isinstance(loss, bool) else None,
+        num_bytes=checkpoint.num_bytes,
+        num_files=checkpoint.num_files,
+        seconds=checkpoint.seconds,
+        metrics=checkpoint.metrics,
+        next=is_next,
+    )
+
+
+def saved_document(saved: Saved | None) -> SavedDocument | None:
+    return SavedDocument(checkpoint=saved.checkpoint, step=saved.step, at=saved.at) if saved else None
+
+
+def last_saved(job: Job, seen: Sighting | None) -> Saved | None:
+    """Where the job would go on now: what its run has saved, else what was there before it."""
+    return (seen.observation.saved if seen else None) or job.saved
+
+
+def resumption_of(job: Job, seen: Sighting | None) -> Resumption | None:
+    """The certificate of the newest run; a running one speaks for itself."""
+    if job.status is Status.RUNNING:
+        return seen.observation.resumed if seen else None
+    return job.resumed
+
+
+def _resumption_document(resumed: Resumption | None) -> ResumptionDocument | None:
+    if resumed is None:
+        return None
+    return ResumptionDocument(
+        checkpoint=resumed.checkpoint,
+        step=resumed.step,
+        checked=list(resumed.checked),
+        differs=list(resumed.differs),
+        skipped=list(resumed.skipped),
+    )
+
+
+def _stop_document(job: Job, seen: Sighting | None) -> StopDocument | None:
+    if job.stop is None:
+        return None
+    return StopDocument(
+        kind=job.stop.kind,
+        by=job.stop.by,
+        asked_at=job.stop.at,
+        acknowledged_at=seen.observation.stop_seen_at if seen else None,
+        why=job.stop.why.message if job.stop.why else None,
+    )
+
+
+def _unsaved_s(job: Job, seen: Sighting | None, now: datetime) -> float | None:
+    """Since this run's newest checkpoint, else since its first step; None before that."""
+    if job.status is not Status.RUNNING or seen is None:
+        return None
+    said = seen.observation
+    began_s = said.phases.get(Phase.TRAINING)
+    if said.saved is None and began_s is None:
+        return None
+    since = said.saved.at if said.saved else datetime.fromtimestamp(began_s or 0.0, UTC)
+    return max(0.0, (now - since).total_seconds())
+
+
 def _phase(job: Job, seen: Sighting | None) -> Phase | None:
     if job.status is not Status.RUNNING:
         return None
@@ -116,14 +224,19 @@ def progress_of(job: Job, seen: Sighting | None) -> Json | None:
     return job.progress
 
 
-def why(job: Job, waits: Reason | None, seen: Sighting | None) -> Reason:
+def why(job: Job, waits: Reason | None, seen: Sighting | None, silence: Silence | None = None) -> Reason:
     """The newest there is to say: why it waits, how far it is, or what the last event left."""
     if job.status is Status.QUEUED and waits:
         return waits
     if job.status is Status.RUNNING and seen and not job.stop:
         said = seen.observation.progress or {}
         step = f", step {said['step']} of {said.get('total_steps', '?')}" if "step" in said else ""
-        return Reason(code="running", message=f"attempt {job.attempt} is {seen.observation.phase}{step}")
+        words = f"attempt {job.attempt} is {seen.observation.phase}{step}"
+        if silence and silence.verdict != "usual":
+            return Reason(code="suspect", message=f"{words}; suspect: {silence.words}")
+        return Reason(code="running", message=words)
+    if job.stop and seen and seen.observation.stop_seen_at:
+        return replace(job.reason, message=f"{job.reason.message}; the loop has seen it and saves")
     return job.reason
 
 

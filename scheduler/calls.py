@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar, cast
 
 import httpx
 from pydantic import ValidationError
@@ -13,7 +13,10 @@ from pydantic import ValidationError
 from scheduler import errors
 from scheduler.core.model import JobSpec, Status
 from scheduler.documents import (
+    LOG_EVENTS,
+    AttemptPage,
     BatchAnswer,
+    CheckpointPage,
     Document,
     EventPage,
     ForceStartAnswer,
@@ -21,12 +24,14 @@ from scheduler.documents import (
     JobDocument,
     JobPage,
     LogChunk,
+    LogEvent,
     LoopList,
     ProblemDocument,
     ReconcileAnswer,
     RepairPage,
 )
 from scheduler.errors import InvalidRequest, Problem, SchedulerError, ServerUnreachable, Unauthorized
+from scheduler.event_stream import ServerSentEvent
 from scheduler.specs import to_wire
 
 T = TypeVar("T")
@@ -37,6 +42,8 @@ _KEY = re.compile(r"[!-~]{1,200}")
 _ID = re.compile(r"[0-9A-Za-z-]{1,100}")  # nothing that would make another path
 _LOST_ON_THE_WAY = frozenset({502, 503, 504})
 _RECONCILE_S = 130.0
+_STREAM_SILENCE_S = 40.0
+"""A stream of events that says nothing for so long is cut: the server says something every 15 s."""
 _NOT_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -56,6 +63,8 @@ class Call(Generic[T]):
     """Where it must be another than the client's own."""
     answers: frozenset[int] = frozenset()
     """Statuses beside 2xx that carry an answer, not a problem."""
+    is_stream: bool = False
+    """The result is the response itself, not yet read: its body comes as it is made."""
 
 
 def submit(spec: JobSpec, idempotency_key: str) -> Call[JobDocument]:
@@ -100,8 +109,25 @@ def pause(job_id: str) -> Call[JobDocument]:
     return _post(job_id, "pause", JobDocument)
 
 
-def resume(job_id: str) -> Call[JobDocument]:
-    return _post(job_id, "resume", JobDocument)
+def resume(job_id: str, checkpoint: str | None = None) -> Call[JobDocument]:
+    call = _post(job_id, "resume", JobDocument)
+    return replace(call, params={"checkpoint": checkpoint}) if checkpoint else call
+
+
+def restart(job_id: str) -> Call[JobDocument]:
+    return _post(job_id, "restart", JobDocument)
+
+
+def preempt(job_id: str) -> Call[JobDocument]:
+    return _post(job_id, "preempt", JobDocument)
+
+
+def attempts(job_id: str) -> Call[AttemptPage]:
+    return _get(f"{API}/{_segment(job_id)}/attempts", AttemptPage)
+
+
+def checkpoints(job_id: str) -> Call[CheckpointPage]:
+    return _get(f"{API}/{_segment(job_id)}/checkpoints", CheckpointPage)
 
 
 def force_start(job_id: str) -> Call[ForceStartAnswer]:
@@ -119,6 +145,46 @@ def events(job_id: str) -> Call[EventPage]:
 def logs(job_id: str, *, rank: int, attempt: int | None, offset: int, limit: int = 65536) -> Call[LogChunk]:
     path = f"{API}/{_segment(job_id)}/logs"
     return _get(path, LogChunk, rank=rank, attempt=attempt, offset=offset, limit=limit)
+
+
+def log_stream(
+    job_id: str,
+    *,
+    ranks: tuple[int, ...] | None,
+    attempt: int | None,
+    tail_bytes: int | None,
+    last_event_id: str = "",
+) -> Call[httpx.Response | None]:
+    """Follow the logs of *ranks*, None for all; after the event *last_event_id*, if any.
+
+    The result is the response, still open; None when all of it was sent before.
+    """
+    chosen = None if ranks is None else ",".join(map(str, ranks))
+    given = {"rank": chosen, "attempt": attempt, "tail_bytes": tail_bytes}
+    return Call(
+        method="GET",
+        path=f"{API}/{_segment(job_id)}/logs/stream",
+        params={name: value for name, value in given.items() if value is not None},
+        headers={
+            "Accept": "text/event-stream",
+            **({"Last-Event-ID": last_event_id} if last_event_id else {}),
+        },
+        read=_nothing,
+        timeout_s=_STREAM_SILENCE_S,
+        is_stream=True,
+    )
+
+
+def log_event(event: ServerSentEvent) -> LogEvent | None:
+    """None for a kind that this release does not know.  Raises ServerUnreachable when its data is not of its kind."""
+    document = LOG_EVENTS.get(event.kind)
+    try:
+        return document.model_validate_json(event.data) if document else None
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]["msg"]
+        raise ServerUnreachable(
+            f"the stream of logs says {event.kind!r} in a way that is not known: {what}"
+        ) from None
 
 
 def loops() -> Call[LoopList]:
@@ -161,6 +227,8 @@ def result_of(call: Call[T], answer: httpx.Response | httpx.TransportError, url:
         raise _unreachable(call, answer, url)
     if not answer.is_success and answer.status_code not in call.answers:
         raise _refusal(answer, url)
+    if call.is_stream and is_event_stream(answer):
+        return cast("T", answer)
     try:
         return call.read(answer.content)
     except ValidationError as error:
@@ -170,6 +238,18 @@ def result_of(call: Call[T], answer: httpx.Response | httpx.TransportError, url:
             f"{call.method} {url}{call.path} was answered, but not as a training scheduler answers "
             f"({where}: {what['msg']}); check SCHEDULER_URL, and that client and server are of one release"
         ) from None
+
+
+def is_event_stream(answer: httpx.Response) -> bool:
+    return answer.is_success and answer.headers.get("content-type", "").startswith("text/event-stream")
+
+
+def _nothing(content: bytes) -> None:
+    if content:
+        raise ServerUnreachable(
+            "a stream of events was asked for, and something else came; check SCHEDULER_URL, and that client and "
+            "server are of one release"
+        )
 
 
 def _get(path: str, document: type[D], **params: str | int | None) -> Call[D]:

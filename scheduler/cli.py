@@ -5,23 +5,25 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
-from scheduler import cli_list, cli_repairs, cli_server
+from scheduler import cli_control, cli_list, cli_repairs, cli_server
 from scheduler.cli_options import EPILOG, AsJson, Command, JobId, Timeout, Url, connect, watching
 from scheduler.cli_views import (
     health_page,
-    job_page,
+    log_document,
     print_events,
     print_json,
+    print_log,
     print_loops,
     print_page,
+    show_job,
 )
+from scheduler.connection import Where
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest, InvalidSpec, WaitTimedOut
 from scheduler.follow import follow as follow_job
 from scheduler.handles import JobHandle
@@ -46,6 +48,12 @@ command("up")(cli_server.up)
 command("down")(cli_server.down)
 command("doctor")(cli_server.doctor)
 command("list")(cli_list.list_jobs)
+command("pause")(cli_control.pause)
+command("resume")(cli_control.resume)
+command("restart")(cli_control.restart)
+command("preempt")(cli_control.preempt)
+command("attempts")(cli_control.attempts)
+command("checkpoints")(cli_control.checkpoints)
 command("reconcile")(cli_repairs.reconcile)
 command("repairs")(cli_repairs.repairs)
 
@@ -86,7 +94,7 @@ def submit(
             print(f"job {handle.id} submitted", file=sys.stderr)
         _see_to_its_end(handle, follow, timeout_s, as_json)
     else:
-        _show(handle.last, as_json)
+        show_job(handle.last, as_json)
 
 
 @command("wait")
@@ -100,7 +108,7 @@ def wait(
 @command("status")
 def status(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """How a job stands, why, what proves it, and what to do next."""
-    _show(connect(url).status(job_id), as_json)
+    show_job(connect(url).status(job_id), as_json)
 
 
 @command("logs")
@@ -109,7 +117,7 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the job has ended, retries included.")
     ] = False,
-    rank: Annotated[int, typer.Option(min=0, help="Which process of the gang.")] = 0,
+    rank: Annotated[str, typer.Option(metavar="N|all", help="Which process of the gang.")] = "0",
     attempt: Annotated[
         int | None, typer.Option(min=1, help="Which run of the job.  Default: the newest.")
     ] = None,
@@ -117,44 +125,21 @@ def logs(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """The log of one rank."""
-    where: dict[str, Any] = {"rank": rank, "attempt": attempt, "tail_bytes": tail_bytes}
-    chunks = connect(url).log_chunks(job_id, follow, **where)
+    """The log of one rank, or of all, each line with its rank then; what else happens is told on stderr."""
+    where: Where = {"rank": _rank(rank), "attempt": attempt, "tail_bytes": tail_bytes}
+    client = connect(url)
+    events = client.log_events(job_id, **where) if follow else client.log_chunks(job_id, **where)
     with watching(job_id):
         if as_json:
-            parts = list(chunks)
-            text, ended = "".join(part.text for part in parts), bool(parts) and parts[-1].ended
-            print_json(
-                {
-                    "job_id": job_id,
-                    "rank": rank,
-                    "attempt": parts[-1].attempt if parts else None,
-                    "text": text,
-                    "ended": ended,
-                }
-            )
-            return
-        for chunk in chunks:
-            sys.stdout.write(chunk.text)
-            sys.stdout.flush()
+            print_json(log_document(job_id, where["rank"], events))
+        else:
+            print_log(events, with_ranks=where["rank"] == "all")
 
 
 @command("cancel")
 def cancel(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Cancel a job; a running one is `cancelled` once its processes are gone."""
-    _show(connect(url).cancel(job_id), as_json)
-
-
-@command("pause")
-def pause(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
-    """Pause a running job; it is `paused` once it has stopped at a checkpoint, and holds nothing then."""
-    _show(connect(url).pause(job_id), as_json)
-
-
-@command("resume")
-def resume(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
-    """Let a job that is paused, failed or cancelled go on from its last checkpoint."""
-    _show(connect(url).resume(job_id), as_json)
+    show_job(connect(url).cancel(job_id), as_json)
 
 
 @command("force-start")
@@ -170,7 +155,7 @@ def force_start(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None
 @command("fail")
 def fail(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Mark a job as failed that is pending or queued; it can be force-started later."""
-    _show(connect(url).mark_failed(job_id), as_json)
+    show_job(connect(url).mark_failed(job_id), as_json)
 
 
 @command("events")
@@ -238,6 +223,14 @@ def _source(file: str | None, options: dict[str, str | None], values: list[str])
     return (read_spec_file(file) if file is not None else SpecFile("the command line")).with_values(changes)
 
 
+def _rank(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    if not text.isdecimal():
+        raise InvalidRequest(f"--rank {text}: give the number of a rank, or `all`")
+    return int(text)
+
+
 def _see_to_its_end(handle: JobHandle, follow: bool, timeout_s: float | None, as_json: bool) -> None:
     """Show the job when it has ended; 0 is for completed alone."""
     try:
@@ -247,18 +240,11 @@ def _see_to_its_end(handle: JobHandle, follow: bool, timeout_s: float | None, as
             else:
                 job = handle.wait(timeout_s)
     except WaitTimedOut:
-        _show(handle.last, as_json)
+        show_job(handle.last, as_json)
         raise
-    _show(job, as_json)
+    show_job(job, as_json)
     if job.status is not Status.COMPLETED:
         raise typer.Exit(1)
-
-
-def _show(job: JobDocument | None, as_json: bool) -> None:
-    if job and as_json:
-        print_json(job)
-    elif job:
-        print_page(job_page(job))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,15 +15,23 @@ from rich.text import Text
 
 from scheduler.core.model import Status
 from scheduler.documents import (
+    AttemptNotice,
+    DoubtNotice,
+    EndNotice,
     EventPage,
     Health,
     JobDocument,
+    LogChunk,
+    LogEvent,
+    LogLines,
     LoopList,
     ProblemDocument,
     ProblemField,
+    WaitNotice,
 )
 from scheduler.errors import (
     BodyTooLarge,
+    CheckpointNotFound,
     InvalidRequest,
     InvalidSpec,
     JobNotFound,
@@ -34,6 +43,7 @@ from scheduler.errors import (
 from scheduler.follow import duration, measures, printable
 
 _UNVERIFIED_AFTER_S = 30.0
+_LINE_START = re.compile(r"^(?!\Z)", re.MULTILINE)
 COLOUR = {
     Status.PENDING: "yellow",
     Status.QUEUED: "cyan",
@@ -46,16 +56,18 @@ COLOUR = {
 _NEXT = {
     Status.PENDING: "`scheduler force-start {id}` queues it now; `scheduler fail {id}` gives it up",
     Status.QUEUED: "`scheduler wait {id}` waits for its end; `scheduler cancel {id}` withdraws it",
-    Status.RUNNING: "`scheduler logs -f {id}` shows its log; `scheduler cancel {id}` stops it",
+    Status.RUNNING: "`scheduler logs -f {id}` shows its log; `scheduler pause {id}` saves and stops it",
     Status.PAUSED: "it holds nothing; `scheduler resume {id}` lets it go on; `scheduler cancel {id}` withdraws it",
-    Status.FAILED: "`scheduler logs {id}` shows its log; `scheduler force-start {id}` starts it over",
-    Status.CANCELLED: "`scheduler resume {id}` lets it go on; `scheduler force-start {id}` starts it over",
+    Status.FAILED: "`scheduler logs {id}` shows its log; `scheduler resume {id}` lets it go on from its last "
+    "checkpoint; `scheduler restart {id}` starts it over",
+    Status.CANCELLED: "`scheduler resume {id}` lets it go on; `scheduler restart {id}` starts it over",
 }
 _EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
     (InvalidSpec, 2),
     (InvalidRequest, 2),
     (BodyTooLarge, 2),
     (JobNotFound, 3),
+    (CheckpointNotFound, 3),
     (NotAllowed, 5),
     (WaitTimedOut, 124),
 )
@@ -115,12 +127,42 @@ def job_page(job: JobDocument, now: datetime | None = None) -> list[tuple[str, s
         ("why", printable(job.reason.message)),
         ("next", next_step(job)),
         ("progress", " · ".join(measures(job.progress)) or None),
+        ("saved", _checkpoint(job)),
+        ("resumed", _resumed(job)),
         ("proof", _proof(job, now)),
         ("times", _times(job, now)),
         ("output", job.result.output_dir if job.result else None),
         ("detail", Text(f"\n{job.reason.detail}") if job.reason.detail else None),
     ]
     return [(name, value) for name, value in lines if value]
+
+
+def show_job(job: JobDocument | None, as_json: bool) -> None:
+    if job and as_json:
+        print_json(job)
+    elif job:
+        print_page(job_page(job))
+
+
+def _checkpoint(job: JobDocument) -> str | None:
+    """Where it would go on, and what that costs now."""
+    saved = job.last_checkpoint
+    if saved is None:
+        return "none yet; a kill now would cost all of it" if job.unsaved_s is not None else None
+    where = saved.checkpoint if saved.step is None else f"{saved.checkpoint}, step {saved.step}"
+    cost = f"; a kill now would cost {duration(job.unsaved_s)}, a pause nothing" if job.unsaved_s else ""
+    return printable(f"{where}{cost}")
+
+
+def _resumed(job: JobDocument) -> str | None:
+    if job.resumed is None:
+        return None
+    said = job.resumed
+    where = (
+        f"from checkpoint {said.checkpoint}, step {said.step}" if said.checkpoint else "from the beginning"
+    )
+    how = "; ".join(said.differs) or ("exactly as it was" if said.checkpoint else "no checkpoint was whole")
+    return printable(f"{where}: {how}" + "".join(f"; {one}" for one in said.skipped))
 
 
 def next_step(job: JobDocument) -> str:
@@ -140,6 +182,60 @@ def print_events(page: EventPage) -> None:
         )
         who = f"{event.by}: {event.reason.message}"
         print(printable(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind:<10} {move:<22} {who}"))
+
+
+def print_log(events: Iterable[LogEvent], *, with_ranks: bool) -> None:
+    """Lines to stdout as they come, *with_ranks* each after the rank that printed it; the rest to stderr."""
+    last: LogLines | None = None
+    for event in events:
+        if isinstance(event, LogLines):
+            sys.stdout.write(_with_rank(event, last) if with_ranks else event.text)
+            sys.stdout.flush()
+            last = event if event.text else last
+        elif said := _notice(event):
+            print(f"-- {printable(said)}", file=sys.stderr)
+
+
+def log_document(job_id: str, rank: int | str, events: Iterable[LogEvent]) -> dict[str, Any]:
+    """All that *events* tell, as one document; of more than one rank, by rank."""
+    texts: dict[int, str] = {}
+    attempt, ended = None, False
+    for event in events:
+        if isinstance(event, LogLines):
+            texts[event.rank] = texts.get(event.rank, "") + event.text
+        if isinstance(event, LogLines | AttemptNotice):
+            attempt = event.attempt
+        ended = isinstance(event, EndNotice) or (isinstance(event, LogChunk) and event.ended)
+    text = {str(one): texts[one] for one in sorted(texts)} if rank == "all" else "".join(texts.values())
+    return {"job_id": job_id, "rank": rank, "attempt": attempt, "text": text, "ended": ended}
+
+
+def _with_rank(lines: LogLines, before: LogLines | None) -> str:
+    """*lines* as they follow on *before*: a line that was cut goes on, unless another rank cuts in."""
+    mark = f"[{lines.rank}] "
+    marked = _LINE_START.sub(mark, lines.text)
+    if before is None or before.text.endswith("\n"):
+        return marked
+    goes_on = (before.rank, before.attempt) == (lines.rank, lines.attempt)
+    return marked.removeprefix(mark) if goes_on else f"\n{marked}"
+
+
+def _notice(event: LogEvent) -> str | None:
+    match event:
+        case AttemptNotice(state="began"):
+            return f"attempt {event.attempt} began" if event.attempt > 1 else None
+        case AttemptNotice():
+            why = f": {event.reason.message}" if event.reason else ""
+            return f"attempt {event.attempt} is over{why}"
+        case WaitNotice():
+            return f"{event.status}: {event.reason.message}"
+        case DoubtNotice():
+            return event.message or "the registry answers again"
+        case EndNotice():
+            what = "no more can be told" if event.over == "stream" else f"the job is {event.status}"
+            return f"{what}: {event.reason.message}"
+        case _:
+            return None
 
 
 def health_page(health: Health) -> list[tuple[str, str | Text]]:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, TypeVar, Unpack
 
 import httpx
 
 from scheduler import calls
-from scheduler.calls import Call
+from scheduler.calls import Call, is_event_stream
 from scheduler.connection import Connection, Filters, Spec, Watch, Where
 from scheduler.documents import (
+    AttemptPage,
+    CheckpointPage,
     EventPage,
     ForceStartAnswer,
     Health,
     JobDocument,
     JobPage,
-    LogChunk,
+    LogEvent,
+    LogLines,
     LoopList,
     ReconcileAnswer,
     RepairDocument,
 )
-from scheduler.flows import Answer, Flow, Item, Pause, Step
+from scheduler.flows import Answer, Flow, Item, Pause, Reading, Step
 from scheduler.handles import AsyncJobHandle, JobHandle
 from scheduler.settings import ClientSettings
 
@@ -85,9 +89,25 @@ class Client(Connection):
         """The job as it is now; it becomes `paused` once it has stopped at a checkpoint."""
         return self._call(calls.pause(job_id))
 
-    def resume(self, job_id: str) -> JobDocument:
-        """Put a paused, failed or cancelled job in the line, to go on from its last checkpoint."""
-        return self._call(calls.resume(job_id))
+    def resume(self, job_id: str, checkpoint: str | None = None) -> JobDocument:
+        """Put a paused, failed or cancelled job in the line, to go on from its last checkpoint or the one given."""
+        return self._call(calls.resume(job_id, checkpoint))
+
+    def restart(self, job_id: str) -> JobDocument:
+        """Put a paused, failed, cancelled or queued job in the line, to begin again from the beginning."""
+        return self._call(calls.restart(job_id))
+
+    def preempt(self, job_id: str) -> JobDocument:
+        """The job as it is now; it saves, gives its nodes back, and is queued again."""
+        return self._call(calls.preempt(job_id))
+
+    def attempts(self, job_id: str) -> AttemptPage:
+        """The runs of the job: when, where, why each ended, and what was lost."""
+        return self._call(calls.attempts(job_id))
+
+    def checkpoints(self, job_id: str) -> CheckpointPage:
+        """The complete checkpoints of the job, newest first."""
+        return self._call(calls.checkpoints(job_id))
 
     def force_start(self, job_id: str) -> ForceStartAnswer:
         """Put a pending, queued, failed or cancelled job in the line, from the beginning."""
@@ -101,12 +121,22 @@ class Client(Connection):
         return self._call(calls.events(job_id))
 
     def logs(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> Iterator[str]:
-        """The log of one rank, piece by piece; with *follow* until it is over, retries included."""
+        """The log of one rank, or of all, piece by piece; with *follow* until the job has ended, retries included.
+
+        Followed live, whole lines at a time; of a job that waits, it waits too.  A restart of the server is sat out.
+        """
         return (chunk.text for chunk in self.log_chunks(job_id, follow, **where) if chunk.text)
 
-    def log_chunks(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> Iterator[LogChunk]:
-        """As `logs`, with the attempt and the offset of each piece."""
-        return self._items(self.log_flow(job_id, follow, where))
+    def log_chunks(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> Iterator[LogLines]:
+        """As `logs`, with the attempt, the rank and the offset of each piece."""
+        events = (
+            self.log_events(job_id, **where) if follow else self._items(self.log_flow(job_id, False, where))
+        )
+        return (event for event in events if isinstance(event, LogLines))
+
+    def log_events(self, job_id: str, **where: Unpack[Where]) -> Iterator[LogEvent]:
+        """Follow a job's logs: its lines, the attempts that begin and end, why it waits, and at last why it ended."""
+        return self._items(self.log_flow(job_id, True, where))
 
     def loops(self) -> LoopList:
         return self._call(calls.loops())
@@ -145,24 +175,39 @@ class Client(Connection):
             answer = self._do(step)
 
     def _items(self, flow: Flow[None]) -> Iterator[Any]:
-        step = next(flow, None)
-        while step is not None:
-            if isinstance(step, Item):
-                yield step.value
-                step = next(flow, None)
-            else:
-                step = _next(flow, self._do(step))
+        step, reading = next(flow, None), None
+        try:
+            while step is not None:
+                if isinstance(step, Item):
+                    yield step.value
+                    step = next(flow, None)
+                else:
+                    reading = step if isinstance(step, Reading) else reading
+                    step = _next(flow, self._do(step))
+        finally:
+            if reading:
+                reading.response.close()
 
     def _do(self, step: Step) -> Answer:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
-        assert isinstance(step, Call), step
+        assert isinstance(step, Call | Reading), step
         try:
-            answer = self._http.request(**self.request(step))
+            return self._send(step) if isinstance(step, Call) else self._read(step)
         except httpx.TransportError as error:
             return error
+
+    def _send(self, call: Call[Any]) -> httpx.Response:
+        request = self._http.build_request(**self.request(call))
+        answer = self._http.send(request, stream=call.is_stream)
         self.has_met = True
+        if not is_event_stream(answer):
+            answer.read()
         return answer
+
+    def _read(self, reading: Reading) -> bytes | None:
+        reading.pieces = reading.pieces or reading.response.iter_bytes()
+        return next(reading.pieces, None)
 
 
 class AsyncClient(Connection):
@@ -202,8 +247,25 @@ class AsyncClient(Connection):
     async def pause(self, job_id: str) -> JobDocument:
         return await self._call(calls.pause(job_id))
 
-    async def resume(self, job_id: str) -> JobDocument:
-        return await self._call(calls.resume(job_id))
+    async def resume(self, job_id: str, checkpoint: str | None = None) -> JobDocument:
+        """Put a paused, failed or cancelled job in the line, to go on from its last checkpoint or the one given."""
+        return await self._call(calls.resume(job_id, checkpoint))
+
+    async def restart(self, job_id: str) -> JobDocument:
+        """Put a paused, failed, cancelled or queued job in the line, to begin again from the beginning."""
+        return await self._call(calls.restart(job_id))
+
+    async def preempt(self, job_id: str) -> JobDocument:
+        """The job as it is now; it saves, gives its nodes back, and is queued again."""
+        return await self._call(calls.preempt(job_id))
+
+    async def attempts(self, job_id: str) -> AttemptPage:
+        """The runs of the job: when, where, why each ended, and what was lost."""
+        return await self._call(calls.attempts(job_id))
+
+    async def checkpoints(self, job_id: str) -> CheckpointPage:
+        """The complete checkpoints of the job, newest first."""
+        return await self._call(calls.checkpoints(job_id))
 
     async def force_start(self, job_id: str) -> ForceStartAnswer:
         return await self._call(calls.force_start(job_id))
@@ -215,14 +277,21 @@ class AsyncClient(Connection):
         return await self._call(calls.events(job_id))
 
     async def logs(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> AsyncIterator[str]:
-        async for chunk in self.log_chunks(job_id, follow, **where):
-            if chunk.text:
-                yield chunk.text
+        async with aclosing(self.log_chunks(job_id, follow, **where)) as chunks:
+            async for chunk in chunks:
+                if chunk.text:
+                    yield chunk.text
 
-    def log_chunks(
+    async def log_chunks(
         self, job_id: str, follow: bool = False, **where: Unpack[Where]
-    ) -> AsyncIterator[LogChunk]:
-        return self._items(self.log_flow(job_id, follow, where))
+    ) -> AsyncGenerator[LogLines]:
+        async with aclosing(self._items(self.log_flow(job_id, follow, where))) as events:
+            async for event in events:
+                if isinstance(event, LogLines):
+                    yield event
+
+    def log_events(self, job_id: str, **where: Unpack[Where]) -> AsyncIterator[LogEvent]:
+        return self._items(self.log_flow(job_id, True, where))
 
     async def loops(self) -> LoopList:
         return await self._call(calls.loops())
@@ -259,25 +328,40 @@ class AsyncClient(Connection):
                 return done.value
             answer = await self._do(step)
 
-    async def _items(self, flow: Flow[None]) -> AsyncIterator[Any]:
-        step = next(flow, None)
-        while step is not None:
-            if isinstance(step, Item):
-                yield step.value
-                step = next(flow, None)
-            else:
-                step = _next(flow, await self._do(step))
+    async def _items(self, flow: Flow[None]) -> AsyncGenerator[Any]:
+        step, reading = next(flow, None), None
+        try:
+            while step is not None:
+                if isinstance(step, Item):
+                    yield step.value
+                    step = next(flow, None)
+                else:
+                    reading = step if isinstance(step, Reading) else reading
+                    step = _next(flow, await self._do(step))
+        finally:
+            if reading:
+                await reading.response.aclose()
 
     async def _do(self, step: Step) -> Answer:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        assert isinstance(step, Call), step
+        assert isinstance(step, Call | Reading), step
         try:
-            answer = await self._http.request(**self.request(step))
+            return await (self._send(step) if isinstance(step, Call) else self._read(step))
         except httpx.TransportError as error:
             return error
+
+    async def _send(self, call: Call[Any]) -> httpx.Response:
+        request = self._http.build_request(**self.request(call))
+        answer = await self._http.send(request, stream=call.is_stream)
         self.has_met = True
+        if not is_event_stream(answer):
+            await answer.aread()
         return answer
+
+    async def _read(self, reading: Reading) -> bytes | None:
+        reading.pieces = reading.pieces or reading.response.aiter_bytes()
+        return await anext(reading.pieces, None)
 
 
 # `scheduler.submit(...)` and friends: the same through one client for each address.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -41,12 +41,12 @@ class Watch(TypedDict, total=False):
 
 
 class Where(TypedDict, total=False):
-    rank: int
+    rank: int | Literal["all"]
+    """Default 0."""
     attempt: int | None
     """Default: the newest, and with `follow` those after it."""
     tail_bytes: int | None
-    """Begin so many bytes before the end."""
-    poll_s: float
+    """Begin so many bytes before the end; with `follow` at the first line after that."""
 
 
 class Connection:
@@ -121,7 +121,11 @@ class Connection:
         )
 
     def log_flow(self, job_id: str, follow: bool, where: Where) -> Flow[None]:
-        return flows.reading_log(self._steady_flow if follow else self.flow, job_id, follow=follow, **where)
+        wanted: Any = {**where, "ranks": _ranks(where.get("rank", 0))}
+        wanted.pop("rank", None)
+        if follow:
+            return flows.following_logs(self._steady_flow, job_id, **wanted)
+        return flows.reading_logs(self.flow, job_id, **wanted)
 
     def request(self, call: Call[Any]) -> dict[str, Any]:
         parts = {name: getattr(call, name) for name in ("method", "params", "json", "headers")}
@@ -137,6 +141,10 @@ def _base(url: str) -> str:
             "set SCHEDULER_URL to something like http://127.0.0.1:8000"
         )
     return base
+
+
+def _ranks(rank: int | Literal["all"]) -> tuple[int, ...] | None:
+    return None if rank == "all" else (rank,)
 
 
 def _is_address(url: str) -> bool:

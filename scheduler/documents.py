@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from scheduler.core.model import Gang, JobSpec, Json, Phase, Status
+from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Json, Phase, Status
 
 
 class Document(BaseModel):
@@ -22,10 +22,15 @@ def _without_unknown_fields(spec: Any) -> Any:
     """A spec forbids what it does not know; in an answer of a newer server it is no mistake."""
     if not isinstance(spec, dict):
         return spec
-    known = {field.name: spec[field.name] for field in fields(JobSpec) if field.name in spec}
-    if isinstance(gang := known.get("resources"), dict):
-        known["resources"] = {field.name: gang[field.name] for field in fields(Gang) if field.name in gang}
+    known = _known(JobSpec, spec)
+    for name, kind in (("resources", Gang), ("checkpoints", CheckpointPolicy)):
+        if isinstance(part := known.get(name), dict):
+            known[name] = _known(kind, part)
     return known
+
+
+def _known(kind: Any, given: Json) -> Json:
+    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 
 class Liveness(StrEnum):
@@ -47,6 +52,43 @@ class ResultDocument(Document):
         None, description="The final adapter or model, on the storage of the cluster."
     )
     metrics: Json = Field(default_factory=dict, description="What the loop returned or last reported.")
+
+
+class SavedDocument(Document):
+    """The newest complete checkpoint."""
+
+    checkpoint: str = Field(description="Its id, `<attempt>.<number>`.")
+    step: int | None = Field(
+        None, description="The step after which it was taken; null: the loop did not say."
+    )
+    at: datetime
+
+
+class ResumptionDocument(Document):
+    """The certificate of a resumed run: where it went on, and what was found to be as it was."""
+
+    checkpoint: str | None = Field(
+        None,
+        description="Where it went on; null: there were checkpoints and none was whole, so it began again.",
+    )
+    step: int | None = None
+    checked: list[str] = Field(default_factory=list, description="What was compared and is equal.")
+    differs: list[str] = Field(
+        default_factory=list, description="What is not as it was; empty: the run goes on exactly."
+    )
+    skipped: list[str] = Field(
+        default_factory=list, description="Newer checkpoints that were passed over, and why."
+    )
+
+
+class StopDocument(Document):
+    """A stop that was asked for and is not done yet."""
+
+    kind: str = Field(description="`cancel`, `pause`, `preempt`, `timeout` or `hung`.")
+    by: str
+    asked_at: datetime
+    acknowledged_at: datetime | None = Field(None, description="When the loop saw that it should stop.")
+    why: str | None = None
 
 
 class JobDocument(Document):
@@ -75,6 +117,18 @@ class JobDocument(Document):
         description="Only while running: whether the run has answered lately.  One proved dead is not running.",
     )
     evidence: str | None = Field(None, description="What backs the state, in words.")
+    last_checkpoint: SavedDocument | None = Field(
+        None, description="Where the job would go on if its run ended now."
+    )
+    unsaved_s: float | None = Field(
+        None,
+        description="What a kill would cost now: seconds since the last checkpoint, or since the first step; only "
+        "while running. A pause saves first, and costs the time of a checkpoint.",
+    )
+    resumed: ResumptionDocument | None = Field(
+        None, description="The certificate of the newest run, if it went on from a checkpoint."
+    )
+    stop: StopDocument | None = None
     version: int
     spec: Annotated[JobSpec, BeforeValidator(_without_unknown_fields)]
     result: ResultDocument | None = None
@@ -168,16 +222,140 @@ class EventPage(Document):
     events: list[EventDocument]
 
 
-class LogChunk(Document):
-    """Part of one rank's log.  Ask again with `offset=next_offset` for what came after."""
+class AttemptDocument(Document):
+    """One run of a job."""
 
+    attempt: int
+    started_at: datetime
+    ended_at: datetime | None = None
+    ending: str | None = Field(
+        None, description="`completed`, `failed`, `lost` or `stopped`; null while it runs."
+    )
+    cause: str | None = Field(
+        None, description="Who is answerable: `user`, `infrastructure` or `preemption`; null where nobody is."
+    )
+    reason: ReasonDocument | None = None
+    resumed: ResumptionDocument | None = Field(None, description="Null: it began at the beginning.")
+    last_step: int | None = None
+    saved: SavedDocument | None = Field(None, description="The newest checkpoint that it completed.")
+    steps_lost: int | None = Field(None, description="Steps done that no checkpoint holds.")
+    nodes: list[str] = Field(description="The node of each rank.")
+    evidence: Json | None = Field(
+        None, description="What was seen before it was ended: `stacks` and `logs` (last lines) of each rank."
+    )
+
+
+class AttemptPage(Document):
     job_id: str
+    attempts: list[AttemptDocument] = Field(description="Oldest first.")
+
+
+class CheckpointDocument(Document):
+    """A complete checkpoint: every file is there as it was written."""
+
+    checkpoint: str = Field(description="Its id, `<attempt>.<number>`.")
+    attempt: int
+    step: int | None = None
+    at: datetime
+    loss: float | None = None
+    num_bytes: int
+    num_files: int
+    seconds: float = Field(description="From the loop's report until it was complete.")
+    metrics: Json = Field(default_factory=dict, description="What the loop reported with it.")
+    next: bool = Field(False, description="The next run would go on from here.")
+
+
+class CheckpointPage(Document):
+    job_id: str
+    checkpoints: list[CheckpointDocument] = Field(description="Newest first.")
+
+
+class LogLines(Document):
+    """Part of what one rank printed: whole lines where there are any.  The data of the event `log`."""
+
     attempt: int
     rank: int
     text: str
-    offset: int
+    offset: int = Field(description="Bytes.")
     next_offset: int = Field(description="Bytes.")
+
+
+class LogChunk(LogLines):
+    """Part of one rank's log.  Ask again with `offset=next_offset` for what came after."""
+
+    job_id: str
     ended: bool = Field(description="The attempt is over and this is the end of its log.")
+
+
+class AttemptNotice(Document):
+    """The data of the event `attempt`: one begins; or it is over and its logs were sent to their ends."""
+
+    attempt: int
+    state: Literal["began", "ended"]
+    reason: ReasonDocument | None = Field(None, description="Why it ended.")
+
+
+class WaitNotice(Document):
+    """The data of the event `waiting`: no run to follow, and why."""
+
+    status: Status
+    reason: ReasonDocument
+    queue_position: int | None = Field(None, description="1 is next; only while queued.")
+
+
+class DoubtNotice(Document):
+    """The data of the event `doubt`: the registry does not answer; the stream goes on when it does."""
+
+    message: str | None = Field(None, description="What is wrong; null: it answers again.")
+
+
+class EndNotice(Document):
+    """The data of the event `end`, the last one: why there is nothing more to follow."""
+
+    over: Literal["job", "attempt", "stream"] = Field(
+        description="`job`: it ended or is paused; `attempt`: the one that was asked for is over; `stream`: it failed."
+    )
+    status: Status | None = Field(None, description="The job's; null when it could not be asked.")
+    attempt: int = Field(description="The last one that was followed; 0: none.")
+    reason: ReasonDocument
+
+
+LogEvent = LogLines | AttemptNotice | WaitNotice | DoubtNotice | EndNotice
+LOG_EVENTS: dict[str, type[LogLines | AttemptNotice | WaitNotice | DoubtNotice | EndNotice]] = {
+    "log": LogLines,
+    "attempt": AttemptNotice,
+    "waiting": WaitNotice,
+    "doubt": DoubtNotice,
+    "end": EndNotice,
+}
+"""What a stream of logs says: the name of each event, and what its data is."""
+
+
+class RankLog(Document):
+    """What was read of one rank's log."""
+
+    rank: int
+    text: str
+    offset: int
+    next_offset: int
+    is_end: bool = Field(description="Nothing came after it when it was read.")
+
+
+class LogView(Document):
+    """How a job stands, and what came to the logs of one of its attempts.
+
+    The logs were read after everything else was seen: once `is_over`, a log read to its end is whole.
+    """
+
+    job_id: str
+    status: Status
+    reason: ReasonDocument
+    queue_position: int | None = None
+    newest_attempt: int
+    most_ranks: int = Field(description="Ranks that an attempt of it may have.")
+    is_over: bool = Field(False, description="The processes of the attempt asked for are gone.")
+    ending: ReasonDocument | None = Field(None, description="Why it is over.")
+    logs: list[RankLog] = Field(default_factory=list)
 
 
 class LoopDocument(Document):

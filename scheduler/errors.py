@@ -16,6 +16,9 @@ SchedulerError
 ├── MirrorRefused        502  Supabase said no: a wrong key, a missing migration, a row it does not take
 ├── NotDelivered         502  the webhook did not take a notice
 ├── RunUnreachable       503  a run does not answer: unknown, not dead
+├── CheckpointNotFound   404  the job has no such complete checkpoint
+├── CheckpointTorn       409  a checkpoint is not as it was written
+├── StorageUnavailable   503  where checkpoints are kept does not answer
 ├── NotReady             500  something start-up needs is missing
 ├── ServerUnreachable    503  seen by a client: no scheduler answers at the URL
 ├── WaitTimedOut         504  seen by a client: the job had not ended in time
@@ -135,6 +138,21 @@ class NotDelivered(SchedulerError):
 class RunUnreachable(SchedulerError):
     http_status = 503
     code = "run_unreachable"
+
+
+class CheckpointNotFound(SchedulerError):
+    http_status = 404
+    code = "checkpoint_not_found"
+
+
+class CheckpointTorn(SchedulerError):
+    http_status = 409
+    code = "checkpoint_torn"
+
+
+class StorageUnavailable(SchedulerError):
+    http_status = 503
+    code = "storage_unavailable"
 
 
 class NotReady(SchedulerError):

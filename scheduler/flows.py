@@ -16,8 +16,9 @@ import httpx
 
 from scheduler import calls
 from scheduler.calls import Call
-from scheduler.documents import JobDocument, JobPage, LogChunk, RepairPage
+from scheduler.documents import EndNotice, JobDocument, JobPage, LogChunk, RepairPage
 from scheduler.errors import RegistryUnavailable, WaitTimedOut
+from scheduler.event_stream import Decoder
 
 T = TypeVar("T")
 Page = JobPage | RepairPage
@@ -35,14 +36,24 @@ class Item:
     value: Any
 
 
-Step = Call[Any] | Pause | Item
-Answer = httpx.Response | httpx.TransportError | None
+@dataclass(slots=True)
+class Reading:
+    """The body of an open response: each time it is yielded, its next piece; None at its end."""
+
+    response: httpx.Response
+    pieces: Any = None
+    """Whoever reads keeps the iterator here."""
+
+
+Step = Call[Any] | Pause | Item | Reading
+Answer = httpx.Response | httpx.TransportError | bytes | None
 Flow = Generator[Step, Answer, T]
 Send = Callable[[Call[T]], Flow[T]]
 """One call seen through to its result; the client binds `sending` to its URL and its patience."""
 
 _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _FIRST_LOOK_S = 0.05
+_RECONNECT_S = 0.5
 PAGE = 100
 _UNVERIFIED_S = 120.0
 
@@ -55,7 +66,7 @@ def sending(call: Call[T], *, url: str, patience_s: Callable[[], float]) -> Flow
     began_s, pause_s = monotonic(), _PAUSE_S
     while True:
         answer = yield call
-        assert answer is not None, "a call was sent and nothing came back"
+        assert answer is not None and not isinstance(answer, bytes), "a call was sent and nothing came back"
         if not calls.worth_repeating(call, answer) or monotonic() - began_s + pause_s > patience_s():
             return calls.result_of(call, answer, url)
         yield Pause(pause_s)
@@ -117,51 +128,61 @@ def turning_pages(
             return
 
 
-def reading_log(
+def reading_logs(
     send: Send[Any],
     job_id: str,
     *,
-    follow: bool,
-    rank: int = 0,
+    ranks: tuple[int, ...] | None,
     attempt: int | None = None,
     tail_bytes: int | None = None,
-    poll_s: float = 0.5,
 ) -> Flow[None]:
-    """Hand out the log piece by piece; with *follow* until the job, or the *attempt* asked for, has ended."""
-    asked, offset = attempt, -tail_bytes if tail_bytes else 0
-    if follow:
-        asked = yield from _begun(send, job_id, attempt, poll_s)
-        if asked is None:
-            return
+    """Hand out the logs of *ranks*, None for all, as they are now, one after the other and piece by piece."""
+    if ranks is None:
+        job: JobDocument = yield from send(calls.status(job_id))
+        ranks, attempt = tuple(range(job.spec.resources.most)), attempt or job.attempt or None
+    for rank in ranks:
+        yield from _reading_log(send, job_id, rank, attempt, -tail_bytes if tail_bytes else 0)
+
+
+def _reading_log(send: Send[Any], job_id: str, rank: int, attempt: int | None, offset: int) -> Flow[None]:
     while True:
-        chunk: LogChunk = yield from send(calls.logs(job_id, rank=rank, attempt=asked, offset=offset))
+        chunk: LogChunk = yield from send(calls.logs(job_id, rank=rank, attempt=attempt, offset=offset))
         yield Item(chunk)
         # Offsets belong to one attempt's file: stay with it even when a newer one begins.
-        asked, offset = chunk.attempt, chunk.next_offset
-        if chunk.text and not chunk.ended:
-            continue
-        if not follow or (attempt and chunk.ended):
+        attempt, offset = chunk.attempt, chunk.next_offset
+        if chunk.ended or not chunk.text:
             return
-        if chunk.ended:
-            job: JobDocument = yield from send(calls.status(job_id))
-            if job.attempt > asked:
-                asked, offset = asked + 1, 0
-                continue
-            if job.status.is_terminal:
-                return
-        yield Pause(poll_s)
 
 
-def _begun(send: Send[Any], job_id: str, attempt: int | None, poll_s: float) -> Flow[int | None]:
-    """Wait until *attempt* has begun; without one the newest, or the first to come.  None when none came."""
+def following_logs(
+    send: Send[Any],
+    job_id: str,
+    *,
+    ranks: tuple[int, ...] | None,
+    attempt: int | None = None,
+    tail_bytes: int | None = None,
+) -> Flow[None]:
+    """Hand out each event of the stream of logs, once, until its end; *ranks* None is for all.
+
+    A connection that breaks is opened again where it broke.
+    """
+    last_id = ""
     while True:
-        job: JobDocument = yield from send(calls.status(job_id))
-        attempt = attempt or job.attempt or 1
-        if job.attempt >= attempt:
-            return attempt
-        if job.status.is_terminal:
-            return None
-        yield Pause(poll_s)
+        call = calls.log_stream(
+            job_id, ranks=ranks, attempt=attempt, tail_bytes=tail_bytes, last_event_id=last_id
+        )
+        response = yield from send(call)
+        if response is None:
+            return
+        decoder, reading = Decoder(), Reading(response)
+        while isinstance(piece := (yield reading), bytes):
+            for event in decoder.feed(piece):
+                if document := calls.log_event(event):
+                    yield Item(document)
+                if isinstance(document, EndNotice):
+                    return
+        last_id = decoder.last_id or last_id
+        yield Pause(_RECONNECT_S)
 
 
 def _in_time(call: Call[T], until_s: float) -> Call[T]:

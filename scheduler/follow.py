@@ -64,6 +64,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
+def size(num_bytes: int) -> str:
+    """Two or three digits, in the units of disks."""
+    amount, unit = float(num_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.3g} {unit}"
+
+
 def printable(text: str) -> str:
     """*text* on one line, without what could steer a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)

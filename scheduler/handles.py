@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import Status
-from scheduler.documents import ForceStartAnswer, JobDocument, ResultDocument
+from scheduler.documents import AttemptPage, CheckpointPage, ForceStartAnswer, JobDocument, ResultDocument
 from scheduler.errors import JobNotCompleted
 
 if TYPE_CHECKING:
@@ -60,8 +60,20 @@ class JobHandle(_Handle):
     def pause(self) -> JobDocument:
         return self._seen(self.client.pause(self.id))
 
-    def resume(self) -> JobDocument:
-        return self._seen(self.client.resume(self.id))
+    def resume(self, checkpoint: str | None = None) -> JobDocument:
+        return self._seen(self.client.resume(self.id, checkpoint))
+
+    def restart(self) -> JobDocument:
+        return self._seen(self.client.restart(self.id))
+
+    def preempt(self) -> JobDocument:
+        return self._seen(self.client.preempt(self.id))
+
+    def attempts(self) -> AttemptPage:
+        return self.client.attempts(self.id)
+
+    def checkpoints(self) -> CheckpointPage:
+        return self.client.checkpoints(self.id)
 
     def force_start(self) -> ForceStartAnswer:
         return self.client.force_start(self.id)
@@ -88,8 +100,20 @@ class AsyncJobHandle(_Handle):
     async def pause(self) -> JobDocument:
         return self._seen(await self.client.pause(self.id))
 
-    async def resume(self) -> JobDocument:
-        return self._seen(await self.client.resume(self.id))
+    async def resume(self, checkpoint: str | None = None) -> JobDocument:
+        return self._seen(await self.client.resume(self.id, checkpoint))
+
+    async def restart(self) -> JobDocument:
+        return self._seen(await self.client.restart(self.id))
+
+    async def preempt(self) -> JobDocument:
+        return self._seen(await self.client.preempt(self.id))
+
+    async def attempts(self) -> AttemptPage:
+        return await self.client.attempts(self.id)
+
+    async def checkpoints(self) -> CheckpointPage:
+        return await self.client.checkpoints(self.id)
 
     async def force_start(self) -> ForceStartAnswer:
         return await self.client.force_start(self.id)

@@ -5,10 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from scheduler.answers import event_document
-from scheduler.core.model import Fence, Job, JobId, Status
-from scheduler.documents import EventPage, JobDocument, JobPage, LogChunk, LoopList, RepairPage
-from scheduler.errors import InvalidRequest
+from scheduler.answers import attempt_document, checkpoint_document, event_document
+from scheduler.core.checkpoints import lineage
+from scheduler.core.model import CheckpointId, Fence, Job, JobId, Saved, Status
+from scheduler.documents import (
+    AttemptPage,
+    CheckpointPage,
+    EventPage,
+    JobDocument,
+    JobPage,
+    LogChunk,
+    LogView,
+    LoopList,
+    RankLog,
+    ReasonDocument,
+    RepairPage,
+)
+from scheduler.errors import CheckpointNotFound, InvalidRequest
 from scheduler.paging import cursor_after, cursor_of_number, number_of_cursor, position_of_cursor
 from scheduler.ports import JobQuery, Journal, Runner
 from scheduler.reconciling import repair_document
@@ -57,6 +70,34 @@ class Questions:
             job_id=job.id, events=[event_document(event) for event in await self._journal.events(job.id)]
         )
 
+    async def attempts(self, job_id: str) -> AttemptPage:
+        job = await self._get(job_id)
+        found = await self._journal.attempts(job.id)
+        return AttemptPage(job_id=job.id, attempts=[attempt_document(attempt) for attempt in found])
+
+    async def checkpoints(self, job_id: str) -> CheckpointPage:
+        job = await self._get(job_id)
+        found = await self._runner.checkpoints(job.id)
+        continuing = lineage(found, job.origin)
+        following = continuing[0].id if continuing else None
+        newest_first = sorted(found, key=lambda checkpoint: (checkpoint.at, checkpoint.number), reverse=True)
+        return CheckpointPage(
+            job_id=job.id,
+            checkpoints=[
+                checkpoint_document(checkpoint, is_next=checkpoint.id == following)
+                for checkpoint in newest_first
+            ],
+        )
+
+    async def checkpoint(self, job: Job, wanted: str) -> Saved:
+        """The complete checkpoint *wanted*; CheckpointNotFound names those that there are."""
+        found = {checkpoint.id: checkpoint for checkpoint in await self._runner.checkpoints(job.id)}
+        chosen = found.get(CheckpointId(wanted))
+        if chosen is None:
+            there = ", ".join(sorted(found)) or "none"
+            raise CheckpointNotFound(f"job {job.id} has no complete checkpoint {wanted!r}; there is: {there}")
+        return Saved(checkpoint=chosen.id, step=chosen.step, at=chosen.at)
+
     async def jobs(
         self,
         statuses: frozenset[Status],
@@ -93,6 +134,44 @@ class Questions:
             next_offset=part.next_offset,
             ended=over and part.is_end,
         )
+
+    async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
+        """How the job stands, and what the ranks in *offsets* printed in *attempt* after each, *limit* bytes at most.
+
+        A negative offset counts from the end; no offsets: no log is read, and *attempt* may be one to come.
+        """
+        job = await self._get(job_id)
+        is_over = job.status is not Status.RUNNING or attempt < job.attempt
+        ending = await self._ending(job, attempt) if attempt and is_over else None
+        seen = self._view.document(job)
+        run = (job.id, Fence(attempt))
+        parts = await asyncio.gather(
+            *(self._runner.read_log(run, rank, offset, limit) for rank, offset in offsets.items())
+        )
+        return LogView(
+            job_id=job.id,
+            status=job.status,
+            reason=seen.reason,
+            queue_position=seen.queue_position,
+            newest_attempt=job.attempt,
+            most_ranks=job.spec.resources.most,
+            is_over=is_over,
+            ending=ending,
+            logs=[
+                RankLog(
+                    rank=rank,
+                    text=part.text,
+                    offset=part.offset,
+                    next_offset=part.next_offset,
+                    is_end=part.is_end,
+                )
+                for rank, part in zip(offsets, parts, strict=True)
+            ],
+        )
+
+    async def _ending(self, job: Job, attempt: int) -> ReasonDocument | None:
+        attempts = await self._journal.attempts(job.id)
+        return next((attempt_document(one).reason for one in attempts if one.fence == attempt), None)
 
     async def known_loops(self) -> LoopList:
         return await asyncio.to_thread(self._door.loops)

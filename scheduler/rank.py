@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 import psutil
 
+from scheduler.checkpoints import resolve
 from scheduler.ports import RankProcess
 from scheduler.run_folder import RunFolder
 
@@ -23,6 +24,9 @@ class RankPlan(TypedDict):
     function: str
     config: dict[str, Any]
     cpus_per_rank: float
+    checkpoint_url: str
+    resume_from: str | None
+    """Path of the checkpoint to go on from, within the file system of `checkpoint_url`."""
 
 
 def run_rank(plan: RankPlan) -> Any:
@@ -38,6 +42,8 @@ def run_rank(plan: RankPlan) -> Any:
     _keep_output(folder.log_file(rank))
     _set_environment(folder, rank)
     _use_cpus(plan["cpus_per_rank"])
+    if plan["resume_from"]:
+        _go_on_from(plan["checkpoint_url"], plan["resume_from"])
     try:
         return _resolve(plan["function"])(plan["config"])
     except BaseException as error:
@@ -80,6 +86,18 @@ def _set_environment(folder: RunFolder, rank: int) -> None:
         os.environ["TRAIN_PROGRESS_FILE"] = str(folder.progress_file)
         with folder.progress_file.open("a") as file:
             file.write(f'{{"time": {time.time()}, "phase": "loading"}}\n')
+
+
+def _go_on_from(url: str, path: str) -> None:
+    """Make `ray.train.get_checkpoint()` return the checkpoint that the scheduler verified.
+
+    Ray Train would pick one by its own snapshot of an earlier run of the same name, whole or not, and has no
+    public way to be told.
+    """
+    from ray.train import Checkpoint
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    get_train_context().checkpoint = Checkpoint(path, resolve(url)[0])
 
 
 def _use_cpus(cpus: float) -> None:

@@ -6,21 +6,36 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 
+from scheduler.checkpoints import Checkpoints, train_name
+from scheduler.core.checkpoints import Checkpoint, lineage
 from scheduler.core.lifecycle import StartRun
-from scheduler.core.model import Cause, Ending, Fence, Gang, JobId, Outcome, Phase, Reason
+from scheduler.core.model import (
+    Ending,
+    Fence,
+    Gang,
+    JobId,
+    NodeId,
+    Outcome,
+    Phase,
+    Reason,
+)
+from scheduler.errors import CheckpointTorn
+from scheduler.evidence import failure
 from scheduler.ports import Observation
 from scheduler.processes import end_here
 from scheduler.rank import RankPlan, run_rank
+from scheduler.resuming import certificate, take_control_words
 from scheduler.run_folder import ProgressReader, RunFolder
+from scheduler.saving import Seal
 
 log = logging.getLogger("scheduler.run")
-
-KEEP_CHECKPOINTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +44,17 @@ class RunPlan:
 
     start: StartRun
     storage: Path
+    checkpoint_url: str
     function: str
     requested_at_s: float
 
     @property
     def folder(self) -> RunFolder:
         return RunFolder.of(self.storage, self.start.job_id, self.start.fence)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.checkpoint_url, self.start.job_id)
 
 
 def run_name(job_id: JobId, fence: Fence) -> str:
@@ -72,7 +92,8 @@ class RunActor:
         return psutil.Process().create_time() < self._plan.requested_at_s - 2.0
 
     async def _run(self) -> Outcome:
-        await asyncio.to_thread(self._plan.folder.begin)
+        node = NodeId(ray.get_runtime_context().get_node_id())
+        await asyncio.to_thread(self._plan.folder.begin, node)
         outcome = await asyncio.to_thread(self._fit)
         await asyncio.to_thread(self._end_ranks)
         await asyncio.to_thread(self._plan.folder.write_final, outcome)
@@ -80,25 +101,46 @@ class RunActor:
 
     def _fit(self) -> Outcome:
         try:
-            result = self._trainer().fit()
+            resume_from = self._resume_from()
+            result = self._trainer(resume_from).fit()
         except Exception as error:  # noqa: BLE001  whatever fit() raises is how the run ended
-            return self._failed(error)
+            return failure(self._plan.folder, error)
         returned = result.return_value if isinstance(result.return_value, dict) else {}
         stopped = bool(returned.get("stopped"))
-        return Outcome(
-            ending=Ending.STOPPED if stopped else Ending.COMPLETED,
-            reason=Reason(code="stopped", message="the loop saved and returned, as asked")
-            if stopped
-            else Reason(code="completed", message="every rank returned"),
-            result={"output_dir": self._output_dir(), "metrics": returned or result.metrics or {}},
-            progress=self._progress.said(),
+        return self._plan.folder.account(
+            Outcome(
+                ending=Ending.STOPPED if stopped else Ending.COMPLETED,
+                reason=Reason(code="stopped", message="the loop saved and returned, as asked")
+                if stopped
+                else Reason(code="completed", message="every rank returned"),
+                result={"output_dir": self._output_dir(), "metrics": returned or result.metrics or {}},
+            )
         )
 
-    def _trainer(self) -> Any:
-        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    def _resume_from(self) -> Checkpoint | None:
+        """The newest whole checkpoint that continues the job's origin; what was found is written down.
+
+        Raises CheckpointTorn when a person chose the checkpoint and it is not whole: going on from another would
+        be another job.
+        """
+        origin = self._plan.start.origin
+        candidates = lineage(self._plan.checkpoints.all(), origin)
+        chosen, skipped = self._plan.checkpoints.open_newest(candidates)
+        if chosen is None and origin.checkpoint is not None:
+            why = "; ".join(skipped) or "it is gone"
+            raise CheckpointTorn(
+                f"checkpoint {origin.checkpoint}, which was chosen, cannot be used: {why}; choose another, or restart"
+            )
+        if chosen or skipped:
+            self._plan.folder.write_resumed(certificate(chosen, skipped))
+        return chosen
+
+    def _trainer(self, resume_from: Checkpoint | None) -> Any:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
         start, gang = self._plan.start, self._plan.start.spec.resources
+        nodes, checkpoints = start.allocation.node_of_each_rank, self._plan.checkpoints
         return TorchTrainer(
             run_rank,
             train_loop_config=dict(
@@ -107,48 +149,58 @@ class RunActor:
                     function=self._plan.function,
                     config=start.spec.config,
                     cpus_per_rank=gang.cpus_per_rank,
+                    checkpoint_url=self._plan.checkpoint_url,
+                    resume_from=resume_from.path if resume_from else None,
                 )
             ),
-            torch_config=TorchConfig(backend=backend(gang)),
+            torch_config=TorchConfig(backend=backend(gang, len(nodes))),
             scaling_config=ScalingConfig(
-                num_workers=gang.num_ranks,
+                num_workers=len(nodes),
                 use_gpu=gang.gpus_per_rank > 0,
                 resources_per_worker=resources(gang),
-                label_selector=[{"ray.io/node-id": node} for node in start.allocation.node_of_each_rank],
+                label_selector=[{"ray.io/node-id": node} for node in nodes],
             ),
             run_config=RunConfig(
-                name=f"train-{start.job_id[:8]}-{start.restarts}",
-                storage_path=str(self._plan.storage / start.job_id),
+                name=train_name(start.job_id, start.fence),
+                storage_path=checkpoints.root,
+                storage_filesystem=checkpoints.filesystem,
                 # Each try is a run of its own, with a new fence and a new placement: Ray must not retry.
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
-                checkpoint_config=CheckpointConfig(
-                    num_to_keep=start.spec.config.get("keep_checkpoints", KEEP_CHECKPOINTS)
-                ),
+                callbacks=[
+                    Seal(
+                        url=self._plan.checkpoint_url,
+                        job_id=start.job_id,
+                        fence=start.fence,
+                        policy=start.spec.checkpoints,
+                        origin=start.origin,
+                        saved_file=self._plan.folder.saved_file,
+                        resumed_from=resume_from.id if resume_from else None,
+                    )
+                ],
             ),
         )
 
-    def _failed(self, error: Exception) -> Outcome:
-        """A loop that raised left a record; without one, something outside of it went wrong."""
-        progress = self._progress.said()
-        if raised := self._plan.folder.first_error():
-            message = f"rank {raised['rank']} raised {raised['type']}: {raised['message']}"
-            reason = Reason(code="loop_failed", message=_short(message), detail=raised["traceback"])
-            return Outcome(ending=Ending.FAILED, cause=Cause.USER, reason=reason, progress=progress)
-        reason = Reason(code="run_lost", message=_short(what_was_seen(error)), detail=str(error))
-        return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason, progress=progress)
-
     def _observe(self) -> Observation:
         folder = self._plan.folder
-        progress = self._progress.said()
+        progress, said = take_control_words(self._progress.said())
         phases = {Phase.RESERVING.value: self._plan.requested_at_s, Phase.STARTING.value: self._began_at_s}
         phases |= self._progress.phases
         phase = Phase.STOPPING if folder.stop_file.exists() else _phase(self._progress.phase)
-        return Observation(phase=phase, phases=phases, progress=progress, ranks=folder.ranks())
+        stepped_at_s = self._progress.stepped_at_s
+        return Observation(
+            phase=phase,
+            phases=phases,
+            progress=progress,
+            ranks=folder.ranks(),
+            resumed=said.complete(folder.resumed(), has_stepped=stepped_at_s is not None),
+            saved=folder.saved(),
+            stop_seen_at=said.stop_seen_at,
+            pace=self._progress.pace,
+            stepped_at=datetime.fromtimestamp(stepped_at_s, UTC) if stepped_at_s else None,
+        )
 
     def _end_ranks(self) -> None:
         """Ray Train has ended its workers; this makes sure, on this node.  The runner looks at the others."""
-        import ray
-
         node_id = ray.get_runtime_context().get_node_id()
         end_here([rank for rank in self._plan.folder.ranks() if rank.node_id == node_id], grace_s=5.0)
 
@@ -157,9 +209,9 @@ class RunActor:
         return str(output) if output.is_dir() else None
 
 
-def backend(gang: Gang) -> str:
+def backend(gang: Gang, num_ranks: int) -> str:
     """NCCL wants a GPU for each rank; ranks that share one, or have none, use gloo."""
-    return "nccl" if gang.gpus_per_rank >= 1 or (gang.gpus_per_rank > 0 and gang.num_ranks == 1) else "gloo"
+    return "nccl" if gang.gpus_per_rank >= 1 or (gang.gpus_per_rank > 0 and num_ranks == 1) else "gloo"
 
 
 def resources(gang: Gang) -> dict[str, float]:
@@ -167,24 +219,5 @@ def resources(gang: Gang) -> dict[str, float]:
     return {"CPU": gang.cpus_per_rank, **gpus}
 
 
-def what_was_seen(error: Exception) -> str:
-    """The error of `fit()` in a sentence."""
-    from ray.exceptions import ActorDiedError
-
-    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
-    if failures:
-        ranks = ", ".join(map(str, sorted(failures)))
-        return f"rank {ranks} died without raising: killed, out of memory, exited, or its node is gone"
-    if isinstance(error, ActorDiedError):
-        return "Ray Train's controller died"
-    cause = getattr(error, "controller_failure", error)
-    return f"Ray Train could not run it: {type(cause).__name__}: {cause}"
-
-
 def _phase(said: str | None) -> Phase:
     return Phase(said) if said in set(Phase) else Phase.STARTING
-
-
-def _short(message: str) -> str:
-    line = " ".join(message.split())
-    return line if len(line) <= 500 else line[:497] + "..."

@@ -1,33 +1,46 @@
 """What a run leaves on disk: one folder for each run, on the storage that every node sees.
 
 <storage>/<job_id>/
-    train-<job>-<restarts>/   Ray Train's folder: checkpoints, and which of them are complete
     run-<fence>/
         started.json          the run's actor was here
+        resumed.json          the checkpoint it goes on from, and what was found when it was verified
         rank-<n>.json         the process of each rank: node, pid, when it was created
         rank-<n>.log          all it printed
         rank-<n>.error.json   the exception that left its loop
         progress.jsonl        what rank 0 says of itself
+        saved.jsonl           the checkpoints it completed
         stop                  exists when the run should save and return
+        ended.json            why the scheduler ended it by force
         output/               the final adapter or model
         final.json            how it ended; written last, by rename
+
+Checkpoints lie in Ray Train's folders, `<checkpoint url>/<job_id>/train-<job>-<fence>/`: see checkpoints.py.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from dataclasses import dataclass
+import time
+from collections import deque
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from scheduler.core.model import Fence, JobId, Json, Outcome
+from scheduler.core.hangs import Pace
+from scheduler.core.model import Fence, JobId, Json, NodeId, Outcome, Reason, Resumption, Saved
 from scheduler.ports import LogPart, RankProcess
+from scheduler.resuming import take_control_words
 
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 _RANK: TypeAdapter[RankProcess] = TypeAdapter(RankProcess)
+_RESUMED: TypeAdapter[Resumption] = TypeAdapter(Resumption)
+_SAVED: TypeAdapter[Saved] = TypeAdapter(Saved)
+_REASON: TypeAdapter[Reason] = TypeAdapter(Reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +66,18 @@ class RunFolder:
     def log_file(self, rank: int) -> Path:
         return self.path / f"rank-{rank}.log"
 
-    def begin(self) -> None:
+    @property
+    def saved_file(self) -> Path:
+        return self.path / "saved.jsonl"
+
+    def begin(self, node_id: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "started.json", {"pid": os.getpid()})
+        write_json(self.path / "started.json", {"pid": os.getpid(), "node_id": node_id})
+
+    def node(self) -> NodeId | None:
+        """Where the run's actor is, or was."""
+        row = _read_json(self.path / "started.json")
+        return NodeId(row["node_id"]) if row and "node_id" in row else None
 
     def has_begun(self) -> bool:
         return (self.path / "started.json").exists()
@@ -72,10 +94,52 @@ class RunFolder:
     def write_error(self, rank: int, error: Json) -> None:
         write_json(self.path / f"rank-{rank}.error.json", error)
 
-    def first_error(self) -> Json | None:
-        """The exception that was raised first; the others are often only its echo."""
-        errors = [row for path in self.path.glob("rank-*.error.json") if (row := _read_json(path))]
-        return min(errors, key=lambda row: row["at"], default=None)
+    def errors(self) -> list[Json]:
+        """The exceptions that left the loop, by rank."""
+        return [row for path in sorted(self.path.glob("rank-*.error.json")) if (row := _read_json(path))]
+
+    def write_resumed(self, resumed: Resumption) -> None:
+        write_json(self.path / "resumed.json", _RESUMED.dump_python(resumed, mode="json"))
+
+    def resumed(self) -> Resumption | None:
+        """The checkpoint this run goes on from, as far as its actor checked it; None: from the beginning."""
+        row = _read_json(self.path / "resumed.json")
+        return _RESUMED.validate_python(row) if row else None
+
+    def saved(self) -> Saved | None:
+        """The newest checkpoint that this run completed."""
+        for line in reversed(_read_lines(self.saved_file)):
+            if "checkpoint" in line:
+                return _SAVED.validate_python({name: line[name] for name in ("checkpoint", "step", "at")})
+        return None
+
+    def write_ended(self, reason: Reason) -> None:
+        """Said before the run is ended by force, so that nobody takes it for an accident."""
+        write_json(self.path / "ended.json", _REASON.dump_python(reason, mode="json"))
+
+    def ended(self) -> Reason | None:
+        row = _read_json(self.path / "ended.json")
+        return _REASON.validate_python(row) if row else None
+
+    def account(self, outcome: Outcome) -> Outcome:
+        """*outcome* with what the run left behind: progress, where it had begun, what it saved."""
+        reader = ProgressReader(self.progress_file)
+        progress, said = take_control_words(reader.said())
+        resumed = said.complete(self.resumed(), has_stepped=reader.stepped_at_s is not None)
+        return replace(outcome, progress=progress, resumed=resumed, saved=self.saved())
+
+    def has_nothing_to_save(self) -> bool:
+        """It has not made a step of its own, as far as it says; a loop that says nothing may have."""
+        reader = ProgressReader(self.progress_file)
+        said = reader.said()
+        if reader.phase is None:
+            return True  # no rank has entered the loop
+        return "step" in (said or {}) and reader.stepped_at_s is None
+
+    def log_tails(self, limit: int) -> dict[str, str]:
+        """The last *limit* bytes of each rank's log, by the number of the rank."""
+        ranks = sorted(int(path.stem.removeprefix("rank-")) for path in self.path.glob("rank-*.log"))
+        return {str(rank): self.read_log(rank, -limit, limit).text for rank in ranks}
 
     def write_final(self, outcome: Outcome) -> None:
         write_json(self.path / "final.json", _OUTCOME.dump_python(outcome, mode="json"))
@@ -103,15 +167,27 @@ class ProgressReader:
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0
         self._merged: Json = {}
+        self._step: float | None = None
+        self._typical_s: deque[float] = deque(maxlen=50)
+        self._timed, self._longest_s = 0.0, 0.0
         self.phase: str | None = None
         self.phases: dict[str, float] = {}
         """Seconds since the epoch at which each phase was first entered."""
+        self.stepped_at_s: float | None = None
+        """When the newest step of this run was done, in seconds since the epoch.  A line without one moves nothing."""
 
     def said(self) -> Json | None:
         """Everything the loop has said so far, newest values; None before it said anything."""
         for line in self._new_lines():
             self._take(line)
         return dict(self._merged) or None
+
+    @property
+    def pace(self) -> Pace | None:
+        """None until the time between two steps of this run was seen."""
+        if not self._typical_s:
+            return None
+        return Pace(steps=int(self._timed), typical_s=median(self._typical_s), longest_s=self._longest_s)
 
     def _new_lines(self) -> list[bytes]:
         try:
@@ -131,11 +207,42 @@ class ProgressReader:
             return  # a line torn by a kill; the next one is whole
         if not isinstance(row, dict):
             return
-        at = row.pop("time", 0.0)
-        if phase := row.pop("phase", None):
+        at_s = _number(row.pop("time", None))
+        at_s = time.time() if at_s is None else at_s
+        phase = row.pop("phase", None)
+        if phase:
             self.phase = str(phase)
-            self.phases.setdefault(self.phase, float(at))
+            self.phases.setdefault(self.phase, at_s)
+        step = _number(row.get("step"))
+        if step is not None:
+            self._count(step, at_s, is_made=phase != "loading")
         self._merged |= row
+
+    def _count(self, step: float, at_s: float, *, is_made: bool) -> None:
+        """A step said while loading is where the run goes on, not one it made; the first one made has no gap before it.
+
+        Lines may stand for many steps.  A count that falls back begins anew (a loop that counts within an epoch).
+        """
+        before, self._step = self._step, step
+        if not is_made or (before is not None and step <= before):
+            return
+        if self.stepped_at_s is not None and before is not None:
+            gap_s = max(0.0, at_s - self.stepped_at_s)
+            self._typical_s.append(gap_s / (step - before))
+            self._timed += step - before
+            self._longest_s = max(self._longest_s, gap_s)
+        self.stepped_at_s = at_s
+
+
+def _number(value: Any) -> float | None:
+    """None for whatever is no finite number: a loop may write anything."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -154,6 +261,22 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+
+
+def _read_lines(path: Path) -> list[Json]:
+    """The whole lines of a file of JSON lines; one torn by a kill is left out."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    found: list[Json] = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        found += [row] if isinstance(row, dict) else []
+    return found
 
 
 def _whole_characters(data: bytes) -> bytes:

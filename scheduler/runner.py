@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from scheduler import stacks
+from scheduler.checkpoints import Checkpoints
+from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import Cause, Ending, Node, NodeId, Outcome, Reason, StopKind
-from scheduler.errors import RunUnreachable
+from scheduler.core.model import JobId, Json, Node, NodeId, Outcome, Reason, StopKind
+from scheduler.errors import RunUnreachable, StorageUnavailable
+from scheduler.evidence import TAIL_BYTES, lost
 from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.processes import end_here
 from scheduler.run_actor import RunActor, RunPlan, run_name, run_of
@@ -25,7 +29,8 @@ from scheduler.run_folder import RunFolder
 log = logging.getLogger("scheduler.runner")
 
 POLITE = frozenset({StopKind.PAUSE, StopKind.PREEMPT, StopKind.TIMEOUT})
-"""Stops that let the loop save a checkpoint first."""
+"""Stops that let the loop save a checkpoint first.  A run that hangs would not."""
+STACKS_TIMEOUT_S = 20.0
 
 
 class RayRunner:
@@ -35,6 +40,7 @@ class RayRunner:
         self,
         *,
         storage: Path,
+        checkpoint_url: str,
         namespace: str,
         env_vars: Mapping[str, str],
         function_of: Callable[[str], str],
@@ -43,6 +49,7 @@ class RayRunner:
         on_start: Callable[[NodeId, bool], None] = lambda _node, _warm: None,
     ) -> None:
         self._storage, self._namespace = storage, namespace
+        self._checkpoint_url = checkpoint_url
         self._env_vars, self._function_of = dict(env_vars), function_of
         self._observe_timeout_s, self._stop_grace_s = observe_timeout_s, stop_grace_s
         self._on_start = on_start
@@ -54,6 +61,7 @@ class RayRunner:
         plan = RunPlan(
             start=action,
             storage=self._storage,
+            checkpoint_url=self._checkpoint_url,
             function=self._function_of(action.spec.loop),
             requested_at_s=time.time(),
         )
@@ -68,12 +76,25 @@ class RayRunner:
         if actor is None:
             return
         if action.kind in POLITE:
-            self._folder(run).stop_file.touch()
-            await asyncio.wait([asyncio.ensure_future(_ended(actor))], timeout=self._stop_grace_s)
+            await self._ask_to_stop(run, actor)
         ray.kill(actor, no_restart=True)
         if not self._folder(run).ranks():
             await asyncio.sleep(0.5)  # a rank that was just coming up may still sign in before it dies
         await self._see_gone(run)
+
+    async def _ask_to_stop(self, run: Run, actor: Any) -> None:
+        """Give the run time to save, unless it has nothing to save.  Says why it is killed before it is."""
+        folder = self._folder(run)
+        if await asyncio.to_thread(folder.has_nothing_to_save):
+            reason = Reason(code="stopped", message="it had not made a step yet; its processes are gone")
+        else:
+            folder.stop_file.touch()
+            done, _ = await asyncio.wait([asyncio.ensure_future(_ended(actor))], timeout=self._stop_grace_s)
+            if done:
+                return
+            message = f"it did not save and stop within {self._stop_grace_s:g} s, and was ended"
+            reason = Reason(code="ended_by_force", message=message)
+        await asyncio.to_thread(folder.write_ended, reason)
 
     async def wait(self, run: Run) -> Outcome:
         outcome = await self._outcome(run)
@@ -90,6 +111,27 @@ class RayRunner:
             return await asyncio.wait_for(actor.observe.remote(), self._observe_timeout_s)
         except (TimeoutError, RayActorError, RayTaskError) as error:
             raise RunUnreachable(f"run {run_name(*run)} does not answer: {type(error).__name__}") from error
+
+    async def examine(self, run: Run) -> Json:
+        folder = self._folder(run)
+        by_node = _by_node(folder.ranks())
+        alive = {node.id for node in await self.nodes()}
+        asked = [
+            _on_node(stacks.capture_here, node).remote(ranks, STACKS_TIMEOUT_S)
+            for node, ranks in by_node.items()
+            if node in alive
+        ]
+        seen = await asyncio.wait_for(asyncio.gather(*asked), 2 * STACKS_TIMEOUT_S)
+        found = {str(rank): text for part in seen for rank, text in part.items()}
+        return {"stacks": found, "logs": await asyncio.to_thread(folder.log_tails, TAIL_BYTES)}
+
+    async def checkpoints(self, job_id: JobId) -> list[Checkpoint]:
+        try:
+            return await asyncio.to_thread(Checkpoints(self._checkpoint_url, job_id).all)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"the checkpoints of job {job_id} cannot be read from {self._checkpoint_url}: {error}"
+            ) from error
 
     async def live(self) -> frozenset[Run]:
         names = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
@@ -142,26 +184,27 @@ class RayRunner:
             except ActorUnavailableError:
                 await asyncio.sleep(0.5)  # unknown is not dead
             except RayActorError as error:
-                return self._folder(run).final() or _lost("the actor of the run died", error)
+                return await self._final_or_lost(run, "the actor of the run died", error)
             except RayTaskError as error:
-                return self._folder(run).final() or _lost(
-                    f"the actor of the run failed: {error.cause}", error
-                )
-        return self._folder(run).final() or _lost(
-            "the actor of the run was gone when the scheduler looked for it"
+                return await self._final_or_lost(run, f"the actor of the run failed: {error.cause}", error)
+        return await self._final_or_lost(
+            run, "the actor of the run was gone when the scheduler looked for it"
         )
+
+    async def _final_or_lost(self, run: Run, seen: str, error: Exception | None = None) -> Outcome:
+        folder = self._folder(run)
+        return await asyncio.to_thread(lambda: folder.final() or lost(folder, seen, error))
 
     async def _see_gone(self, run: Run) -> None:
         """Return when no rank of the run is left on any live node."""
-        by_node = sorted(self._folder(run).ranks(), key=lambda rank: rank.node_id)
-        groups = [(node, list(ranks)) for node, ranks in groupby(by_node, key=lambda rank: rank.node_id)]
-        await asyncio.gather(*(self._end_ranks(node, ranks) for node, ranks in groups))
+        by_node = _by_node(self._folder(run).ranks())
+        await asyncio.gather(*(self._end_ranks(node, ranks) for node, ranks in by_node.items()))
 
     async def _end_ranks(self, node_id: str, ranks: Sequence[RankProcess]) -> None:
         if node_id == ray.get_runtime_context().get_node_id():
             left = await asyncio.to_thread(end_here, ranks, 5.0)
         elif node_id in {node.id for node in await self.nodes()}:
-            left = await _on_node(node_id).remote(ranks, 5.0)
+            left = await _on_node(end_here, node_id).remote(ranks, 5.0)
         else:
             return  # its node is gone, and the process with it
         if left:
@@ -175,23 +218,30 @@ async def _ended(actor: Any) -> None:
         return
 
 
-def _on_node(node_id: str) -> Any:
+def _by_node(ranks: Sequence[RankProcess]) -> dict[str, list[RankProcess]]:
+    found: defaultdict[str, list[RankProcess]] = defaultdict(list)
+    for rank in ranks:
+        found[rank.node_id].append(rank)
+    return found
+
+
+def _on_node(function: Callable[..., Any], node_id: str) -> Any:
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(end_here).options(num_cpus=0, scheduling_strategy=strategy)
+    return ray.remote(function).options(num_cpus=0, scheduling_strategy=strategy)
 
 
 def _nodes() -> tuple[Node, ...]:
-    from ray._private.state import available_resources_per_node
+    from ray._private.state import available_resources_per_node, state
 
-    available = available_resources_per_node()
+    available, draining = available_resources_per_node(), set(state.get_draining_nodes())
     return tuple(
-        _node(node, available.get(node["NodeID"]))
+        _node(node, available.get(node["NodeID"]), draining=node["NodeID"] in draining)
         for node in ray.nodes()
         if node["Alive"] and node["Resources"]
     )
 
 
-def _node(node: dict[str, Any], available: Mapping[str, float] | None) -> Node:
+def _node(node: dict[str, Any], available: Mapping[str, float] | None, *, draining: bool) -> Node:
     total = node["Resources"]
     return Node(
         id=NodeId(node["NodeID"]),
@@ -200,9 +250,5 @@ def _node(node: dict[str, Any], available: Mapping[str, float] | None) -> Node:
         gpus=total.get("GPU", 0.0),
         available_cpus=available.get("CPU", 0.0) if available is not None else None,
         available_gpus=available.get("GPU", 0.0) if available is not None else None,
+        draining=draining,
     )
-
-
-def _lost(message: str, error: Exception | None = None) -> Outcome:
-    reason = Reason(code="run_lost", message=message, detail=str(error) if error else None)
-    return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)

@@ -15,8 +15,8 @@ from scheduler.core.lifecycle import (
     ForceStart,
     GiveUp,
     Recover,
+    Restart,
     Resume,
-    RetryPolicy,
     RunEnded,
     StartRun,
     StopRun,
@@ -46,20 +46,19 @@ from scheduler.errors import (
     MirrorRefused,
     MirrorUnavailable,
     NotAllowed,
-    RunUnreachable,
     VersionConflict,
 )
 from scheduler.following import Follower
 from scheduler.pacing import Background, Loop
 from scheduler.ports import Clock, Journal, Mirror, Run, Runner, Webhook
 from scheduler.questions import Questions
-from scheduler.registry import Registry, Sighting
+from scheduler.registry import Registry
 from scheduler.rows import UNREADABLE, parse_spec
 from scheduler.settings import Settings
-from scheduler.silence import Silence
 from scheduler.syncing import Sync
 from scheduler.validation import Door
 from scheduler.viewing import PLANNED_AT_ONCE, View
+from scheduler.watching import Watcher
 
 log = logging.getLogger("scheduler")
 
@@ -83,20 +82,24 @@ class Service:
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
-        self.view = View(self.registry, clock)
-        self._silence = Silence(clock.now(), settings.observe_every_s + 2 * settings.observe_timeout_s)
+        self.view = View(self.registry, clock, settings.limits())
         self.background = Background(clock)
         self.follower = Follower(runner, self.background, self._ended)
         self.book = Book(
             journal=journal,
             registry=self.registry,
-            policy=RetryPolicy(
-                max_losses=settings.max_losses,
-                backoff_s=settings.retry_backoff_s,
-                backoff_max_s=settings.retry_backoff_max_s,
-            ),
+            policy=settings.retries(),
             committed=self._committed,
             act=self._act,
+        )
+        self.watcher = Watcher(
+            runner=runner,
+            registry=self.registry,
+            book=self.book,
+            view=self.view,
+            clock=clock,
+            settings=settings,
+            nodes=lambda: self.nodes,
         )
         self.sync = Sync(
             journal=journal,
@@ -169,24 +172,31 @@ class Service:
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         """Written down before any signal is sent; `cancelled` is shown when the processes are gone."""
-        job = await self._get(job_id)
-        return self.view.document(
-            await self.book.advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.CANCEL))
-        )
+        return await self._ask_stop(job_id, by, StopKind.CANCEL)
 
     async def pause(self, job_id: str, by: str) -> JobDocument:
-        """Stops at a checkpoint; `paused` is shown when the processes are gone."""
-        job = await self._get(job_id)
-        return self.view.document(
-            await self.book.advance(job, AskStop(at=self.clock.now(), by=by, kind=StopKind.PAUSE))
-        )
+        """Saves and stops; `paused` is shown when the processes are gone.  A job that waits is held in the line."""
+        return await self._ask_stop(job_id, by, StopKind.PAUSE)
 
-    async def resume(self, job_id: str, by: str) -> JobDocument:
-        """Into the line again, to go on from the last checkpoint."""
+    async def preempt(self, job_id: str, by: str) -> JobDocument:
+        """Saves, gives its nodes back, and returns to the line.  A job that waits there has given them already."""
+        return await self._ask_stop(job_id, by, StopKind.PREEMPT)
+
+    async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
+        """Into the line again, to go on from the last checkpoint or from the one chosen; a held job is let go."""
+        job = await self._get(job_id)
+        chosen = await self.ask.checkpoint(job, checkpoint) if checkpoint else None
+        if job.status is not Status.QUEUED:
+            await self._check_again(job)
+        event = Resume(at=self.clock.now(), by=by, queue_seq=self.registry.next_seq(), checkpoint=chosen)
+        return self.view.document(await self.book.advance(job, event))
+
+    async def restart(self, job_id: str, by: str) -> JobDocument:
+        """Into the line again, from the beginning; its checkpoints stay and can be chosen later."""
         job = await self._get(job_id)
         if job.status is not Status.QUEUED:
             await self._check_again(job)
-        event = Resume(at=self.clock.now(), by=by, queue_seq=self.registry.next_seq())
+        event = Restart(at=self.clock.now(), by=by, queue_seq=self.registry.next_seq())
         return self.view.document(await self.book.advance(job, event))
 
     async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
@@ -263,10 +273,8 @@ class Service:
         return plan
 
     async def observe_once(self) -> None:
-        """Fetch progress and proof of life from every run; who is out of time is asked to stop."""
-        running = self.registry.running()
-        pass_s = self._silence.listen({(job.id, job.fence) for job in running}, self.clock.now())
-        await asyncio.gather(*(self._observe(job, pass_s) for job in running))
+        """Look at every run: proof of life, progress, time limit, hangs, drained nodes."""
+        await self.watcher.once()
 
     async def liveness_once(self) -> reconcile.Runs:
         """Compare what should run with what does; level-triggered, so a second pass finds nothing to do."""
@@ -326,30 +334,22 @@ class Service:
     # Runs
 
     async def _ended(self, job: Job, outcome: Outcome) -> None:
-        event = RunEnded(at=self.clock.now(), by="scheduler", fence=job.fence, outcome=outcome)
+        event = RunEnded(
+            at=self.clock.now(),
+            by="scheduler",
+            fence=job.fence,
+            outcome=outcome,
+            end_of_line=self.registry.next_seq(),
+        )
         await self.book.advance(job, event)
 
-    async def _observe(self, job: Job, pass_s: float) -> None:
-        if self._out_of_time(job):
-            await self.book.advance(job, AskStop(at=self.clock.now(), by="scheduler", kind=StopKind.TIMEOUT))
-        run = (job.id, job.fence)
-        try:
-            observation = await self.runner.observe(run)
-        except RunUnreachable:
-            # Unknown is not dead: only past the deadline is the run killed, and its death then is a fact.
-            if self._silence.unheard(run, pass_s) > self.settings.lost_after_s:
-                await self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
-        else:
-            self._silence.heard(run)
-            self.registry.see(job.id, Sighting(job.fence, observation, self.clock.now()))
-
-    def _out_of_time(self, job: Job) -> bool:
-        limit, since = job.spec.max_runtime_s, job.admitted_at
-        if limit is None or since is None or job.stop:
-            return False
-        return (self.clock.now() - since).total_seconds() > limit
-
     # Small things
+
+    async def _ask_stop(self, job_id: str, by: str, kind: StopKind) -> JobDocument:
+        job = await self._get(job_id)
+        return self.view.document(
+            await self.book.advance(job, AskStop(at=self.clock.now(), by=by, kind=kind))
+        )
 
     async def _get(self, job_id: str) -> Job:
         return await self.sync.adoption.get(job_id)

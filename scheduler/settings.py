@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scheduler.core.hangs import Limits
 from scheduler.core.reconcile import Policy
+from scheduler.core.retrying import RetryPolicy
 
 
 class NodeType(BaseModel):
@@ -31,7 +33,10 @@ class Settings(BaseSettings):
     state_dir: Path = Path("~/.scheduler/{cluster}/state")
     """The journal, the token of Ray, and what `up` left running."""
     storage_path: Path = Path("~/.scheduler/{cluster}/storage")
-    """Runs, checkpoints and logs; a folder that every node sees."""
+    """Runs and their logs; a folder that every node sees."""
+    checkpoint_url: str | None = None
+    """Where checkpoints are kept: a folder that every node sees, or what Ray Train takes as a storage path, such as
+    `s3://bucket/folder`.  Default: the storage path."""
     data_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders that specs may read models and data from, separated by `:`.
     Default: the storage path, the folder `up` was called in, the home folder, the temporary folder."""
@@ -82,8 +87,25 @@ class Settings(BaseSettings):
     relay_backoff_max_s: float = Field(300.0, gt=0)
     list_budget_s: float = Field(2.0, gt=0)
     """How long a list, or a status, waits for the registry before it shows what the database has, unverified."""
-    stop_grace_s: float = Field(10.0, gt=0)
-    """How long a run may take to stop before it is killed."""
+    stop_grace_s: float = Field(60.0, gt=0)
+    """How long a run that was asked to pause, or to give way, may take to save and stop before it is killed."""
+    suspect_factor: float = Field(10.0, ge=1)
+    """A run without a step for so many times its own usual step time is shown as suspect."""
+    suspect_floor_s: float = Field(60.0, ge=0)
+    """But never sooner than this."""
+    hang_factor: float = Field(30.0, ge=1)
+    """After so many times its usual step time it hangs: its stacks are kept, and `on_hang` says what follows."""
+    hang_floor_s: float = Field(600.0, ge=0)
+    start_limit_s: float = Field(3600.0, gt=0)
+    """How long a run may take until its first steps; for loops that tell their steps."""
+    on_hang: Literal["retry", "fail"] = "retry"
+    """A run that hangs is ended and tried again from its last checkpoint, or its job fails."""
+    preempted_keep_place: bool = True
+    """A preempted job returns to its old place in the line; else to the end."""
+    max_preemptions: int = Field(1000, ge=0)
+    """How often a job may give way before it fails."""
+    max_repeats: int = Field(3, ge=1)
+    """A job whose runs failed so often in the same way, before they saved anything, is not tried again."""
     max_losses: int = Field(3, ge=0)
     """Runs that the infrastructure may lose before the job fails."""
     retry_backoff_s: float = Field(1.0, ge=0)
@@ -97,6 +119,31 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that is to have the same."""
         return {f"SCHEDULER_{name.upper()}": _as_text(getattr(self, name)) for name in self.model_fields_set}
+
+    @property
+    def checkpoints_at(self) -> str:
+        return self.checkpoint_url or str(self.storage_path)
+
+    def limits(self) -> Limits:
+        """When a run without steps is suspect, and when it hangs."""
+        return Limits(
+            suspect_factor=self.suspect_factor,
+            hang_factor=self.hang_factor,
+            suspect_floor_s=self.suspect_floor_s,
+            hang_floor_s=self.hang_floor_s,
+            start_s=self.start_limit_s,
+        )
+
+    def retries(self) -> RetryPolicy:
+        return RetryPolicy(
+            max_losses=self.max_losses,
+            max_preemptions=self.max_preemptions,
+            max_repeats=self.max_repeats,
+            backoff_s=self.retry_backoff_s,
+            backoff_max_s=self.retry_backoff_max_s,
+            on_hang=self.on_hang,
+            preempted_keep_place=self.preempted_keep_place,
+        )
 
     @field_validator("data_roots", mode="before")
     @classmethod

@@ -12,11 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scheduler.core.model import SPEC, Gang, JobSpec
+from scheduler.core.model import SPEC, CheckpointPolicy, Gang, JobSpec
 from scheduler.errors import InvalidSpec, Problem
 
 SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))
-_FIELDS_IN = {"": SPEC_FIELDS, "resources": tuple(field.name for field in fields(Gang))}
+_PARTS = {"resources": Gang, "checkpoints": CheckpointPolicy}
+_FIELDS_IN = {
+    "": SPEC_FIELDS,
+    **{name: tuple(field.name for field in fields(kind)) for name, kind in _PARTS.items()},
+}
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
@@ -40,8 +44,9 @@ def to_spec(given: JobSpec | Mapping[str, Any] | None, more: Mapping[str, Any] |
 def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
     """The JSON of *spec*.  Raises InvalidSpec naming each value that JSON cannot carry."""
     problems: list[Problem] = []
-    plain = {name: getattr(spec, name) for name in SPEC_FIELDS if name != "resources"}
-    plain["resources"] = {field.name: getattr(spec.resources, field.name) for field in fields(Gang)}
+    plain = {name: getattr(spec, name) for name in SPEC_FIELDS}
+    for part in _PARTS:
+        plain[part] = {name: getattr(plain[part], name) for name in _FIELDS_IN[part]}
     wire = _plain(plain, prefix.rstrip("."), problems)
     if problems:
         raise InvalidSpec.of(*problems)

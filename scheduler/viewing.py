@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from scheduler.answers import job_document, progress_of, why
-from scheduler.core.model import Job, JobId, Reason
+from scheduler.core.hangs import Limits, Silence, judge
+from scheduler.core.model import Job, JobId, Phase, Reason, Status
 from scheduler.documents import JobDocument
 from scheduler.ports import Clock, Sign
 from scheduler.registry import Registry
@@ -18,8 +19,8 @@ PLANNED_AT_ONCE = 10_000
 class View:
     """Reads; changes nothing.  Placement leaves its reasons here after each pass."""
 
-    def __init__(self, registry: Registry, clock: Clock) -> None:
-        self._registry, self._clock = registry, clock
+    def __init__(self, registry: Registry, clock: Clock, limits: Limits | None = None) -> None:
+        self._registry, self._clock, self._limits = registry, clock, limits or Limits()
         self.blocked: dict[JobId, Reason] = {}
         self.looked_at: datetime | None = None
 
@@ -33,8 +34,22 @@ class View:
             waits=self._waits(job),
             looked_at=self.looked_at,
             seen=self._registry.sighting(job),
+            silence=self.silence(job),
             now=self._clock.now(),
         )
+
+    def silence(self, job: Job) -> Silence | None:
+        """What it means that a run has made no step for so long; None while it is not seen, or stops."""
+        seen = self._registry.sighting(job)
+        if job.status is not Status.RUNNING or job.stop or seen is None:
+            return None
+        said, now_s = seen.observation, self._clock.now().timestamp()
+        since_s = said.stepped_at.timestamp() if said.stepped_at else said.phases.get(Phase.STARTING)
+        if since_s is None:
+            return None
+        counts_steps = "step" in (said.progress or {})
+        told_s = job.spec.hang_after_s
+        return judge(said.pace, now_s - since_s, self._limits, counts_steps=counts_steps, told_s=told_s)
 
     def signs(self, limit: int) -> Sequence[Sign]:
         """Of the running jobs, and of those next in the line; *limit* in all."""
@@ -46,7 +61,7 @@ class View:
         return Sign(
             job_id=job.id,
             version=job.version,
-            reason=why(job, self._waits(job), seen),
+            reason=why(job, self._waits(job), seen, self.silence(job)),
             progress=progress_of(job, seen),
             queue_position=self._registry.position(job),
             verified_at=seen.at if seen else job.updated_at,

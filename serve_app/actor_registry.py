@@ -12,12 +12,15 @@ from ray.exceptions import RayError, RayTaskError
 
 from scheduler.core.model import JobSpec, Status
 from scheduler.documents import (
+    AttemptPage,
+    CheckpointPage,
     EventPage,
     ForceStartAnswer,
     Health,
     JobDocument,
     JobPage,
     LogChunk,
+    LogView,
     LoopList,
     ReconcileAnswer,
     RepairPage,
@@ -83,8 +86,20 @@ class ActorRegistry:
     async def pause(self, job_id: str, by: str) -> JobDocument:
         return await self._ask("pause", job_id, by)
 
-    async def resume(self, job_id: str, by: str) -> JobDocument:
-        return await self._ask("resume", job_id, by)
+    async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
+        return await self._ask("resume", job_id, by, checkpoint)
+
+    async def restart(self, job_id: str, by: str) -> JobDocument:
+        return await self._ask("restart", job_id, by)
+
+    async def preempt(self, job_id: str, by: str) -> JobDocument:
+        return await self._ask("preempt", job_id, by)
+
+    async def attempts(self, job_id: str) -> AttemptPage:
+        return await self._ask("attempts", job_id)
+
+    async def checkpoints(self, job_id: str) -> CheckpointPage:
+        return await self._ask("checkpoints", job_id)
 
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         return await self._ask("force_start", job_id, by)
@@ -94,6 +109,9 @@ class ActorRegistry:
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         return await self._ask("logs", job_id, rank, attempt, offset, limit)
+
+    async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
+        return await self._ask("log_view", job_id, attempt, offsets, limit)
 
     async def loops(self) -> LoopList:
         return await self._ask("loops")

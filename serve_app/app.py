@@ -14,7 +14,9 @@ from pydantic import TypeAdapter
 from scheduler import __version__
 from scheduler.core.model import SPEC
 from scheduler.documents import (
+    AttemptPage,
     BatchAnswer,
+    CheckpointPage,
     EventPage,
     ForceStartAnswer,
     Health,
@@ -29,8 +31,9 @@ from scheduler.documents import (
 from scheduler.errors import SchedulerError
 from scheduler.ports import Mirror
 from scheduler.settings import Settings
-from serve_app import limits, openapi, pages, problems
+from serve_app import limits, log_stream, openapi, pages, problems
 from serve_app.guard import Guard
+from serve_app.log_stream import EventStream, LastEventId, StreamQuery
 from serve_app.parameters import (
     Asker,
     IdempotencyKey,
@@ -38,6 +41,7 @@ from serve_app.parameters import (
     LogsQuery,
     ReconcileQuery,
     RepairsQuery,
+    ResumeQuery,
     each_once,
     statuses_in,
 )
@@ -141,9 +145,37 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
     async def events(job_id: UUID) -> EventPage:
         return await registry.events(str(job_id))
 
+    @app.get(f"{BASE}/{{job_id}}/attempts", tags=["jobs"], summary="The runs of a job", responses=_OF_ONE_JOB)
+    async def attempts(job_id: UUID) -> AttemptPage:
+        """When each began and ended, why, where it went on, and what was lost."""
+        return await registry.attempts(str(job_id))
+
+    @app.get(
+        f"{BASE}/{{job_id}}/checkpoints",
+        tags=["jobs"],
+        summary="The complete checkpoints of a job",
+        responses=_OF_ONE_JOB,
+    )
+    async def checkpoints(job_id: UUID) -> CheckpointPage:
+        """Read from the storage, so that each is there."""
+        return await registry.checkpoints(str(job_id))
+
     @app.get(f"{BASE}/{{job_id}}/logs", tags=["jobs"], summary="The log of one rank", responses=_OF_ONE_JOB)
     async def logs(job_id: UUID, query: Annotated[LogsQuery, Query()]) -> LogChunk:
         return await registry.logs(str(job_id), query.rank, query.attempt, query.offset, query.limit)
+
+    @app.get(
+        f"{BASE}/{{job_id}}/logs/stream",
+        tags=["jobs"],
+        summary="The logs of all ranks, live, as server-sent events",
+        response_class=EventStream,
+        responses={**openapi.event_stream(), **_OF_ONE_JOB},
+    )
+    async def stream_logs(
+        job_id: UUID, query: Annotated[StreamQuery, Query()], last_event_id: LastEventId = None
+    ) -> Response:
+        """Until the job has ended or is paused, retries included; of a job that waits, it waits too."""
+        return await log_stream.answer(registry, str(job_id), query, last_event_id)
 
 
 def _add_actions(app: FastAPI, registry: Registry) -> None:
@@ -153,11 +185,25 @@ def _add_actions(app: FastAPI, registry: Registry) -> None:
         return await registry.cancel(str(job_id), asker or "api")
 
     @app.post(
-        f"{BASE}/{{job_id}}/pause", tags=["actions"], summary="Pause a running job", responses=_OF_AN_ACTION
+        f"{BASE}/{{job_id}}/pause",
+        tags=["actions"],
+        summary="Pause a running job, or hold a queued one",
+        responses=_OF_AN_ACTION,
     )
     async def pause(job_id: UUID, asker: Asker) -> JobDocument:
-        """`paused` once it has stopped at a checkpoint and its processes are gone."""
+        """A running job is `paused` once it has saved and its processes are gone.  A queued one keeps its place
+        and does not start until it is resumed."""
         return await registry.pause(str(job_id), asker or "api")
+
+    @app.post(
+        f"{BASE}/{{job_id}}/preempt",
+        tags=["actions"],
+        summary="Let a running job give way",
+        responses=_OF_AN_ACTION,
+    )
+    async def preempt(job_id: UUID, asker: Asker) -> JobDocument:
+        """It saves, gives its nodes back, and is `queued` again; it goes on when it is its turn."""
+        return await registry.preempt(str(job_id), asker or "api")
 
     @app.post(
         f"{BASE}/{{job_id}}/resume",
@@ -165,9 +211,19 @@ def _add_actions(app: FastAPI, registry: Registry) -> None:
         summary="Let a paused, failed or cancelled job go on",
         responses=_OF_AN_ACTION,
     )
-    async def resume(job_id: UUID, asker: Asker) -> JobDocument:
-        """Back in the line, to go on from its last checkpoint."""
-        return await registry.resume(str(job_id), asker or "api")
+    async def resume(job_id: UUID, asker: Asker, query: Annotated[ResumeQuery, Query()]) -> JobDocument:
+        """Back in the line, to go on from its last checkpoint, or from the one given."""
+        return await registry.resume(str(job_id), asker or "api", query.checkpoint)
+
+    @app.post(
+        f"{BASE}/{{job_id}}/restart",
+        tags=["actions"],
+        summary="Begin a paused, failed, cancelled or queued job again from the beginning",
+        responses=_OF_AN_ACTION,
+    )
+    async def restart(job_id: UUID, asker: Asker) -> JobDocument:
+        """Its checkpoints stay, and can be chosen later."""
+        return await registry.restart(str(job_id), asker or "api")
 
     @app.post(
         f"{BASE}/{{job_id}}/force-start",

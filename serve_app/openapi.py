@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from scheduler.documents import ProblemDocument
+from scheduler.documents import LOG_EVENTS, ProblemDocument
 from serve_app.problems import MEDIA_TYPE
 
 Json = dict[str, Any]
@@ -45,6 +45,18 @@ RECONCILE_EXAMPLE: Json = {
     "database": "compared",
 }
 REPAIRS_EXAMPLE: Json = {"repairs": [REPAIR_EXAMPLE], "next_cursor": "1042"}
+STREAM_EXAMPLE = """\
+retry: 1000
+
+event: attempt
+data: {"attempt":1,"state":"began","reason":null}
+id: 1.open.0-0
+
+event: log
+data: {"attempt":1,"rank":0,"text":"step 1\\n","offset":0,"next_offset":7}
+id: 1.open.0-7
+
+"""
 _TOLD = {
     400: "The job's status does not permit it.",
     401: "The token is missing or wrong.",
@@ -69,6 +81,27 @@ def refusals(*statuses: int) -> dict[int | str, Json]:
 def answer(example: Json) -> Json:
     """What an operation answers when all is well."""
     return {"content": {"application/json": {"example": example}}}
+
+
+def event_stream() -> dict[int | str, Json]:
+    """What a stream of logs answers: the wire format, and the schema of the data of each event."""
+    schema = {
+        "type": "string",
+        "contentMediaType": "text/event-stream",
+        "x-events": {kind: document.model_json_schema() for kind, document in LOG_EVENTS.items()},
+    }
+    told = (
+        "Events `log`, `attempt`, `waiting`, `doubt` and, as the last one, `end`; their data is JSON.  The `id` of "
+        "an event is a position in all logs: given back, the stream goes on after that event.  A comment comes "
+        "at least every 15 s."
+    )
+    return {
+        200: {
+            "description": told,
+            "content": {"text/event-stream": {"schema": schema, "example": STREAM_EXAMPLE}},
+        },
+        204: {"description": "Everything was sent before: there is no need to connect again."},
+    }
 
 
 def body(kind: TypeAdapter[Any], example: Json) -> Json:
@@ -106,8 +139,8 @@ def describe(app: FastAPI, *, wants_token: bool) -> Json:
 
 def _as_problems(responses: Json) -> None:
     for status, response in responses.items():
-        content = response.get("content", {})
-        if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/ProblemDocument"):
-            response["content"] = {MEDIA_TYPE: content["application/json"]}
-            if status == "422":
-                response["content"][MEDIA_TYPE]["example"] = PROBLEM_EXAMPLE
+        for content in list(response.get("content", {}).values()):
+            if content.get("schema", {}).get("$ref", "").endswith("/ProblemDocument"):
+                response["content"] = {MEDIA_TYPE: content}
+                if status == "422":
+                    content["example"] = PROBLEM_EXAMPLE

@@ -42,6 +42,16 @@ class ReconcileQuery(BaseModel):
     dry_run: bool = Field(False, description="Only say what would be done.")
 
 
+class ResumeQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    checkpoint: str | None = Field(
+        None,
+        pattern=r"^[0-9]{1,10}\.[0-9]{1,10}$",
+        description="Go on from this one, `<attempt>.<number>`, as GET .../checkpoints lists them.",
+        examples=["2.3"],
+    )
+
+
 class LogsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
     rank: int = Field(0, ge=0, le=4095)

@@ -6,12 +6,15 @@ from typing import Protocol
 
 from scheduler.core.model import JobSpec, Status
 from scheduler.documents import (
+    AttemptPage,
+    CheckpointPage,
     EventPage,
     ForceStartAnswer,
     Health,
     JobDocument,
     JobPage,
     LogChunk,
+    LogView,
     LoopList,
     ReconcileAnswer,
     RepairPage,
@@ -53,7 +56,17 @@ class Registry(Protocol):
 
     async def pause(self, job_id: str, by: str) -> JobDocument: ...
 
-    async def resume(self, job_id: str, by: str) -> JobDocument: ...
+    async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument: ...
+
+    async def restart(self, job_id: str, by: str) -> JobDocument: ...
+
+    async def preempt(self, job_id: str, by: str) -> JobDocument: ...
+
+    async def attempts(self, job_id: str) -> AttemptPage: ...
+
+    async def checkpoints(self, job_id: str) -> CheckpointPage:
+        """Those that are complete, newest first."""
+        ...
 
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer: ...
 
@@ -61,6 +74,13 @@ class Registry(Protocol):
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         """Part of one rank's log.  A negative *offset*: that many bytes before the end."""
+        ...
+
+    async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
+        """How a job stands, and what each rank in *offsets* printed after its offset, *limit* bytes at most.
+
+        Without offsets *attempt* may be one to come, or 0.
+        """
         ...
 
     async def loops(self) -> LoopList: ...

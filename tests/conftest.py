@@ -70,7 +70,7 @@ class Cluster:
     def status(self, job_id: str) -> Any:
         return self.client.status(job_id)
 
-    def wait_for(self, job_id: str, *statuses: str, within_s: float = 90) -> Any:
+    def wait_for(self, job_id: str, *statuses: str, within_s: float = 240) -> Any:
         def there() -> Any:
             job = self.status(job_id)
             return job if job.status in statuses else None
@@ -79,7 +79,7 @@ class Cluster:
             there, within_s=within_s, what=f"job {job_id} is {' or '.join(statuses)}; {self.status(job_id)}"
         )
 
-    def wait_for_step(self, job_id: str, step: int, attempt: int = 1, within_s: float = 90) -> Any:
+    def wait_for_step(self, job_id: str, step: int, attempt: int = 1, within_s: float = 240) -> Any:
         def there() -> Any:
             job = self.status(job_id)
             assert job.status in ("queued", "running"), job
@@ -121,6 +121,7 @@ def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) ->
         allowed_loops=("tests.loops:*",),
         retry_backoff_s=0.2,
         max_losses=1,
+        stop_grace_s=8.0,
         **({"warm_runs": 0} | changes),
     )
     info = up.up(settings, num_cpus=num_cpus)

@@ -58,8 +58,7 @@ def test_an_exception_in_the_loop_is_failed_soon_with_its_traceback(
     assert "ValueError: boom at step 2" in job.reason.message
     assert "Traceback" in job.reason.detail
     assert "tests/loops.py" in job.reason.detail
-    raised = cluster.folder(job.job_id).first_error()
-    assert raised is not None
+    raised = cluster.folder(job.job_id).errors()[0]
     assert job.finished_at.timestamp() - raised["at"] < 5.0
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.deaths import acting
 from tests.one_rank import Job, one_thread
 from tests.tiny_model import make_tiny_model, numbered_pairs, write_conversations
 
@@ -129,55 +130,6 @@ def test_progress_tells_every_phase_and_each_step_with_its_own_loss(job: Callabl
     assert all("step" in line for line in lines if "loss" in line)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("crash_after", [3, 11, 12], ids=["in an epoch", "at its end", "in the next epoch"])
-def test_a_crashed_run_ends_with_the_weights_of_an_undisturbed_one(
-    job: Callable[..., Job], at_step: Any, method: str, crash_after: int
-) -> None:
-    """Weights, optimizer, schedule, data position and random state (dropout!) must all be in a checkpoint.
-
-    21 examples in batches of 2 make 11 batches; accumulation over 1, so an epoch is 11 steps.
-    """
-    config = {
-        "method": method,
-        "max_steps": 14,
-        "checkpoint_every_steps": crash_after,
-        "lora": {"dropout": 0.3},
-    }
-    undisturbed = job("undisturbed", **config)
-    calm = undisturbed.run()
-
-    crashed = job("crashed", **config)
-    at_step(min(crash_after + 1, 13), fail)
-    with pytest.raises(RuntimeError, match="pulled the plug"):
-        crashed.run()
-    assert len(crashed.reported) == 1
-    again = crashed.run()
-    assert same(weights(crashed), weights(undisturbed))
-    assert again["eval_loss_before"] == calm["eval_loss_before"]
-    assert again["eval_loss_after"] == calm["eval_loss_after"]
-    assert again["train_loss"] == pytest.approx(calm["train_loss"])
-
-
-def test_a_crash_between_accumulated_passes_loses_nothing(job: Callable[..., Job], at_step: Any) -> None:
-    """The data position counts forward passes, the checkpoint counts steps; mixing them up skips data."""
-    config = {
-        "gradient_accumulation_steps": 3,
-        "max_steps": 6,
-        "checkpoint_every_steps": 2,
-        "log_every_steps": 5,
-    }
-    undisturbed = job("undisturbed", **config)
-    calm = undisturbed.run()
-    crashed = job("crashed", **config)
-    at_step(3, fail)
-    with pytest.raises(RuntimeError, match="pulled the plug"):
-        crashed.run()
-    again = crashed.run()
-    assert same(weights(crashed), weights(undisturbed))
-    assert again["train_loss"] == pytest.approx(calm["train_loss"])
-
-
 def test_a_stop_is_obeyed_with_a_checkpoint_and_the_rest_comes_later(
     job: Callable[..., Job], at_step: Any
 ) -> None:
@@ -194,6 +146,74 @@ def test_a_stop_is_obeyed_with_a_checkpoint_and_the_rest_comes_later(
     stopped.stop_file.unlink()
     assert stopped.run()["steps"] == 6
     assert same(weights(stopped), weights(undisturbed))
+
+
+def test_a_stop_before_the_first_step_saves_nothing(job: Callable[..., Job]) -> None:
+    """There is nothing to save yet, or nothing new: a pause then costs no checkpoint, and no evaluation."""
+    run = job(max_steps=6)
+    run.stop_file.touch()
+    assert run.run() == {"stopped": True, "steps": 0}
+    assert run.losses == []
+
+    run.stop_file.unlink()
+    with acting(3, "in the step", run.stop_file.touch):
+        run.run()
+    assert run.run() == {"stopped": True, "steps": 3}
+    assert [metrics["step"] for metrics in run.reported] == [3]
+
+
+def test_a_stop_while_the_model_is_loaded_takes_no_step(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading takes minutes and the first evaluation too; whoever asked in between waits for neither."""
+    from train_loops import sft
+
+    run, load_model = job(), sft.load_model
+    monkeypatch.setattr(sft, "load_model", lambda cfg: (run.stop_file.touch(), load_model(cfg))[1])
+    assert run.run() == {"stopped": True, "steps": 0}
+    assert run.losses == []
+    assert "stop_seen" in run.lines()[-1]
+
+
+def test_a_resumed_run_says_what_it_checked_and_what_differs(
+    job: Callable[..., Job], files: dict[str, str], tmp_path: Path
+) -> None:
+    """A job resumed with other data, settings or base weights is another experiment, and has to say so."""
+    from tests.tiny_model import make_tiny_model
+
+    run = job()
+    with acting(2, "in the step", run.stop_file.touch):
+        run.run()
+    run.stop_file.unlink()
+    other = write_conversations(tmp_path / "other.jsonl", numbered_pairs(22))
+    model = make_tiny_model(tmp_path / "model", seed=8)
+    run.config |= {"dataset": str(other), "model": str(model), "learning_rate": 0.02, "log_every_steps": 2}
+    run.run()
+    (certificate,) = run.certificates
+    assert certificate["step"] == 2
+    for part in ("training data: 22 examples", "frozen weights", "learning_rate is 0.02, was 0.01"):
+        assert sum(part in sentence for sentence in certificate["differs"]) == 1, part
+    assert len(certificate["differs"]) == 3
+    for part in ("weights: 28 tensors", "optimizer: moments of 28", "schedule: at step 2", "held-out data"):
+        assert any(sentence.startswith(part) for sentence in certificate["checked"]), part
+    assert any(line.get("resumed") == certificate for line in run.lines())
+
+
+def test_weights_that_were_not_loaded_are_said(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaders pass over names they do not know; such a run would start anew and look resumed."""
+    from train_loops import trainer
+
+    run = job()
+    with acting(2, "in the step", run.stop_file.touch):
+        run.run()
+    run.stop_file.unlink()
+    monkeypatch.setattr(trainer.Trainer, "_load_from_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(trainer.Trainer, "_load_optimizer_and_scheduler", lambda *_, **__: None)
+    run.run()
+    differs = run.certificates[0]["differs"]
+    assert [sentence.split(":")[0] for sentence in differs] == ["weights", "optimizer", "schedule"]
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -233,6 +253,30 @@ def test_a_loss_that_is_no_number_ends_the_run_before_the_step(
     monkeypatch.setattr(trainer.Trainer, "training_step", training_step)
     run = job(checkpoint_every_steps=1)
     with pytest.raises(ArithmeticError, match=r"the loss is not finite at step 3.*learning_rate"):
+        run.run()
+    assert [metrics["step"] for metrics in run.reported] == [1, 2]
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+def test_a_gradient_that_is_no_number_ends_the_run_before_the_step(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, max_grad_norm: float
+) -> None:
+    """A loss can be finite and its gradient not; one such step makes every weight NaN."""
+    real = torch.Tensor.backward
+
+    def backward(self: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
+        if len(run.losses) == 3:  # the evaluation before, and two steps
+            next(p for p in model[0].parameters() if p.grad is not None).grad.view(-1)[0] = float("inf")
+
+    from train_loops import sft
+
+    model: list[Any] = []
+    load_model = sft.load_model
+    monkeypatch.setattr(sft, "load_model", lambda cfg: model.append(load_model(cfg)) or model[-1])
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    run = job(checkpoint_every_steps=1, max_grad_norm=max_grad_norm)
+    with pytest.raises(ArithmeticError, match="the gradient is not finite at step 3"):
         run.run()
     assert [metrics["step"] for metrics in run.reported] == [1, 2]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.deaths import acting
 from tests.one_rank import Job, one_thread
 
 few_threads = pytest.fixture(scope="module", autouse=True)(one_thread)
@@ -37,22 +38,37 @@ def test_it_learns(job: Callable[..., Job]) -> None:
     assert [metrics["step"] for metrics in run.reported] == [50, 100, 150, 200, 250, 300]
 
 
-def test_a_stop_is_obeyed_with_a_checkpoint_and_the_rest_comes_later(job: Callable[..., Job]) -> None:
-    """Pausing a job must cost at most the step it is in, and change nothing in the result."""
-    calm = job("calm")
-    calm.run()
-
-    run = job("stopped")
+def test_a_stop_before_the_first_step_saves_nothing(job: Callable[..., Job]) -> None:
+    """There is nothing to save yet, or nothing new: a pause then costs no checkpoint."""
+    run = job()
     run.stop_file.touch()
     said = run.run()
-    assert (said["stopped"], said["steps"], said["output_dir"]) == (True, 1, None)
-    assert not run.output.exists()
+    assert (said["stopped"], said["steps"], said["output_dir"]) == (True, 0, None)
+    assert run.reported == []
 
     run.stop_file.unlink()
+    with acting(7, "in the step", run.stop_file.touch):
+        said = run.run()
+    assert (said["stopped"], said["steps"]) == (True, 7)
+    assert [metrics["step"] for metrics in run.reported] == [7]
     again = run.run()
-    assert (again["stopped"], again["steps"], again["started_from"]) == (False, 20, 1)
-    for name, value in weights(calm).items():
-        assert torch.equal(weights(run)[name], value), name
+    assert (again["stopped"], again["steps"], again["started_from"], again["train_loss"]) == (
+        True,
+        7,
+        7,
+        None,
+    )
+    assert [metrics["step"] for metrics in run.reported] == [7]
+    assert not run.output.exists()
+
+
+def test_a_stop_in_the_last_step_is_the_end(job: Callable[..., Job]) -> None:
+    """All is done but writing the result; a pause there would keep a finished job from its user."""
+    run = job()
+    with acting(20, "in the step", run.stop_file.touch):
+        said = run.run()
+    assert (said["stopped"], said["steps"]) == (False, 20)
+    assert run.output.exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_run(

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from scheduler import adopting, mirroring, notifying
+from scheduler import adopting, following, mirroring, notifying, viewing
 from scheduler.book import Book
-from scheduler.core import lifecycle, reconcile
-from scheduler.core.model import Cause, Ending, Job, Outcome, Reason
+from scheduler.core import hangs, lifecycle, ordering, reconcile
+from scheduler.core.lifecycle import RunEnded
+from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
 from scheduler.following import Follower
 from scheduler.reconciling import Reconciler
 from scheduler.service import Service
@@ -137,6 +138,40 @@ def the_end_of_a_replaced_run_counts(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def a_past_that_was_left_comes_back(patch: pytest.MonkeyPatch) -> None:
+    """A restarted job goes on from the newest checkpoint that there is."""
+    begin = lifecycle._from_the_beginning
+    patch.setattr(lifecycle, "_from_the_beginning", lambda job: replace(begin(job), origin=Origin()))
+
+
+def the_choice_of_a_person_is_not_handed_on(patch: pytest.MonkeyPatch) -> None:
+    start_of = lifecycle.start_of
+    patch.setattr(following, "start_of", lambda job: replace(start_of(job), origin=Origin()))
+
+
+def a_retry_forgets_what_was_saved(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lifecycle, "_saved", lambda job, outcome: outcome.saved)
+
+
+def held_jobs_are_started(patch: pytest.MonkeyPatch) -> None:
+    rests = ordering._rests
+    patch.setattr(ordering, "_rests", lambda job, now: rests(replace(job, held=False), now))
+    admit = lifecycle._admit
+    patch.setattr(lifecycle, "_admit", lambda job, event: admit(replace(job, held=False), event))
+
+
+def the_end_of_an_attempt_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    tell = lifecycle._attempt
+    patch.setattr(lifecycle, "_attempt", lambda *step: None if isinstance(step[2], RunEnded) else tell(*step))
+
+
+def a_slow_run_is_taken_for_one_that_hangs(patch: pytest.MonkeyPatch) -> None:
+    judge = hangs.judge
+    patch.setattr(
+        viewing, "judge", lambda pace, silent_s, limits, **more: judge(pace, silent_s + 1e4, limits, **more)
+    )
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -157,5 +192,11 @@ ALL: list[tuple[Plant, Troubles]] = [
     (runs_are_stopped_on_a_guess, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH, Trouble.DATABASE})),
     (an_older_life_ends_the_runs_of_its_successor, frozenset({Trouble.FREEZE, Trouble.JOURNAL_LOST})),
     (the_final_record_of_a_run_is_not_asked_for, frozenset({Trouble.CLUSTER})),
+    (a_past_that_was_left_comes_back, frozenset()),
+    (the_choice_of_a_person_is_not_handed_on, frozenset()),
+    (a_retry_forgets_what_was_saved, frozenset()),
+    (held_jobs_are_started, frozenset()),
+    (the_end_of_an_attempt_is_not_told, frozenset()),
+    (a_slow_run_is_taken_for_one_that_hangs, frozenset()),
     (notices_are_forgotten_before_they_are_heard, frozenset({Trouble.WEBHOOK, Trouble.CLUSTER})),
 ]

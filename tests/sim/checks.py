@@ -9,7 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import JOB, JobId, Status
+from scheduler.core.model import JOB, JobId, Resumption, Status
 from scheduler.errors import SchedulerError
 from scheduler.ports import Change, Run
 from scheduler.testing.memory import Disk, MemoryJournal
@@ -76,6 +76,10 @@ class Checks:
             self._world.broken(
                 f"run {action.fence} of job {action.job_id} starts, and no journal knows of it"
             )
+
+    def run_began(self, action: StartRun, resumed: Resumption | None) -> None:
+        """L8: a run goes on from the newest that its job has saved since a person last said where to begin."""
+        self.tell(self.ledger.run_began(action, resumed and resumed.checkpoint))
 
     def stop_asked(self, life: Life, action: StopRun) -> None:
         """R1: a run that is wanted, and was heard of lately, goes on untouched."""

@@ -54,12 +54,19 @@ async def freezes(world: World) -> None:
 
 
 async def nodes_come_and_go(world: World) -> None:
+    """Some are drained before they go."""
     for _ in range(world.rng.randint(0, 2)):
         await asyncio.sleep(world.rng.random() * world.scenario.length_s / 2)
         nodes = world.cluster.nodes_now
         if world.weather.is_calm or not nodes:
             return
         gone = world.rng.choice(nodes)
+        if world.rng.random() < 0.5:
+            world.note("node is being drained", gone.id)
+            world.cluster.drain_node(gone.id)
+            await world.calm_or_after(world.rng.choice((5.0, 60.0)))
+            if world.weather.is_calm:
+                return
         world.note("node is gone", gone.id)
         world.cluster.lose_node(gone.id)
         await asyncio.sleep(world.rng.choice((5.0, 60.0)))

@@ -6,15 +6,19 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from scheduler.core.invariants import violations
-from scheduler.core.lifecycle import EDGES
-from scheduler.core.model import Ending, Fence, Job, JobId, Status
+from scheduler.core.lifecycle import EDGES, StartRun
+from scheduler.core.model import CheckpointId, Ending, Fence, Job, JobId, Status, StopKind
 from scheduler.ports import Change
+from tests.sim.attempts import Attempts
 from tests.sim.copies import Said
+from tests.sim.courses import Courses
 from tests.sim.runs import Cluster
 
-BY_A_PERSON = frozenset({"ForceStart", "Resume"})
+BY_A_PERSON = frozenset({"ForceStart", "Resume", "Restart"})
 """Only these move a job that had ended."""
 MOVES_IN_LINE = BY_A_PERSON | {"Adopt"}
+LET_GO = BY_A_PERSON | {"AskStop", "GiveUp"}
+"""The last two by ending the job."""
 
 
 class Ledger:
@@ -30,8 +34,10 @@ class Ledger:
         self.admitted: list[Job] = []
         """Each job as it was when it got its nodes."""
         self.news: set[tuple[JobId, int]] = set()
+        self.courses = Courses(cluster)
         self._stopped: set[JobId] = set()
         self._fences: set[tuple[JobId, Fence]] = set()
+        self._attempts = Attempts()
 
     def take(self, changes: Sequence[Change]) -> list[str]:
         """Write down a commit; returns what is wrong with it."""
@@ -40,6 +46,13 @@ class Ledger:
         # After a loss, a job comes back with the nodes of a run that may be over and hold nothing.
         nodes = self._cluster.nodes_now if self.is_alone else ()
         return wrong + violations(active, nodes)
+
+    def run_began(self, action: StartRun, began_at: CheckpointId | None) -> Iterator[str]:
+        """What is wrong with where the run of *action*, which lives now, began."""
+        job = self.jobs.get(action.job_id)
+        is_the_one = job is not None and (job.status, job.fence) == (Status.RUNNING, action.fence)
+        if is_the_one and self.is_alone:
+            yield from self.courses.run_began((action.job_id, action.fence), began_at)
 
     def has_cancelled(self, job_id: JobId) -> bool:
         """Now, or at any time before."""
@@ -55,6 +68,9 @@ class Ledger:
         yield from _news_is_told(change)
         yield from self._run_has_ended(before, change)
         yield from self._fence_is_new(before, job)
+        yield from self._is_no_false_alarm(before, change)
+        yield from self._attempts.take(before, change)
+        yield from self.courses.take(before, change, self.is_alone)
         self._write_down(change)
 
     def _write_down(self, change: Change) -> None:
@@ -80,6 +96,15 @@ class Ledger:
         if (final is not None and final.ending is Ending.COMPLETED) != (status is Status.COMPLETED):
             yield f"run {before.fence} of job {before.id} ended as {final}, and the job is {status}"
 
+    def _is_no_false_alarm(self, before: Job | None, change: Change) -> Iterator[str]:
+        """What is stopped because it hangs does hang."""
+        stop, run = change.job.stop, (change.job.id, change.job.fence)
+        if self._cluster.has_frozen_lives:
+            return  # an answer that lay there while the scheduler was frozen tells of steps long ago
+        hung = stop is not None and stop.kind is StopKind.HUNG and (before is None or stop != before.stop)
+        if hung and run not in self._cluster.stuck:
+            yield f"run {run} is stopped because it hangs, and it does not"
+
     def _fence_is_new(self, before: Job | None, job: Job) -> Iterator[str]:
         if before and job.fence < before.fence:
             yield f"the fence of job {job.id} went back from {before.fence} to {job.fence}"
@@ -96,10 +121,20 @@ def _follows(before: Job, change: Change) -> Iterator[str]:
         yield f"job {job.id} went from version {before.version} to {job.version}"
     if event.from_status is not before.status:
         yield f"event {event} begins at {event.from_status}, and job {job.id} was {before.status}"
-    if job.queue_seq != before.queue_seq and event.kind not in MOVES_IN_LINE:
+    if job.queue_seq != before.queue_seq and not _may_move(before, change):
         yield f"job {job.id} lost its place in the line: {event.kind}"
+    if before.held and not job.held and event.kind not in LET_GO:
+        yield f"job {job.id} was held, and nobody let it go: {event.kind}"
+    if before.held and job.status is Status.RUNNING:
+        yield f"job {job.id} is held, and starts"
     if before.status.is_terminal and event.kind not in BY_A_PERSON:
         yield f"job {job.id} was {before.status}, and nobody asked for {event.kind}"
+
+
+def _may_move(before: Job, change: Change) -> bool:
+    gave_way = before.stop is not None and before.stop.kind is StopKind.PREEMPT
+    kinds = MOVES_IN_LINE | ({"RunEnded"} if gave_way else set())
+    return change.event.kind in kinds and before.status is not Status.QUEUED
 
 
 def _is_lawful(change: Change) -> Iterator[str]:

@@ -42,6 +42,9 @@ class Person:
             self.mark_failed: 4,
             self.pause: 6,
             self.resume: 8,
+            self.resume_from: 6,
+            self.restart: 4,
+            self.preempt: 5,
             self.look: 10,
             self.list_jobs: 4,
             self.ask_for_health: 2,
@@ -91,6 +94,22 @@ class Person:
 
     async def resume(self) -> None:
         await self._meddle("resume", lambda it, job_id: it.resume(job_id, self._name))
+
+    async def resume_from(self) -> None:
+        """From any checkpoint that the job has, or from one that it has not."""
+        rng, cluster = self._world.rng, self._world.cluster
+
+        async def ask(it: Any, job_id: JobId) -> Any:
+            there = [one.id for one in await cluster.checkpoints(job_id)]
+            return await it.resume(job_id, self._name, rng.choice([*there, "99.1"]))
+
+        await self._meddle("resume from a choice", ask)
+
+    async def restart(self) -> None:
+        await self._meddle("restart", lambda it, job_id: it.restart(job_id, self._name))
+
+    async def preempt(self) -> None:
+        await self._meddle("preempt", lambda it, job_id: it.preempt(job_id, self._name))
 
     async def look(self) -> None:
         """What was accepted is there, and nobody sees it go back."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from scheduler.core.model import EVENT, JOB, Job, Json, Status
+from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, Json, Status
 from scheduler.service import Service
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ def _jobs(world: World, service: Service) -> Iterator[str]:
     for job in service.registry.queued():
         if job.id not in service.view.blocked:
             yield f"job {job.id} waits, and nobody can say why"
+    for job_id, runs in world.disk.attempts.items():
+        for fence, doc in runs.items():
+            if ATTEMPT.validate_json(doc).ended_at is None:
+                yield f"attempt {fence} of job {job_id} began, and has no end"
     if live := world.cluster.alive:
         yield f"runs {sorted(live)} are alive"
 
@@ -55,6 +59,8 @@ def _jobs(world: World, service: Service) -> Iterator[str]:
 def _copies(world: World) -> Iterator[str]:
     yield from _rows(world)
     yield from _events(world)
+    if world.checks.ledger.is_first:
+        yield from _attempts(world)
 
 
 def _rows(world: World) -> Iterator[str]:
@@ -104,9 +110,25 @@ def _events(world: World) -> Iterator[str]:
         yield f"the database has events {extra} of jobs that nobody knows"
 
 
+def _attempts(world: World) -> Iterator[str]:
+    journal = {
+        (job_id, int(fence)): json.loads(doc)
+        for job_id, runs in world.disk.attempts.items()
+        for fence, doc in runs.items()
+    }
+    for run in journal.keys() | world.database.attempts.keys():
+        ours, theirs = journal.get(run), world.database.attempts.get(run)
+        if ours is None or theirs is None or any(theirs[name] != ours[name] for name in OF_AN_END):
+            yield f"attempt {run} is {theirs} in the database, and {ours} in the journal"
+
+
+OF_AN_END = ("ended_at", "ending", "reason", "resumed", "saved", "steps_lost")
+
+
 def _is_told(world: World, event: Json, row: Json) -> bool:
     """As the journal has it; or, where two schedulers with journals of their own met, as one of them had it."""
-    return row == event | {"cluster": "default"} or (
+    line = {name: value for name, value in event.items() if name != "attempt"}
+    return row == line | {"cluster": "default"} or (
         not world.checks.ledger.is_first
         and world.checks.has_said(row["job_id"], row["version"], row["to_status"])
     )

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import Json, Node, NodeId, Outcome, StopKind
-from scheduler.ports import Run
+from scheduler.core.model import CheckpointId, Fence, JobId, Json, Node, NodeId, Outcome, StopKind
+from scheduler.ports import Observation, Run
+from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
+from tests.sim.faults import Trouble
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-FATES = {"completes": 60, "fails": 15, "is lost": 10, "goes silent": 8, "goes silent and completes": 7}
+FATES = {
+    "completes": 55,
+    "fails": 15,
+    "is lost": 10,
+    "goes silent": 8,
+    "goes silent and completes": 7,
+    "hangs": 5,
+}
 LONGEST_S = (5.0, 60.0, 300.0)
+PACE = Pace(steps=9, typical_s=0.5, longest_s=1.0)
 
 
 @dataclass
@@ -25,14 +37,19 @@ class Cluster(FakeRunner):
     world: World | None = None
     seen_at_s: dict[Run, float] = field(default_factory=dict)
     """When a run last answered a scheduler."""
+    stuck: dict[Run, datetime] = field(default_factory=dict)
+    """Runs that hang, and when each made its last step."""
 
     async def start(self, action: StartRun) -> None:
         run = (action.job_id, action.fence)
         is_new = run not in self._alive and run not in self._final
         await super().start(action)
         if is_new:
-            self._world.note("run starts", *run)
+            began_at = self._resumed.get(run)
+            self._world.note("run starts", *run, began_at.checkpoint if began_at else "from the beginning")
+            self._world.checks.run_began(action, began_at)
             self._world.process.start(self._live_out(run))
+            self._world.process.start(self._save_now_and_then(run))
             if not {node for node, _ in action.allocation.ranks} <= {node.id for node in self.nodes_now}:
                 self._end_if_alive(run, LOST)
 
@@ -45,11 +62,23 @@ class Cluster(FakeRunner):
         rng = self._world.rng
         if action.kind is not StopKind.CANCEL:
             await asyncio.sleep(rng.random() * self._world.settings.stop_grace_s)
-        killed = action.kind is StopKind.CANCEL or rng.random() < 0.2
+        killed = action.kind in (StopKind.CANCEL, StopKind.HUNG) or rng.random() < 0.2
+        if not killed and rng.random() < 0.8:
+            self._save(run)
         self._end_if_alive(run, LOST if killed else STOPPED)
 
     def progress(self, run: Run) -> Json | None:
         return {"step": int(self._world.loop.time())}
+
+    async def observe(self, run: Run) -> Observation:
+        stepped_at = self.stuck.get(run) or self._now()
+        return replace(await super().observe(run), pace=PACE, stepped_at=stepped_at)
+
+    def drain_node(self, node_id: NodeId) -> None:
+        """It is about to be taken away."""
+        self.nodes_now = tuple(
+            replace(node, draining=node.draining or node.id == node_id) for node in self.nodes_now
+        )
 
     def lose_node(self, node_id: NodeId) -> None:
         """Its runs die with it."""
@@ -61,8 +90,17 @@ class Cluster(FakeRunner):
     def final(self, run: Run) -> Outcome | None:
         return self._final.get(run)
 
+    def saved_by(self, job_id: JobId) -> dict[CheckpointId, Fence]:
+        """The checkpoints of a job with the attempt that saved each, in the order of attempts."""
+        there = sorted(self._checkpoints.get(job_id, ()), key=lambda one: (one.fence, one.number))
+        return {one.id: one.fence for one in there}
+
     def is_alive(self, run: Run) -> bool:
         return run in self._alive
+
+    @property
+    def has_frozen_lives(self) -> bool:
+        return Trouble.FREEZE in self._world.scenario.troubles
 
     @property
     def alive(self) -> frozenset[Run]:
@@ -92,11 +130,27 @@ class Cluster(FakeRunner):
         if world.weather.is_calm:
             fate, longest_s = "completes", min(LONGEST_S)
         await asyncio.sleep(2.0 + world.rng.random() * longest_s)
+        if fate == "hangs":
+            self.stuck[run] = self._now()
+            return
         if fate.startswith("goes silent"):
             self.hidden.add(run)
             await asyncio.sleep(world.settings.lost_after_s * world.rng.random() * 2)
         if fate != "goes silent":
             self._end_if_alive(run, {"fails": failed(), "is lost": LOST}.get(fate, COMPLETED))
+
+    async def _save_now_and_then(self, run: Run) -> None:
+        while run in self._alive:
+            await asyncio.sleep(1.0 + self._world.rng.random() * 100)
+            self._save(run)
+
+    def _save(self, run: Run) -> None:
+        if run in self._alive and run not in self.stuck:
+            made = self.save(run, int(self._world.loop.time()), self._now())
+            self._world.note("run saves", *run, made)
+
+    def _now(self) -> datetime:
+        return NOON + timedelta(seconds=self._world.loop.time())
 
     def _end_if_alive(self, run: Run, outcome: Outcome) -> None:
         if run in self._alive:

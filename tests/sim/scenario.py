@@ -57,8 +57,12 @@ class Scenario:
 
 
 def draw_spec(rng: Random, user: str) -> JobSpec:
-    """Mostly small; some need several nodes at once, or are more urgent."""
-    gang = Gang(num_ranks=rng.choice((1, 1, 2, 3, 3)), cpus_per_rank=rng.choice((1.0, 1.0, 2.0)))
+    """Mostly small; some are elastic, some need several nodes at once, or are more urgent."""
+    cpus = rng.choice((1.0, 1.0, 2.0))
+    if rng.random() < 0.2:
+        gang = Gang(min_ranks=rng.choice((1, 2)), max_ranks=3, cpus_per_rank=cpus)
+    else:
+        gang = Gang(num_ranks=rng.choice((1, 1, 2, 3, 3)), cpus_per_rank=cpus)
     return JobSpec(
         loop=LOOP,
         user=user,
@@ -93,5 +97,9 @@ def _settings(rng: Random) -> Settings:
         stop_grace_s=5.0,
         max_losses=rng.choice((0, 1, 3, 3)),
         retry_backoff_s=rng.choice((0.0, 2.0)),
+        max_preemptions=rng.choice((0, 1, 1000)),
+        preempted_keep_place=rng.choice((True, True, False)),
+        hang_floor_s=90.0,
+        on_hang=rng.choice(("retry", "retry", "fail")),
         finished_in_memory=rng.choice((0, 1, 1000)),
     )

@@ -6,13 +6,14 @@ import asyncio
 import uuid
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Status
 from scheduler.core.reconcile import Row, oldest_first
-from scheduler.errors import MirrorRefused, RunUnreachable, Superseded
+from scheduler.errors import MirrorRefused, NotAllowed, RunUnreachable, Superseded
 from scheduler.pacing import Loop
 from scheduler.ports import MirrorChange
 from scheduler.service import Service
@@ -215,6 +216,61 @@ async def test_a_dry_run_does_not_make_runs_of_unknown_jobs_orphans(world: World
     await second.liveness_once()
     await asyncio.sleep(0.001)
     assert (job_id, Fence(1)) in await world.runner.live()
+
+
+async def test_a_job_that_a_person_held_is_held_still(world: World) -> None:
+    """R2: what is started after an outage is what was to be started before it."""
+    first = await world.life()
+    job_id = await submit(first)
+    await first.pause(job_id, "ann")
+    await first.sync.relay.once()
+    world.lose_journal()
+    second = await world.life()
+    await settle(second)
+    assert (await status(second, job_id), world.runner.started) == (Status.QUEUED, [])
+
+
+async def test_a_run_that_outlived_its_journal_has_an_attempt_in_the_new_one(world: World) -> None:
+    """Else the list of its attempts would be empty for as long as it runs."""
+    first = await world.life()
+    job_id = await submit(first)
+    await settle(first)
+    world.lose_journal()
+    second = await world.life()
+    (attempt,) = (await second.ask.attempts(job_id)).attempts
+    assert (attempt.attempt, attempt.ended_at) == (1, None)
+
+
+# While people ask for this and that
+
+
+async def test_a_pause_that_was_answered_beats_a_start_that_was_planned_before(world: World) -> None:
+    """The tick decides on the line as it is, and by the time it writes that down somebody has paused a job."""
+    service = await world.life()
+    job_id = await submit(service)
+    disk_answers, commit = asyncio.Event(), service.journal.commit
+
+    async def commit_slowly(*changes: Any) -> None:
+        await disk_answers.wait()
+        await commit(*changes)
+
+    service.journal.commit = commit_slowly  # type: ignore[method-assign]
+    pausing = asyncio.create_task(service.pause(job_id, "ann"))
+    await asyncio.sleep(0.001)
+    ticking = asyncio.create_task(service.tick_once())
+    await asyncio.sleep(0.001)
+    disk_answers.set()
+    await asyncio.gather(pausing, ticking)
+    assert (await status(service, job_id), world.runner.started) == (Status.QUEUED, [])
+
+
+async def test_a_row_that_claims_to_wait_is_not_held_before_it_was_looked_at(world: World) -> None:
+    """It has no place in the line, and its spec may be none."""
+    service = await world.life()
+    job_id = JobId(str(uuid.uuid4()))
+    world.database.insert(job_id, spec={"loop": 7}, status="queued")
+    with pytest.raises(NotAllowed, match="not taken into the line yet"):
+        await service.pause(job_id, "ann")
 
 
 # While something refuses

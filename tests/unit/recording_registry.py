@@ -15,8 +15,10 @@ from scheduler.documents import (
     JobDocument,
     JobPage,
     LogChunk,
+    LogView,
     LoopDocument,
     LoopList,
+    RankLog,
     ReasonDocument,
     ReconcileAnswer,
     RepairDocument,
@@ -167,6 +169,22 @@ class RecordingRegistry:
         text = f"log of {self._find(job_id).name}"
         return LogChunk(
             job_id=job_id, attempt=1, rank=rank, text=text, offset=0, next_offset=len(text), ended=False
+        )
+
+    async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
+        await self._heard("log_view", job_id, attempt, offsets, limit)
+        job = self._find(job_id)
+        return LogView(
+            job_id=job_id,
+            status=job.status,
+            reason=job.reason,
+            newest_attempt=job.attempt,
+            most_ranks=job.spec.resources.most,
+            is_over=job.status is not Status.RUNNING,
+            logs=[
+                RankLog(rank=rank, text="", offset=offset, next_offset=offset, is_end=True)
+                for rank, offset in offsets.items()
+            ],
         )
 
     async def loops(self) -> LoopList:

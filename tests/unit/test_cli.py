@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -25,10 +26,10 @@ from typer.testing import CliRunner
 
 from scheduler import follow as follow_module
 from scheduler.cli import app
-from scheduler.cli_views import exit_code, health_page, job_page, next_step
+from scheduler.cli_views import exit_code, health_page, job_page, next_step, print_log
 from scheduler.client import Client
 from scheduler.core.model import JobSpec, Phase, Status
-from scheduler.documents import DatabaseHealth, Health, JobDocument, ReasonDocument
+from scheduler.documents import DatabaseHealth, Health, JobDocument, LogLines, ReasonDocument
 from scheduler.errors import NotReady, SchedulerError
 from scheduler.follow import follow
 from scheduler.settings import Settings
@@ -294,11 +295,67 @@ def test_lists_in_a_pipe_have_a_line_for_each_job_and_nothing_shortened(client: 
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "no jobs match\n")
 
 
+def test_the_logs_of_all_ranks_are_followed_each_line_with_its_rank(client: Client) -> None:
+    """L8: which rank said it decides where to look; what else happens must not be mixed into `> file`."""
+    settings = ("seconds=0.3", "fails=1", "max_failures=1", "resources.num_ranks=2", "log=hello")
+    job_id = submitted(*(part for value in settings for part in ("--set", value)))
+    ran = run("logs", job_id, "-f", "--rank", "all")
+    assert ran.code == 0
+    assert sorted(ran.out.splitlines()) == sorted(
+        f"[{rank}] {text}"
+        for attempt in (1, 2)
+        for rank, text in ((0, f"attempt {attempt}"), (0, "hello"), (1, f"attempt {attempt}"))
+    )
+    assert "-- attempt 1 is over: ValueError: a bad batch\n" in ran.err
+    assert ran.err.endswith("-- the job is completed: every rank returned\n")
+    assert (
+        run("logs", job_id, "--rank", "all", "--attempt", "1").out
+        == "[0] attempt 1\n[0] hello\n[1] attempt 1\n"
+    )
+    said = run("logs", job_id, "--rank", "all", "-f", "--attempt", "1", "--json").document
+    assert said["text"] == {"0": "attempt 1\nhello", "1": "attempt 1\n"}
+    assert (said["attempt"], said["ended"]) == (1, True)
+    assert run("logs", job_id, "-f", "--rank", "2").code == 2
+
+
+def test_ctrl_c_leaves_a_followed_log_in_a_sentence(served: Served, client: Client) -> None:
+    """The job is not to be ended by whoever only looked, and a traceback would look as if it were."""
+    job_id = submitted("--set", "seconds=60")
+    command = [sys.executable, "-m", "scheduler.cli", "logs", "-f", job_id, "--url", served.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "attempt 1\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith(f"job {job_id} goes on;")
+    assert "Traceback" not in said
+    client.cancel(job_id)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        ([(0, "a\nb"), (0, "c\n")], "[0] a\n[0] bc\n"),
+        ([(0, "a"), (1, "b\n"), (0, "c\n")], "[0] a\n[1] b\n[0] c\n"),
+        ([(0, "a\n\nb\n")], "[0] a\n[0] \n[0] b\n"),
+        ([(0, "a"), (0, ""), (0, "b\n")], "[0] ab\n"),
+    ],
+)
+def test_a_line_that_comes_in_pieces_gets_its_rank_once(
+    pieces: list[tuple[int, str]], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = [LogLines(attempt=1, rank=rank, text=text, offset=0, next_offset=0) for rank, text in pieces]
+    print_log(events, with_ranks=True)
+    assert capsys.readouterr().out == shown
+
+
 def test_logs_events_and_loops_are_printed() -> None:
     job_id = submitted("--wait", "--set", "log=hello")
     assert run("logs", job_id, "-f").out == "attempt 1\nhello"
     assert run("logs", job_id, "--rank", "1", "--attempt", "1").out == "attempt 1\n"
     assert run("logs", job_id, "--tail-bytes", "3").out == "llo"
+    assert run("logs", job_id, "--rank", "first").code == 2
     history = run("events", job_id).out.splitlines()
     assert "new -> queued" in history[0]
     assert "running -> completed" in history[-1]

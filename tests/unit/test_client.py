@@ -470,7 +470,7 @@ async def test_the_async_client_leaves_the_event_loop_free(served: Served) -> No
     async with AsyncClient(served.url) as client:
         blocker = await client.submit(loop=LOOP, config={"seconds": 60}, resources=WIDE)
         job = await client.submit(loop=LOOP, resources=WIDE)
-        follower = asyncio.create_task(anext(job.logs(follow=True, poll_s=3.0)))
+        follower = asyncio.create_task(anext(job.logs(follow=True)))
         began_s = time.monotonic()
         await asyncio.sleep(0.5)
         assert time.monotonic() - began_s < 2.5

@@ -50,6 +50,7 @@ def test_both_ways_of_saying_how_long_are_refused_with_both_values() -> None:
         ({"sample_prompts": ["?"] * 9}, "sample_prompts"),
         ({"trust_remote_code": True}, "trust_remote_code"),
         ({"epochs": 3}, "epochs"),
+        ({"keep_checkpoints": 3}, "keep_checkpoints"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_field(wrong: dict[str, object], field: str) -> None:

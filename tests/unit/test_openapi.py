@@ -105,7 +105,8 @@ def test_the_api_keeps_to_its_description_whatever_is_sent(case: schemathesis.Ca
 @KNOWN
 def test_no_request_about_a_known_job_makes_the_server_fail(case: schemathesis.Case) -> None:
     """Random ids never get past 404."""
-    for job_id in JOB_IDS:
+    waits = case.operation.definition.raw.get("operationId") == "stream_logs"
+    for job_id in JOB_IDS[1:] if waits else JOB_IDS:  # the logs of a queued job are followed until it runs
         case.path_parameters["job_id"] = job_id
         case.call_and_validate(headers=AUTHORIZED, checks=[not_a_server_error])
 
@@ -145,6 +146,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "repairs",
         "resume",
         "status",
+        "stream_logs",
         "submit",
         "submit_batch",
     ]

@@ -61,6 +61,22 @@ def test_only_rank_0_speaks_and_looks_for_a_stop(file: Path) -> None:
     assert Progress(0).stop_requested()
 
 
+def test_a_stop_is_acknowledged_at_once_and_only_once(file: Path) -> None:
+    """Whoever asked must see that the loop knows, even while a step or a checkpoint takes minutes."""
+    progress = Progress(0, min_interval_s=60)
+    progress.say("training", step=1)
+    progress.say("training", step=2)
+    assert not progress.stop_requested()
+    assert "stop_seen" not in file.read_text()
+    (file.parent / "stop").touch()
+    assert progress.stop_requested()
+    assert progress.stop_requested()
+    first, seen = lines(file)
+    assert first["step"] == 1
+    assert seen.keys() == {"phase", "step", "stop_seen"}
+    assert seen["step"] == 2
+
+
 def test_a_loop_started_by_hand_needs_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loops must run under plain Ray Train too."""
     for name in ("TRAIN_PROGRESS_FILE", "TRAIN_STOP_FILE"):

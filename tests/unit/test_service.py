@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Status
-from scheduler.errors import InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
+from scheduler.errors import CheckpointNotFound, InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
@@ -23,7 +26,7 @@ from scheduler.validation import Door
 class World:
     """What survives a crash of the scheduler: the disk, the runs, the time."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
         self.settings = Settings(max_losses=1, retry_backoff_s=5.0, **settings)
         self.service: Service
@@ -53,8 +56,8 @@ class World:
         return (await self.service.ask.status(job_id)).status
 
 
-def a_loop(**fields: object) -> JobSpec:
-    return JobSpec(loop="tests.loops:quick", **fields)  # type: ignore[arg-type]
+def a_loop(**fields: Any) -> JobSpec:
+    return JobSpec(loop="tests.loops:quick", **fields)
 
 
 @pytest.fixture
@@ -360,3 +363,166 @@ async def test_a_running_job_is_not_marked_as_failed(world: World) -> None:
     await world.settle()
     with pytest.raises(NotAllowed, match="running"):
         await world.service.mark_failed(job_id, "ana")
+
+
+# What people do with a job that waits, runs or has ended
+
+
+async def run_and_save(world: World, job_id: str, fence: int, *steps: int) -> None:
+    """The job gets its nodes, and its run completes a checkpoint at each of *steps*."""
+    await world.settle()
+    for step in steps:
+        world.runner.save((JobId(job_id), Fence(fence)), step)
+
+
+async def pause_and_settle(world: World, job_id: str) -> None:
+    await world.service.pause(job_id, "ana")
+    await world.settle()
+
+
+def origins(world: World) -> list[tuple[str | None, int]]:
+    """Where each run was told to begin: the checkpoint chosen, and the attempt after which others count."""
+    return [(start.origin.checkpoint, start.origin.after) for start in world.runner.started]
+
+
+async def test_a_job_that_is_paused_in_the_line_starts_when_it_is_let_go(world: World) -> None:
+    """L7; the one behind it does not wait for it."""
+    world.runner.nodes_now = ()
+    held, other = await world.submit(), await world.submit()
+    document = await world.service.pause(held, "ana")
+    assert (document.status, document.queue_position) == ("queued", 1)
+    world.runner.nodes_now = (Node(id=NodeId("new"), name="new", cpus=4.0),)
+    await world.life()
+    await world.settle()
+    waits = await world.service.ask.status(held)
+    assert (waits.status, waits.reason.code) == ("queued", "held")
+    assert await world.status(other) == "running"
+    await world.service.resume(held, "ana")
+    await world.settle()
+    assert await world.status(held) == "running"
+
+
+async def test_paused_and_resumed_a_job_goes_on_from_its_newest_checkpoint(world: World) -> None:
+    """L7"""
+    job_id = await world.submit()
+    await run_and_save(world, job_id, 1, 10, 20)
+    await pause_and_settle(world, job_id)
+    paused = await world.service.ask.status(job_id)
+    assert (paused.status, paused.last_checkpoint and paused.last_checkpoint.checkpoint) == ("paused", "1.2")
+    resumed = await world.service.resume(job_id, "ana")
+    assert resumed.reason.message == "resumed by ana; goes on from checkpoint 1.2 (step 20)"
+    await world.settle()
+    await world.service.observe_once()
+    running = await world.service.ask.status(job_id)
+    assert (running.resumed and running.resumed.checkpoint, running.attempt) == ("1.2", 2)
+
+
+async def test_a_chosen_checkpoint_leaves_the_later_ones_behind_also_after_a_loss(world: World) -> None:
+    """L8: else the retry would go on from what the person wanted to leave."""
+    job_id = await world.submit()
+    await run_and_save(world, job_id, 1, 10, 20)
+    await pause_and_settle(world, job_id)
+    await world.service.resume(job_id, "ana", "1.1")
+    await world.settle()
+    world.runner.end((JobId(job_id), Fence(2)), LOST)
+    await world.settle()
+    world.clock.advance(10)
+    await world.life()
+    await world.settle()
+    assert origins(world) == [(None, 0), ("1.1", 1), ("1.1", 1)]
+    attempts = (await world.service.ask.attempts(job_id)).attempts
+    assert [one.resumed and one.resumed.checkpoint for one in attempts] == [None, "1.1", None]
+
+
+async def test_a_checkpoint_that_is_not_there_cannot_be_chosen(world: World) -> None:
+    job_id = await world.submit()
+    await run_and_save(world, job_id, 1, 10)
+    await pause_and_settle(world, job_id)
+    with pytest.raises(CheckpointNotFound, match=r"no complete checkpoint '9.9'; there is: 1.1"):
+        await world.service.resume(job_id, "ana", "9.9")
+    assert await world.status(job_id) == "paused"
+
+
+async def test_a_restarted_job_begins_at_the_beginning_and_keeps_its_checkpoints(world: World) -> None:
+    """L8; they can be chosen later."""
+    job_id = await world.submit()
+    await run_and_save(world, job_id, 1, 10)
+    await pause_and_settle(world, job_id)
+    await world.service.restart(job_id, "ana")
+    await world.settle()
+    assert origins(world) == [(None, 0), (None, 1)]
+    page = await world.service.ask.checkpoints(job_id)
+    assert [(one.checkpoint, one.next) for one in page.checkpoints] == [("1.1", False)]
+    await pause_and_settle(world, job_id)
+    await world.service.resume(job_id, "ana", "1.1")
+    await world.settle()
+    assert origins(world)[-1] == ("1.1", 2)
+
+
+async def test_a_preempted_job_gives_way_and_comes_back_before_those_behind_it(world: World) -> None:
+    """It goes on where it was, as soon as there is room."""
+    first = await world.submit(a_loop(resources=Gang(num_ranks=4)))
+    second = await world.submit(a_loop(resources=Gang(num_ranks=4)))
+    await run_and_save(world, first, 1, 10)
+    world.runner.nodes_now = ()
+    await world.service.preempt(first, "ana")
+    await world.settle()
+    assert [job.id for job in world.service.registry.queued()] == [first, second]
+    world.runner.nodes_now = (Node(id=NodeId("new"), name="new", cpus=4.0),)
+    await world.settle()
+    assert (await world.status(first), await world.status(second)) == ("running", "queued")
+    attempts = (await world.service.ask.attempts(first)).attempts
+    assert [(one.ending, one.cause) for one in attempts] == [("stopped", "preemption"), (None, None)]
+    assert (await world.service.ask.status(first)).attempt == 2
+
+
+async def test_a_run_that_hangs_is_looked_into_and_tried_again(world: World) -> None:
+    """P1: alive by its heartbeat, and not getting on."""
+    job_id = await world.submit()
+    await world.settle()
+    pace = Pace(steps=50, typical_s=1.0, longest_s=2.0)
+    world.runner.tells[JobId(job_id), Fence(1)] = {"pace": pace, "stepped_at": world.clock.now()}
+    world.clock.advance(world.settings.hang_floor_s - 1)
+    await world.service.observe_once()
+    await world.settle()
+    suspect = await world.service.ask.status(job_id)
+    assert (suspect.status, suspect.reason.code) == ("running", "suspect")
+    world.clock.advance(2)
+    await world.service.observe_once()
+    await world.settle()
+    job = await world.service.ask.status(job_id)
+    assert (job.status, job.reason.code) == ("queued", "retry_pause")
+    (attempt,) = (await world.service.ask.attempts(job_id)).attempts
+    assert attempt.reason
+    assert attempt.reason.code == "hung"
+    assert attempt.evidence == await world.runner.examine((JobId(job_id), Fence(1)))
+
+
+async def test_a_node_that_is_being_drained_is_left_and_not_used_again(world: World) -> None:
+    job_id = await world.submit()
+    await world.settle()
+    (node,) = world.runner.nodes_now
+    world.runner.nodes_now = (replace(node, draining=True),)
+    await world.service.tick_once()
+    await world.service.observe_once()
+    await world.settle()
+    job = await world.service.ask.status(job_id)
+    assert job.status == "queued"
+    (attempt,) = (await world.service.ask.attempts(job_id)).attempts
+    assert attempt.reason
+    assert attempt.reason.message.startswith("node node-1 is being drained; ")
+    world.runner.nodes_now = (node,)
+    await world.settle()
+    assert await world.status(job_id) == "running"
+
+
+async def test_a_loop_that_fails_at_once_in_the_same_way_is_not_tried_for_ever(world: World) -> None:
+    job_id = await world.submit(a_loop(max_failures=100))
+    for fence in range(1, world.settings.max_repeats + 1):
+        await world.settle()
+        world.runner.end((JobId(job_id), Fence(fence)), replace(failed(), signature="ValueError: boom"))
+        await world.settle()
+        world.clock.advance(100)
+    job = await world.service.ask.status(job_id)
+    assert (job.status, job.attempt) == ("failed", 3)
+    assert "in the same way 3 times in a row before it saved anything" in job.reason.message

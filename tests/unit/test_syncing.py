@@ -410,3 +410,31 @@ async def test_l4_a_row_whose_spec_cannot_be_read_is_refused_in_words(world: Wor
         job_id = world.database.insert(JobId(str(uuid.uuid4())), status="failed", spec=spec)
         with pytest.raises(NotAllowed, match=words):
             await world.service.force_start(job_id, "ann")
+
+
+async def test_a_journal_that_was_lost_gets_the_attempts_back(world: World) -> None:
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.end((job_id, Fence(1)), LOST)
+    await world.settle()
+    world.clock.advance(60)
+    await world.settle()
+    before = await MemoryJournal(copy.deepcopy(world.disk)).attempts(job_id)
+    world.disk = Disk()
+    await world.life()
+    assert await MemoryJournal(copy.deepcopy(world.disk)).attempts(job_id) == before
+    assert [(run.fence, run.ending) for run in before] == [(1, "lost"), (2, None)]
+
+
+async def test_a_run_that_nobody_saw_end_is_over_when_its_job_is_given_up(world: World) -> None:
+    """Else its row would run for ever."""
+    job_id = await world.submit()
+    await world.settle()
+    world.disk, world.runner = Disk(), FakeRunner()
+    world.clock.advance(7_000)
+    await world.life()
+    await world.relay()
+    assert world.row(job_id)["reason"]["code"] == "stale"
+    (run,) = await MemoryJournal(copy.deepcopy(world.disk)).attempts(job_id)
+    assert (run.ending, run.reason and run.reason.code, run.steps_lost) == ("lost", "stale", None)
+    assert world.database.attempts[job_id, 1]["ending"] == "lost"

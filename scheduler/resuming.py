@@ -1,0 +1,61 @@
+"""The certificate of a resumed run: what the scheduler verified, and what the loop says it restored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.model import Json, Resumption
+
+UNTOLD = "the loop does not say what it restored"
+
+
+def certificate(chosen: Checkpoint | None, skipped: Sequence[str]) -> Resumption:
+    """What is known before the loop is entered; without *chosen* none of the checkpoints was whole."""
+    if chosen is None:
+        return Resumption(checkpoint=None, step=None, skipped=tuple(skipped))
+    files = (
+        f"{chosen.num_files} files, {chosen.num_bytes:,} bytes: sizes and hashes are those of the manifest"
+    )
+    return Resumption(checkpoint=chosen.id, step=chosen.step, checked=(files,), skipped=tuple(skipped))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a loop says about its start and its stop, beside its progress (docs/architecture.md)."""
+
+    resumed: Json | None = None
+    stop_seen_at: datetime | None = None
+
+    def complete(self, verified: Resumption | None, *, has_stepped: bool) -> Resumption | None:
+        """The whole certificate.  A loop that *has_stepped* has had its chance to say what it restored."""
+        if verified is None or verified.checkpoint is None:
+            return verified
+        if self.resumed is None:
+            return replace(verified, differs=(UNTOLD,)) if has_stepped else verified
+        step = self.resumed.get("step")
+        return replace(
+            verified,
+            step=step if isinstance(step, int) else verified.step,
+            checked=(*verified.checked, *_sentences(self.resumed.get("checked"))),
+            differs=_sentences(self.resumed.get("differs")),
+        )
+
+
+def take_control_words(progress: Json | None) -> tuple[Json | None, Said]:
+    """Split what a loop said into the progress to show and the words meant for the scheduler."""
+    if progress is None:
+        return None, Said()
+    shown = {key: value for key, value in progress.items() if key not in ("resumed", "stop_seen")}
+    resumed, seen = progress.get("resumed"), progress.get("stop_seen")
+    return shown or None, Said(
+        resumed=resumed if isinstance(resumed, dict) else None,
+        stop_seen_at=datetime.fromtimestamp(seen, UTC) if isinstance(seen, int | float) else None,
+    )
+
+
+def _sentences(value: Any) -> tuple[str, ...]:
+    return tuple(str(one) for one in value) if isinstance(value, list) else ()

@@ -1,0 +1,94 @@
+"""Looking at each run: does it answer, is it in time, does it get on, and is its node going away?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from scheduler.book import Book
+from scheduler.core.lifecycle import AskStop, StopRun
+from scheduler.core.model import Job, Json, Node, Reason, StopKind
+from scheduler.errors import RunUnreachable
+from scheduler.ports import Clock, Run, Runner
+from scheduler.registry import Registry, Sighting
+from scheduler.settings import Settings
+from scheduler.silence import Silence
+from scheduler.viewing import View
+
+log = logging.getLogger("scheduler")
+
+
+class Watcher:
+    """One pass looks at every run.  What it finds wrong it asks the book to stop; it ends nothing itself but the
+    unreachable."""
+
+    def __init__(
+        self,
+        *,
+        runner: Runner,
+        registry: Registry,
+        book: Book,
+        view: View,
+        clock: Clock,
+        settings: Settings,
+        nodes: Callable[[], tuple[Node, ...]],
+    ) -> None:
+        self._runner, self._registry, self._book = runner, registry, book
+        self._view, self._clock, self._nodes = view, clock, nodes
+        self._lost_after_s = settings.lost_after_s
+        self._silence = Silence(clock.now(), settings.observe_every_s + 2 * settings.observe_timeout_s)
+
+    async def once(self) -> None:
+        """Fetch progress and proof of life from every run."""
+        running = self._registry.running()
+        pass_s = self._silence.listen({(job.id, job.fence) for job in running}, self._clock.now())
+        await asyncio.gather(*(self._look(job, pass_s) for job in running))
+
+    async def _look(self, job: Job, pass_s: float) -> None:
+        if not job.stop and (asked := self._out_of_time(job) or self._drained(job)):
+            await self._book.advance(job, asked)
+        run = (job.id, job.fence)
+        try:
+            observation = await self._runner.observe(run)
+        except RunUnreachable:
+            # Unknown is not dead: only past the deadline is the run killed, and its death then is a fact.
+            if self._silence.unheard(run, pass_s) > self._lost_after_s:
+                await self._runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
+        else:
+            self._silence.heard(run)
+            self._registry.see(job.id, Sighting(job.fence, observation, self._clock.now()))
+            await self._judge(job)
+
+    def _out_of_time(self, job: Job) -> AskStop | None:
+        limit, since, now = job.spec.max_runtime_s, job.admitted_at, self._clock.now()
+        if limit is None or since is None or (now - since).total_seconds() <= limit:
+            return None
+        return self._ask(StopKind.TIMEOUT, Reason(code="timeout", message="it reached its time limit"))
+
+    def _drained(self, job: Job) -> AskStop | None:
+        draining = {node.id: node.name for node in self._nodes() if node.draining}
+        held = [node for node, _ in job.allocation.ranks if node in draining] if job.allocation else []
+        if not held:
+            return None
+        message = f"node {draining[held[0]] or held[0]} is being drained"
+        return self._ask(StopKind.PREEMPT, Reason(code="node_drained", message=message))
+
+    async def _judge(self, job: Job) -> None:
+        """A run that hangs is looked into before anything is touched."""
+        silence = self._view.silence(job)
+        if job.stop or silence is None or silence.verdict != "hung":
+            return
+        evidence = await self._examine((job.id, job.fence))
+        hung = Reason(code="hung", message=f"it hung: {silence.words}")
+        await self._book.advance(job, self._ask(StopKind.HUNG, hung, evidence))
+
+    async def _examine(self, run: Run) -> Json:
+        try:
+            return await self._runner.examine(run)
+        except Exception as error:
+            log.exception("the stacks of run %s of job %s could not be taken", run[1], run[0])
+            return {"note": f"the stacks could not be taken: {type(error).__name__}: {error}"}
+
+    def _ask(self, kind: StopKind, why: Reason, evidence: Json | None = None) -> AskStop:
+        return AskStop(at=self._clock.now(), by="scheduler", kind=kind, why=why, evidence=evidence)
