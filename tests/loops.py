@@ -100,6 +100,15 @@ def noisy(config: dict[str, Any]) -> dict[str, Any]:
     return quick(config)
 
 
+def counts_aloud(config: dict[str, Any]) -> None:
+    """Every rank prints *lines* numbered lines, *pause_s* after each; each in two writes, with more than ASCII."""
+    rank = ray.train.get_context().get_world_rank()
+    for number in range(config["lines"]):
+        print(f"rank {rank} ä…😀", end=" ", flush=True)
+        print(f"line {number}", flush=True)
+        time.sleep(config["pause_s"])
+
+
 def ignores_stop(config: dict[str, Any]) -> dict[str, Any]:
     """Runs for *run_s* seconds whatever happens: no look at the stop file, deaf to SIGTERM and SIGINT."""
     progress, _ = begin(config)

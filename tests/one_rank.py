@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.deaths import telling
+
 
 class Job:
     """One job; each `run` is a try that goes on from what the last one left."""
@@ -23,6 +25,9 @@ class Job:
             folder / "output",
         )
         self.reported: list[dict[str, Any]] = []
+        self.losses: list[tuple[str, int, float]] = []
+        """`loss` or `eval_loss`, of which step, and its value; twice when the step was taken twice."""
+        self.certificates: list[dict[str, Any]] = []
         self.checkpoint: Any = None
         folder.mkdir()
 
@@ -38,8 +43,10 @@ class Job:
         job = self
 
         class Keeping(LocalTrainFnUtils):
-            def report(self, metrics: dict[str, Any], checkpoint: Any = None, **_: Any) -> None:
+            def report(self, metrics: dict[str, Any], checkpoint: Any = None, **how: Any) -> None:
                 job.keep(metrics, checkpoint)
+                if how["delete_local_checkpoint_after_upload"]:
+                    shutil.rmtree(checkpoint.path)
 
             def get_checkpoint(self) -> Any:
                 return job.checkpoint
@@ -48,9 +55,16 @@ class Job:
         train = getattr(importlib.import_module(module), name)
         set_train_fn_utils(Keeping("test"))
         try:
-            return train(self.config)
+            with telling(self.hear):
+                return train(self.config)
         finally:
             set_train_fn_utils(None)
+
+    def hear(self, name: str, step: int, value: Any) -> None:
+        if name == "resumed":
+            self.certificates.append(value)
+        else:
+            self.losses.append((name, step, value))
 
     def keep(self, metrics: dict[str, Any], checkpoint: Any) -> None:
         from ray.train import Checkpoint

@@ -34,13 +34,13 @@ def tiny_tokenizer(chat_template: str = CHATML) -> Any:
     return tokenizer
 
 
-def make_tiny_model(folder: Path) -> Path:
-    """A two-layer model with random weights, always the same ones, in *folder*."""
+def make_tiny_model(folder: Path, *, seed: int = 7, **config_values: Any) -> Path:
+    """A two-layer model with random weights, always the same ones for a *seed*, in *folder*."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = tiny_tokenizer()
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -50,6 +50,7 @@ def make_tiny_model(folder: Path) -> Path:
         num_key_value_heads=2,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **config_values,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

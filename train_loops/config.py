@@ -101,12 +101,6 @@ class SftConfig(LoopConfig):
         le=100_000_000,
         description="Steps between two checkpoints; there is one at the end too.",
     )
-    keep_checkpoints: int = Field(
-        default=2,
-        ge=1,
-        le=1000,
-        description="How many of the newest checkpoints are kept (by whoever starts the loop).",
-    )
     eval_every_steps: int | None = Field(
         default=None,
         ge=1,
@@ -155,18 +149,17 @@ class TorchDdpConfig(LoopConfig):
     batch_size: int = Field(default=32, ge=1, le=1_048_576, description="Examples per rank and step.")
     features: int = Field(default=8, ge=1, le=65_536, description="Numbers in one input.")
     hidden: int = Field(default=32, ge=1, le=65_536, description="Width of the hidden layer.")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the hidden layer dropped in training."
+    )
     learning_rate: float = Field(default=0.01, gt=0, le=10, description="Learning rate of Adam.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Decides the first weights and all data.")
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Decides the first weights, all data and dropout."
+    )
     checkpoint_every_steps: int = Field(
         default=50,
         ge=1,
         le=100_000_000,
         description="Steps between two checkpoints; there is one at the end too.",
-    )
-    keep_checkpoints: int = Field(
-        default=2,
-        ge=1,
-        le=1000,
-        description="How many of the newest checkpoints are kept (by whoever starts the loop).",
     )
     step_time_s: float = Field(default=0.0, ge=0, le=3600, description="Pause after each step, in seconds.")

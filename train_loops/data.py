@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -30,6 +31,14 @@ class Examples:
     """Kept, but longer than the limit and cut at the end."""
     num_skipped: int = 0
     """Left out: none of their first tokens, up to the limit, is the assistant's."""
+
+    def fingerprint(self) -> str:
+        """The number of examples, and a hash of all their tokens and of what is to be learnt."""
+        digest = hashlib.sha256()
+        for item in self.items:
+            for part in ("input_ids", "labels"):
+                digest.update(len(item[part]).to_bytes(8, "big") + item[part].numpy().tobytes())
+        return f"{len(self.items)} examples, sha256 {digest.hexdigest()[:16]}"
 
     def __str__(self) -> str:
         return (

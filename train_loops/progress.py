@@ -33,6 +33,7 @@ class Progress:
         self._pending: dict[str, Any] = {}
         self._written_at_s = -math.inf
         self._phase: Phase | None = None
+        self._stop_seen = False
 
     def say(self, phase: Phase, **values: Any) -> None:
         """Tell where the loop is.  A change of phase is written at once."""
@@ -49,8 +50,12 @@ class Progress:
         self._written_at_s = time.monotonic()
 
     def stop_requested(self) -> bool:
-        """Rank 0's view only: let all ranks agree on it before acting."""
-        return bool(self._stop_file) and Path(self._stop_file).exists()
+        """Rank 0's view only: let all ranks agree on it before acting.  The first time is told at once."""
+        if not self._stop_seen and self._stop_file and Path(self._stop_file).exists():
+            self._stop_seen = True
+            self._pending["stop_seen"] = time.time()
+            self.flush()
+        return self._stop_seen
 
 
 def append_line(file: str, values: dict[str, Any]) -> None:

@@ -6,9 +6,9 @@ last checkpoint ends with the same weights as one left alone, as far as the devi
 
 from __future__ import annotations
 
+import hashlib
 import json
-import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from train_loops.checkpoints import Checkpoints
 from train_loops.config import SftConfig
 from train_loops.data import Examples, PadBatch, load_examples
 from train_loops.progress import Progress, output_dir, whole_folder
+from train_loops.ranks import on_any_rank
+from train_loops.resumption import RunFacts, compare
 from train_loops.trainer import StepTrainer, TrainReport, eval_loss_at, mean_loss
 
 if TYPE_CHECKING:
@@ -41,6 +44,12 @@ if TYPE_CHECKING:
 ANSWERS_BEFORE = "answers_before.json"
 """In each checkpoint: what the untrained model answered, so that a resumed run can still tell."""
 STATE = "trainer_state.json"
+NO_EFFECT = {
+    *("model", "dataset", "eval_dataset"),  # their contents count, not their names
+    *("checkpoint_every_steps", "eval_every_steps", "log_every_steps"),
+    *("sample_prompts", "sample_max_tokens"),
+}
+"""Settings that change no step."""
 
 
 def train(config: dict[str, Any]) -> dict[str, Any]:
@@ -52,22 +61,65 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     cfg = SftConfig(**config)
     transformers_logging.disable_progress_bar()
     progress = Progress(ray.train.get_context().get_world_rank())
-    progress.say("loading", step=0)
-
-    set_seed(cfg.seed)
-    tokenizer = load_tokenizer(cfg)
-    data = load_data(cfg, tokenizer)
-    model = load_model(cfg)
-    with last_checkpoint() as resumed, tempfile.TemporaryDirectory(prefix="sft-") as scratch:
-        trainer = build_trainer(cfg, model, tokenizer, data, scratch, resumed)
-        before = answers_before(cfg, trainer, tokenizer, resumed)
-        report = TrainReport(trainer, progress, {ANSWERS_BEFORE: json.dumps(before)})
+    progress.say("loading")
+    with saved_state() as saved, Checkpoints() as checkpoints:
+        first = saved.step if saved else 0
+        progress.say("loading", step=first)
+        if on_any_rank(progress.stop_requested()):
+            return stopped(first, progress)
+        set_seed(cfg.seed)
+        tokenizer = load_tokenizer(cfg)
+        data = load_data(cfg, tokenizer)
+        model = load_model(cfg)
+        facts = run_facts(cfg, data, model)
+        trainer = build_trainer(cfg, model, tokenizer, data, checkpoints.path, saved)
+        before = answers_before(cfg, trainer, tokenizer, saved)
+        report = TrainReport(trainer, progress, checkpoints, facts, {ANSWERS_BEFORE: json.dumps(before)})
+        if saved:
+            report.resumed = saved.folder, compare(saved.folder, first, facts, random_files(facts.num_ranks))
         trainer.add_callback(report)
-        run_steps(trainer, resumed)
+        if on_any_rank(progress.stop_requested()):
+            return stopped(first, progress)
+        run_steps(trainer, report, saved)
         if report.stopped and trainer.state.global_step < trainer.state.max_steps:
-            progress.flush()
-            return {"stopped": True, "steps": trainer.state.global_step}
+            return stopped(trainer.state.global_step, progress)
         return finish(cfg, trainer, tokenizer, report, before)
+
+
+def stopped(step: int, progress: Progress) -> dict[str, Any]:
+    """What a loop returns that stopped as asked; there is a checkpoint of *step*, unless that is 0."""
+    progress.flush()
+    return {"stopped": True, "steps": step}
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The checkpoint to go on from."""
+
+    folder: Path
+    state: TrainerState
+
+    @property
+    def step(self) -> int:
+        return self.state.global_step
+
+
+@contextmanager
+def saved_state() -> Iterator[Saved | None]:
+    """Ray Train's newest checkpoint, its folder kept until the block ends; None on a fresh start."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        yield None
+        return
+    with checkpoint.as_directory() as folder:
+        yield Saved(Path(folder), TrainerState.load_from_json(str(Path(folder, STATE))))
+
+
+def random_files(num_ranks: int) -> list[str]:
+    """Where the Trainer keeps each rank's random state."""
+    if num_ranks == 1:
+        return ["rng_state.pth"]
+    return [f"rng_state_{rank}.pth" for rank in range(num_ranks)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +172,30 @@ def uses_bf16(cfg: SftConfig) -> bool:
     return able if cfg.precision == "auto" else cfg.precision == "bf16"
 
 
-@contextmanager
-def last_checkpoint() -> Iterator[str | None]:
-    """The folder to go on from, kept until the block ends; None on a fresh start."""
-    checkpoint = ray.train.get_checkpoint()
-    with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
-        yield folder
+def run_facts(cfg: SftConfig, data: Data, model: PreTrainedModel | PeftModel) -> RunFacts:
+    inputs = {"training data": data.train.fingerprint()}
+    if data.evaluation:
+        inputs["held-out data"] = data.evaluation.fingerprint()
+    if cfg.method == "lora":
+        inputs["frozen weights"] = frozen_fingerprint(model)
+    return RunFacts.here(
+        ray.train.get_context().get_world_size(),
+        config=cfg.model_dump(mode="json", exclude=NO_EFFECT),
+        inputs=inputs,
+        packages=("transformers", "accelerate", "peft"),
+    )
+
+
+def frozen_fingerprint(model: PreTrainedModel | PeftModel) -> str:
+    """Of names, shapes and some values of each tensor that is not trained; all values would take too long."""
+    digest, count = hashlib.sha256(), 0
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            values = parameter.detach().flatten()
+            some = values[:: max(1, len(values) // 16)][:16].float().cpu()
+            digest.update(f"{name} {list(parameter.shape)}".encode() + some.numpy().tobytes())
+            count += 1
+    return f"{count} tensors, sha256 of a sample {digest.hexdigest()[:16]}"
 
 
 def build_trainer(
@@ -133,12 +203,12 @@ def build_trainer(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     data: Data,
-    scratch: str,
-    resumed: str | None,
+    folder: Path,
+    saved: Saved | None,
 ) -> StepTrainer:
     trainer = StepTrainer(
         model=model,
-        args=training_arguments(cfg, scratch, eval_on_start=data.evaluation is not None and resumed is None),
+        args=training_arguments(cfg, folder, eval_on_start=is_evaluation_due(cfg, saved)),
         data_collator=PadBatch(tokenizer.pad_token_id),
         train_dataset=data.train.items,
         eval_dataset=data.evaluation.items if data.evaluation else None,
@@ -148,9 +218,17 @@ def build_trainer(
     return prepare_trainer(trainer)
 
 
-def training_arguments(cfg: SftConfig, scratch: str, *, eval_on_start: bool) -> TrainingArguments:
+def is_evaluation_due(cfg: SftConfig, saved: Saved | None) -> bool:
+    """Before the first step; and when a stop came just at a step that should have been followed by one."""
+    if saved is None or cfg.eval_dataset is None:
+        return cfg.eval_dataset is not None
+    at_this_step = cfg.eval_every_steps is not None and saved.step % cfg.eval_every_steps == 0
+    return at_this_step and eval_loss_at(saved.state, saved.step) is None
+
+
+def training_arguments(cfg: SftConfig, folder: Path, *, eval_on_start: bool) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=scratch,
+        output_dir=str(folder),
         max_steps=cfg.max_steps or -1,
         num_train_epochs=cfg.num_epochs or 1,
         per_device_train_batch_size=cfg.batch_size,
@@ -181,10 +259,10 @@ def training_arguments(cfg: SftConfig, scratch: str, *, eval_on_start: bool) -> 
 
 
 def answers_before(
-    cfg: SftConfig, trainer: StepTrainer, tokenizer: PreTrainedTokenizerBase, resumed: str | None
+    cfg: SftConfig, trainer: StepTrainer, tokenizer: PreTrainedTokenizerBase, saved: Saved | None
 ) -> list[str]:
-    if resumed is not None:
-        return json.loads(Path(resumed, ANSWERS_BEFORE).read_text(encoding="utf-8"))
+    if saved is not None:
+        return json.loads((saved.folder / ANSWERS_BEFORE).read_text(encoding="utf-8"))
     return answers(cfg, trainer, tokenizer)
 
 
@@ -220,14 +298,14 @@ def total_steps(trainer: StepTrainer) -> int:
     return trainer.set_initial_training_values(trainer.args, loader)[-1]
 
 
-def run_steps(trainer: StepTrainer, resumed: str | None) -> None:
+def run_steps(trainer: StepTrainer, report: TrainReport, saved: Saved | None) -> None:
     """The steps that are left.  After the last there are none, where the Trainer would take one more."""
-    state = TrainerState.load_from_json(str(Path(resumed, STATE))) if resumed else None
-    if state and state.global_step >= total_steps(trainer):
-        load_weights(trainer.model, resumed)
-        trainer.state = state
+    if saved and saved.step >= total_steps(trainer):
+        load_weights(trainer.model, str(saved.folder))
+        trainer.state = saved.state
+        report.say_resumed()
     else:
-        trainer.train(resume_from_checkpoint=resumed)
+        trainer.train(resume_from_checkpoint=str(saved.folder) if saved else None)
 
 
 def load_weights(model: PreTrainedModel | PeftModel, folder: str) -> None:

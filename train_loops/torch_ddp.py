@@ -1,13 +1,13 @@
 """A small plain-PyTorch loop, data-parallel over ranks.  Copy it and put your own model and data in.
 
 A run that is stopped or killed and started again ends with the same weights as one left alone: the checkpoint
-holds weights, optimizer, step and random state, and the data of a step is a function of (seed, step, rank).
+holds weights, optimizer, step and each rank's random state, and the data of a step is a function of
+(seed, step, rank).
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,45 +16,73 @@ import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
-from torch.distributed import ReduceOp, all_reduce, is_initialized
 from torch.optim import Optimizer
 
+from train_loops.checkpoints import Checkpoints
 from train_loops.config import TorchDdpConfig
 from train_loops.progress import Progress, output_dir, whole_folder
+from train_loops.ranks import on_any_rank
+from train_loops.resumption import (
+    Certificate,
+    RunFacts,
+    compare,
+    restore_random_state,
+    save_random_state,
+)
+
+NO_EFFECT = {"steps", "checkpoint_every_steps", "step_time_s"}
+"""Settings that change no step: how many there are, when they are saved, how long they take."""
 
 
 def train(config: dict[str, Any]) -> dict[str, Any]:
-    """Train to the last step, or until a stop is requested.  Runs on every rank; rank 0 saves."""
+    """Train to the last step, or until a stop is requested.  Runs on every rank."""
     cfg = TorchDdpConfig(**config)
-    rank = ray.train.get_context().get_world_rank()
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    facts = RunFacts.here(context.get_world_size(), config=cfg.model_dump(exclude=NO_EFFECT))
     progress = Progress(rank)
-    progress.say("loading", step=0, total_steps=cfg.steps)
+    progress.say("loading", total_steps=cfg.steps)
 
     torch.manual_seed(cfg.seed)
     model = prepare_model(build_model(cfg))
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate)
-    first = step = load_checkpoint(model, optimizer)
-    loss, stopped = math.nan, False
+    torch.set_rng_state(seed_of_rank(cfg, rank).get_state())
+    resumed = load_checkpoint(model, optimizer, rank, facts)
+    first = step = resumed.step if resumed else 0
+    progress.say("loading", step=step, **{"resumed": resumed.as_json()} if resumed else {})
 
-    while step < cfg.steps and not stopped:
-        loss = train_step(model, optimizer, batch(cfg, step, rank), step)
-        step += 1
-        time.sleep(cfg.step_time_s)
-        progress.say("training", step=step, total_steps=cfg.steps, loss=loss, learning_rate=cfg.learning_rate)
-        stopped = on_any_rank(progress.stop_requested())
-        if stopped or step == cfg.steps or step % cfg.checkpoint_every_steps == 0:
-            progress.say("saving")
-            save_checkpoint(model, optimizer, step, loss, rank)
-            print(f"step {step}/{cfg.steps}  loss {loss:.6f}  checkpoint saved", flush=True)
+    loss = math.nan
+    stopped = on_any_rank(progress.stop_requested())
+    with Checkpoints() as checkpoints:
+        while step < cfg.steps and not stopped:
+            loss = train_step(model, optimizer, batch(cfg, step, rank), step)
+            step += 1
+            time.sleep(cfg.step_time_s)
+            progress.say(
+                "training", step=step, total_steps=cfg.steps, loss=loss, learning_rate=cfg.learning_rate
+            )
+            stopped = on_any_rank(progress.stop_requested()) and step < cfg.steps
+            if stopped or step == cfg.steps or step % cfg.checkpoint_every_steps == 0:
+                progress.say("saving")
+                folder = checkpoints.new_folder()
+                write_checkpoint(folder, model, optimizer, rank, facts, step)
+                checkpoints.report({"step": step, "loss": loss}, folder)
+                print(f"step {step}/{cfg.steps}  loss {loss:.6f}  checkpoint saved", flush=True)
 
     output = None if stopped or rank else save_model(model)
     progress.flush()
-    done = {"steps": step, "started_from": first, "train_loss": loss}
+    done = {"steps": step, "started_from": first, "train_loss": loss if step > first else None}
     return {**done, "stopped": stopped, "output_dir": output}
 
 
 def build_model(cfg: TorchDdpConfig) -> nn.Module:
-    return nn.Sequential(nn.Linear(cfg.features, cfg.hidden), nn.Tanh(), nn.Linear(cfg.hidden, 1))
+    hidden = nn.Sequential(nn.Tanh(), nn.Dropout(cfg.dropout))
+    return nn.Sequential(nn.Linear(cfg.features, cfg.hidden), hidden, nn.Linear(cfg.hidden, 1))
+
+
+def seed_of_rank(cfg: TorchDdpConfig, rank: int) -> torch.Generator:
+    """Where the random numbers of a rank begin: all build the same model, and drop out different parts."""
+    return torch.Generator().manual_seed(hash((cfg.seed, rank)) % 2**63)
 
 
 def batch(cfg: TorchDdpConfig, step: int, rank: int) -> tuple[Tensor, Tensor]:
@@ -77,37 +105,30 @@ def train_step(model: nn.Module, optimizer: Optimizer, data: tuple[Tensor, Tenso
     return value
 
 
-def on_any_rank(flag: bool) -> bool:
-    """True on every rank as soon as it is true on one; a sync point."""
-    if not is_initialized():
-        return flag
-    votes = torch.tensor(float(flag), device=get_device())
-    all_reduce(votes, op=ReduceOp.MAX)
-    return bool(votes.item())
-
-
-def load_checkpoint(model: nn.Module, optimizer: Optimizer) -> int:
-    """The step to go on from; 0 when there is no checkpoint."""
+def load_checkpoint(model: nn.Module, optimizer: Optimizer, rank: int, facts: RunFacts) -> Certificate | None:
+    """Go on from the newest checkpoint, and say how exactly that is; None when there is no checkpoint."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return 0
+        return None
     with checkpoint.as_directory() as folder:
         state = torch.load(Path(folder, "state.pt"), map_location="cpu", weights_only=True)
-    bare(model).load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
-    return state["step"]
+        certificate = compare(Path(folder), state["step"], facts)
+        bare(model).load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        restore_random_state(Path(folder), rank)
+    certificate.checked += ["weights: every tensor loaded by its name", "optimizer: every moment loaded"]
+    return certificate
 
 
-def save_checkpoint(model: nn.Module, optimizer: Optimizer, step: int, loss: float, rank: int) -> None:
-    """Rank 0 writes; every rank reports, because `report` waits for all of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = None
-        if rank == 0:
-            state = {"model": bare(model).state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step, "random": torch.get_rng_state()}, Path(folder, "state.pt"))
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report({"step": step, "loss": loss}, checkpoint=checkpoint)
+def write_checkpoint(
+    folder: Path, model: nn.Module, optimizer: Optimizer, rank: int, facts: RunFacts, step: int
+) -> None:
+    """Rank 0 writes what all ranks share; each writes its own random state."""
+    save_random_state(folder, rank)
+    if rank == 0:
+        state = {"model": bare(model).state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+        torch.save(state, folder / "state.pt")
+        facts.write(folder, step)
 
 
 def save_model(model: nn.Module) -> str:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-import ray.train
 import torch
+from accelerate.utils import DistributedType
+from peft import PeftModel, get_peft_model_state_dict
 from ray.train.huggingface.transformers import RayTrainReportCallback
-from torch.distributed import ReduceOp, all_reduce, is_initialized
+from safetensors import safe_open
+from torch.distributed import ReduceOp, all_reduce
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+from train_loops.checkpoints import Checkpoints
 from train_loops.progress import Progress
+from train_loops.resumption import Certificate, RunFacts
 
 
 class StepTrainer(Trainer):
-    """Keeps what the ranks have to tell each other: tokens seen, and whether the loss was a number."""
+    """Keeps what the ranks have to tell each other: tokens seen, and whether loss and gradient were numbers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tokens = torch.zeros((), dtype=torch.float64, device=self.args.device)
         self.not_finite = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        self.gradient_length: torch.Tensor | float = 0.0
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """One rank shares its gradients with nobody: the wrapper that shares them would copy each for nothing."""
+        super().create_accelerator_and_postprocess()
+        if self.args.world_size == 1:
+            self.accelerator.state.distributed_type = DistributedType.NO
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
@@ -32,12 +42,29 @@ class StepTrainer(Trainer):
         self.not_finite += ~torch.isfinite(loss)
         return loss
 
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """The length that the Trainer has worked out for clipping, kept for `take_step_facts`."""
+        self.gradient_length = super()._get_grad_norm(model, grad_norm)
+        return self.gradient_length
+
     def take_step_facts(self) -> torch.Tensor:
-        """[tokens seen, losses that were no number] on this rank since the last call."""
-        facts = torch.stack([self.tokens, self.not_finite])
+        """[tokens seen, losses that were no number, gradients that were none] on this rank since the last call."""
+        length = torch.as_tensor(self.gradient_length, dtype=torch.float64, device=self.args.device)
+        facts = torch.stack([self.tokens, self.not_finite, (~torch.isfinite(length)).double()])
         self.tokens.zero_()
         self.not_finite.zero_()
         return facts
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Leaves no mark on the random numbers of training: left out or repeated, it changes no later step."""
+        device = self.args.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return super().evaluate(*args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The weights that are trained.  Tokenizer and arguments are the job's, the same for all checkpoints."""
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir, state_dict=state_dict)
 
 
 class TrainReport(RayTrainReportCallback):
@@ -48,12 +75,23 @@ class TrainReport(RayTrainReportCallback):
     and Ray Train merges these into one complete checkpoint.
     """
 
-    def __init__(self, trainer: StepTrainer, progress: Progress, extra_files: dict[str, str]) -> None:
-        """*extra_files*: name -> text, put into each checkpoint by rank 0."""
+    def __init__(
+        self,
+        trainer: StepTrainer,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        facts: RunFacts,
+        extra_files: dict[str, str],
+    ) -> None:
+        """*extra_files*: name -> text, put into each checkpoint by rank 0, as are *facts*."""
         super().__init__()
         self.trainer = trainer
         self.progress = progress
+        self.checkpoints = checkpoints
+        self.facts = facts
         self.extra_files = extra_files
+        self.resumed: tuple[Path, Certificate] | None = None
+        """The checkpoint that this run goes on from; the certificate is completed when it is loaded."""
         self.stopped = False
         self.num_tokens = 0
         self.training_s = 0.0
@@ -68,6 +106,15 @@ class TrainReport(RayTrainReportCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.progress.say("loading", step=state.global_step, total_steps=state.max_steps)
+        if self.resumed and state.is_world_process_zero:
+            folder, certificate = self.resumed
+            check_weights(self.trainer.model, folder, certificate)
+            check_optimizer(self.trainer, certificate)
+            self.say_resumed()
+
+    def say_resumed(self) -> None:
+        if self.resumed:
+            self.progress.say("loading", resumed=self.resumed[1].as_json())
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -75,16 +122,14 @@ class TrainReport(RayTrainReportCallback):
         self._step_began_s = time.monotonic()
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """The one sync point of a step: all ranks learn the same, so they stop, or fail, at the same step."""
-        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        length = torch.nn.utils.get_total_norm(gradients)
-        stop = torch.tensor([self.progress.stop_requested(), not torch.isfinite(length)], dtype=torch.float64)
+        stop = torch.tensor([float(self.progress.stop_requested())], dtype=torch.float64)
         facts = torch.cat([self.trainer.take_step_facts(), stop.to(args.device)])
-        if is_initialized():
+        if args.world_size > 1:
             all_reduce(facts, op=ReduceOp.SUM)
-        tokens, bad_losses, stops, bad_gradients = facts.tolist()
+        tokens, bad_losses, bad_gradients, stops = facts.tolist()
         if bad_losses or bad_gradients:
             raise ArithmeticError(
                 self._not_finite(state.global_step + 1, "loss" if bad_losses else "gradient")
@@ -138,11 +183,43 @@ class TrainReport(RayTrainReportCallback):
         self.progress.say("saving")
         folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
         if state.is_world_process_zero:
+            self.facts.write(folder, state.global_step)
             for name, text in self.extra_files.items():
                 (folder / name).write_text(text, encoding="utf-8")
         metrics = {"step": state.global_step, "epoch": state.epoch} | newest_losses(state)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        shutil.rmtree(folder, ignore_errors=True)
+        self.checkpoints.report(metrics, folder)
+
+
+def check_weights(model: Any, folder: Path, certificate: Certificate) -> None:
+    """Is each tensor of the checkpoint in the model, bit for bit?  Loaders pass over names they do not know."""
+    now = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict()
+    same: list[bool] = []
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as saved:
+            for name in saved.keys():  # noqa: SIM118  not a dict
+                same.append(name in now and torch.equal(now[name].cpu(), saved.get_tensor(name)))
+    certificate.say(
+        same=all(same) and bool(same),
+        sentence=f"weights: {len(same)} tensors, bit for bit those of the checkpoint",
+        otherwise=f"weights: {same.count(False)} of {len(same)} tensors are not those of the checkpoint",
+    )
+
+
+def check_optimizer(trainer: StepTrainer, certificate: Certificate) -> None:
+    """Optimizer and schedule count steps of their own; what was not loaded counts from zero."""
+    moments = trainer.optimizer.state_dict()["state"].values()
+    at = {int(moment["step"]) for moment in moments}
+    certificate.say(
+        same=bool(at) and max(at) == certificate.step,
+        sentence=f"optimizer: moments of {len(moments)} tensors, at step {certificate.step}",
+        otherwise=f"optimizer: its moments are at steps {sorted(at)}, not at {certificate.step}",
+    )
+    scheduled = trainer.lr_scheduler.last_epoch
+    certificate.say(
+        same=scheduled == certificate.step,
+        sentence=f"schedule: at step {scheduled}",
+        otherwise=f"schedule: at step {scheduled}, not at {certificate.step}",
+    )
 
 
 def newest_losses(state: TrainerState) -> dict[str, float]:
