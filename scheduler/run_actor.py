@@ -28,6 +28,7 @@ from scheduler.core.model import (
 )
 from scheduler.errors import CheckpointTorn
 from scheduler.evidence import failure
+from scheduler.placement_groups import SignIn
 from scheduler.ports import Observation
 from scheduler.processes import end_here
 from scheduler.rank import RankPlan, run_rank
@@ -123,9 +124,9 @@ class RunActor:
         Raises CheckpointTorn when a person chose the checkpoint and it is not whole: going on from another would
         be another job.
         """
-        origin = self._plan.start.origin
-        candidates = lineage(self._plan.checkpoints.all(), origin)
-        chosen, skipped = self._plan.checkpoints.open_newest(candidates)
+        origin, checkpoints = self._plan.start.origin, self._plan.checkpoints
+        checkpoints.sweep(self._plan.start.fence)
+        chosen, skipped = checkpoints.open_newest(lineage(checkpoints.all(), origin))
         if chosen is None and origin.checkpoint is not None:
             why = "; ".join(skipped) or "it is gone"
             raise CheckpointTorn(
@@ -167,6 +168,7 @@ class RunActor:
                 # Each try is a run of its own, with a new fence and a new placement: Ray must not retry.
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
                 callbacks=[
+                    SignIn(self._plan.folder.controller_file),
                     Seal(
                         url=self._plan.checkpoint_url,
                         job_id=start.job_id,
@@ -175,7 +177,7 @@ class RunActor:
                         origin=start.origin,
                         saved_file=self._plan.folder.saved_file,
                         resumed_from=resume_from.id if resume_from else None,
-                    )
+                    ),
                 ],
             ),
         )

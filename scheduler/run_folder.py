@@ -4,6 +4,7 @@
     run-<fence>/
         started.json          the run's actor was here
         resumed.json          the checkpoint it goes on from, and what was found when it was verified
+        controller            the actor id of Ray Train's controller
         rank-<n>.json         the process of each rank: node, pid, when it was created
         rank-<n>.log          all it printed
         rank-<n>.error.json   the exception that left its loop
@@ -65,6 +66,17 @@ class RunFolder:
 
     def log_file(self, rank: int) -> Path:
         return self.path / f"rank-{rank}.log"
+
+    @property
+    def controller_file(self) -> Path:
+        return self.path / "controller"
+
+    def controller(self) -> str | None:
+        """The actor id of Ray Train's controller, in hexadecimal; None before it was there."""
+        try:
+            return self.controller_file.read_text() or None
+        except FileNotFoundError:
+            return None
 
     @property
     def saved_file(self) -> Path:

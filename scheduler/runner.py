@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from scheduler import stacks
+from scheduler import placement_groups, stacks
 from scheduler.checkpoints import Checkpoints
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.lifecycle import StartRun, StopRun
@@ -196,9 +196,11 @@ class RayRunner:
         return await asyncio.to_thread(lambda: folder.final() or lost(folder, seen, error))
 
     async def _see_gone(self, run: Run) -> None:
-        """Return when no rank of the run is left on any live node."""
+        """Return when no rank of the run is left on any live node, and its resources are given back."""
         by_node = _by_node(self._folder(run).ranks())
         await asyncio.gather(*(self._end_ranks(node, ranks) for node, ranks in by_node.items()))
+        if controller := self._folder(run).controller():
+            await asyncio.to_thread(placement_groups.release, controller)
 
     async def _end_ranks(self, node_id: str, ranks: Sequence[RankProcess]) -> None:
         if node_id == ray.get_runtime_context().get_node_id():

@@ -26,6 +26,9 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "PYTHONPATH": str(ROOT),
+    # Nothing answers there.  Without it Ray Train's cleaner may ask another Ray on this host whether our run's
+    # controller is alive, hears that it knows no such actor, and takes the run's placement group away.
+    "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9",
 }
 
 

@@ -47,7 +47,8 @@ def witnessed(config: dict[str, Any]) -> Any:
 def walk(config: dict[str, Any]) -> dict[str, Any]:
     """*steps* of a random walk of *size* weights with momentum; each rank draws from a random state of its own.
 
-    *until*, if given: a file whose appearance ends the walk, wherever it is.  Exact through a stop at any step: each rank saves its random state, rank 0 the weights.
+    *until*, if given: a file whose appearance ends the walk, wherever it is.  Exact through a stop at any step: each
+    rank saves its random state, rank 0 the weights.
     """
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -103,13 +104,14 @@ class TrainReport(RayTrainReportCallback):
         return self.num_tokens / self.training_s if self.training_s else None
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.progress.say("loading", step=state.global_step, total_steps=state.max_steps)
         if self.resumed and state.is_world_process_zero:
             folder, certificate = self.resumed
             check_weights(self.trainer.model, folder, certificate)
             check_optimizer(self.trainer, certificate)
+            check_data_position(args, state, len(kwargs["train_dataloader"]), certificate)
             self.say_resumed()
 
     def say_resumed(self) -> None:
@@ -219,6 +221,21 @@ def check_optimizer(trainer: StepTrainer, certificate: Certificate) -> None:
         same=scheduled == certificate.step,
         sentence=f"schedule: at step {scheduled}",
         otherwise=f"schedule: at step {scheduled}, not at {certificate.step}",
+    )
+
+
+def check_data_position(
+    args: TrainingArguments, state: TrainerState, num_batches: int, certificate: Certificate
+) -> None:
+    """The Trainer works out from the step where in the data it goes on; is that where the run had come to?"""
+    accumulated = args.gradient_accumulation_steps
+    epochs, steps = divmod(state.global_step, math.ceil(num_batches / accumulated))
+    batches = steps * accumulated
+    goes_on, was = epochs + batches / num_batches, state.epoch or 0.0
+    certificate.say(
+        same=math.isclose(goes_on, was),
+        sentence=f"data position: {batches} of {num_batches} batches in epoch {epochs + 1}",
+        otherwise=f"data position: goes on after {goes_on:.3f} epochs, was after {was:.3f}",
     )
 
 

@@ -94,6 +94,8 @@ class AskStop(Happened):
     kind: StopKind
     why: Reason | None = None
     evidence: Json | None = None
+    fence: Fence | None = None
+    """Only this run is meant, and nothing happens once it is over; None: the job, however it stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,8 @@ def apply(job: Job, event: Event, policy: RetryPolicy = DEFAULT_POLICY) -> tuple
             return _adopt(job, event), []
         case Admit():
             return _admit(job, event)
+        case AskStop() if event.fence is not None and not _runs(job, event.fence):
+            return job, []  # what was seen of that run says nothing about the next one
         case AskStop() if job.allocation:
             return _stop_run(job, event)
         case AskStop():
@@ -355,7 +359,7 @@ def _hold(job: Job, event: AskStop) -> Job:
 
 
 def _end_run(job: Job, event: RunEnded, policy: RetryPolicy) -> Job:
-    if job.status is not Status.RUNNING or event.fence != job.fence:
+    if not _runs(job, event.fence):
         return job  # the run was replaced: its word counts no more
     outcome, stop = event.outcome, job.stop
     if outcome.ending is Ending.COMPLETED:
@@ -380,6 +384,10 @@ def _end_run(job: Job, event: RunEnded, policy: RetryPolicy) -> Job:
         retry_at=event.at + verdict.retry_after if verdict.retry_after else None,
         result=None,
     )
+
+
+def _runs(job: Job, fence: Fence) -> bool:
+    return job.status is Status.RUNNING and job.fence == fence
 
 
 def _gone(job: Job, outcome: Outcome) -> Job:

@@ -202,7 +202,7 @@ def test_it_ends_with_the_weights_of_a_run_that_nobody_disturbed(scene: Scene) -
     scene.enough.touch()
     job = scene.cluster.wait_for(scene.job_id, "completed", "failed", "cancelled", within_s=STARTED_WITHIN_S)
     assert (job.status, job.attempt) == ("completed", 4), job.reason
-    weights = torch.load(Path(job.result["output_dir"], "model.pt"), weights_only=True)
+    weights = torch.load(Path(job.result.output_dir, "model.pt"), weights_only=True)
     scene.history.write(
         "ended",
         job=scene.job_id,
@@ -211,7 +211,7 @@ def test_it_ends_with_the_weights_of_a_run_that_nobody_disturbed(scene: Scene) -
         may_end=["completed"],
         reason=job.reason.model_dump(),
         weights=digest(weights),
-        undisturbed=digest(undisturbed(LOOP, {**CONFIG, "steps": job.result["metrics"]["steps"]}, 2)),
+        undisturbed=digest(undisturbed(LOOP, {**CONFIG, "steps": job.result.metrics["steps"]}, 2)),
     )
     certificates = [row["resumed"] and row["resumed"]["step"] for row in scene.attempts()]
     assert certificates == [None, *(scene.steps(attempt)[0] - 1 for attempt in (2, 3, 4))]

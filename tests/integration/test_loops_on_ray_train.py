@@ -289,6 +289,7 @@ def test_a_checkpoint_of_one_rank_goes_on_with_two_and_says_what_differs(runs: R
     assert certificate["step"] == 2
     assert any("number of ranks is 2, was 1" in sentence for sentence in certificate["differs"])
     assert any("random state" in sentence for sentence in certificate["differs"])
+    assert "data position: goes on after 1.000 epochs, was after 0.727" in certificate["differs"]
     assert any("weights" in sentence for sentence in certificate["checked"])
 
 

@@ -194,7 +194,13 @@ def test_a_resumed_run_says_what_it_checked_and_what_differs(
     for part in ("training data: 22 examples", "frozen weights", "learning_rate is 0.02, was 0.01"):
         assert sum(part in sentence for sentence in certificate["differs"]) == 1, part
     assert len(certificate["differs"]) == 3
-    for part in ("weights: 28 tensors", "optimizer: moments of 28", "schedule: at step 2", "held-out data"):
+    same = (
+        "weights: 28 tensors",
+        "optimizer: moments of 28",
+        "schedule: at step 2",
+        "data position: 2 of 11",
+    )
+    for part in (*same, "held-out data"):
         assert any(sentence.startswith(part) for sentence in certificate["checked"]), part
     assert any(line.get("resumed") == certificate for line in run.lines())
 

@@ -107,7 +107,13 @@ ENDS = st.builds(
     outcome=OUTCOMES,
     end_of_line=st.none() | st.integers(1000, 2000),
 )
-STOPS = st.builds(AskStop, **WHEN, kind=st.sampled_from(StopKind), why=st.none() | st.just(WHY))
+STOPS = st.builds(
+    AskStop,
+    **WHEN,
+    kind=st.sampled_from(StopKind),
+    why=st.none() | st.just(WHY),
+    fence=st.none() | st.integers(1, 6).map(Fence),
+)
 STARTS = (
     st.builds(ForceStart, **WHEN, **PLACES)
     | st.builds(Restart, **WHEN, **PLACES)

@@ -8,6 +8,10 @@ from typing import Any
 
 from scheduler.core.model import JobSpec, Status
 from scheduler.documents import (
+    AttemptDocument,
+    AttemptPage,
+    CheckpointDocument,
+    CheckpointPage,
     EventDocument,
     EventPage,
     ForceStartAnswer,
@@ -145,9 +149,49 @@ class RecordingRegistry:
         await self._heard("pause", job_id, by)
         return self._find(job_id)
 
-    async def resume(self, job_id: str, by: str) -> JobDocument:
-        await self._heard("resume", job_id, by)
+    async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
+        await self._heard("resume", job_id, by, *([checkpoint] if checkpoint else []))
         return self._find(job_id)
+
+    async def restart(self, job_id: str, by: str) -> JobDocument:
+        await self._heard("restart", job_id, by)
+        return self._find(job_id)
+
+    async def preempt(self, job_id: str, by: str) -> JobDocument:
+        await self._heard("preempt", job_id, by)
+        return self._find(job_id)
+
+    async def attempts(self, job_id: str) -> AttemptPage:
+        await self._heard("attempts", job_id)
+        found = self._find(job_id)
+        attempt = AttemptDocument(
+            attempt=1,
+            started_at=NOW,
+            ended_at=NOW,
+            ending="lost",
+            cause="infrastructure",
+            reason=ReasonDocument(code="killed", message="rank 0 was killed", detail=None),
+            last_step=30,
+            steps_lost=10,
+            nodes=["node-1"],
+        )
+        return AttemptPage(job_id=found.job_id, attempts=[attempt])
+
+    async def checkpoints(self, job_id: str) -> CheckpointPage:
+        await self._heard("checkpoints", job_id)
+        found = self._find(job_id)
+        checkpoint = CheckpointDocument(
+            checkpoint="1.2",
+            attempt=1,
+            step=20,
+            at=NOW,
+            loss=0.25,
+            num_bytes=4_100_000,
+            num_files=3,
+            seconds=0.5,
+            next=True,
+        )
+        return CheckpointPage(job_id=found.job_id, checkpoints=[checkpoint])
 
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         await self._heard("force_start", job_id, by)

@@ -67,6 +67,12 @@ class ScriptedRunner:
     async def observe(self, run: Run) -> Observation:
         return Observation(phase=Phase.TRAINING, progress=self.runs[run].spec.config.get("progress"))
 
+    async def examine(self, run: Run) -> dict[str, Any]:
+        return {}
+
+    async def checkpoints(self, job_id: str) -> list[Any]:
+        return []
+
     async def live(self) -> frozenset[Run]:
         return frozenset(self.runs) - self.gone
 

@@ -83,6 +83,8 @@ class TestAnswers:
             ("cancel", "cancel"),
             ("pause", "pause"),
             ("resume", "resume"),
+            ("restart", "restart"),
+            ("preempt", "preempt"),
             ("force-start", "force_start"),
             ("fail", "mark_failed"),
         ],
@@ -95,6 +97,26 @@ class TestAnswers:
         await client.post(f"{SUBMIT}/{JOB_ID}/{path}")
         await client.post(f"{SUBMIT}/{JOB_ID}/{path}", headers={"X-User": "Jörg".encode()})
         assert registry.calls == [(call, JOB_ID, "api"), (call, JOB_ID, "Jörg")]
+
+    async def test_a_checkpoint_may_be_chosen(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """L8: a choice that is dropped goes on from another; one that cannot be an id is refused by name."""
+        registry.known[JOB_ID] = a_document()
+        await client.post(f"{SUBMIT}/{JOB_ID}/resume?checkpoint=2.3")
+        assert registry.calls == [("resume", JOB_ID, "api", "2.3")]
+        refused = await client.post(f"{SUBMIT}/{JOB_ID}/resume?checkpoint=../x")
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "checkpoint")
+
+    async def test_attempts_and_checkpoints_are_rows(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """L8: what can be chosen, and what was lost."""
+        registry.known[JOB_ID] = a_document()
+        (attempt,) = (await client.get(f"{SUBMIT}/{JOB_ID}/attempts")).json()["attempts"]
+        assert (attempt["attempt"], attempt["reason"]["code"], attempt["steps_lost"]) == (1, "killed", 10)
+        (checkpoint,) = (await client.get(f"{SUBMIT}/{JOB_ID}/checkpoints")).json()["checkpoints"]
+        assert (checkpoint["checkpoint"], checkpoint["step"], checkpoint["next"]) == ("1.2", 20, True)
 
     async def test_a_submit_without_a_user_belongs_to_who_asked(
         self, client: httpx.AsyncClient, registry: RecordingRegistry

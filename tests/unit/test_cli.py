@@ -199,7 +199,7 @@ def test_a_token_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_what_the_status_forbids_is_5(client: Client) -> None:
     """L4."""
     job_id = submitted("--wait")
-    for command in ("force-start", "cancel", "fail", "pause", "resume"):
+    for command in ("force-start", "cancel", "fail", "pause", "resume", "restart", "preempt"):
         ran = run(command, job_id)
         assert (ran.code, ran.out) == (5, ""), command
         assert job_id in ran.err
@@ -212,7 +212,7 @@ def test_every_error_in_the_tree_has_a_code_of_its_kind() -> None:
     assert set(codes.values()) <= {1, 2, 3, 4, 5, 124}
     assert {name for name, code in codes.items() if code == 4} == {
         *("RegistryUnavailable", "JournalUnwritable", "RunUnreachable", "ServerUnreachable"),
-        "MirrorUnavailable",
+        *("MirrorUnavailable", "StorageUnavailable"),
     }
 
 
@@ -485,6 +485,26 @@ def test_repairs_are_told_with_what_was_seen_and_why(told: RecordingRegistry) ->
     told.put_right = []
     assert run("repairs").err == "nothing had to be put right\n"
     assert run("reconcile").err.startswith("nothing to put right;")
+
+
+def test_attempts_and_checkpoints_are_lines(told: RecordingRegistry) -> None:
+    """L8: what was lost, and from where a job can go on, is read at a glance."""
+    job_id = "6f1c2a4e-0000-4000-8000-000000000001"
+    told.known[job_id] = a_document(Status.FAILED)
+    line = run("attempts", job_id).out
+    for seen in ("anew", "to step 30", "10 steps lost", "lost: rank 0 was killed"):
+        assert seen in line
+    line = run("checkpoints", job_id).out
+    assert line.startswith("> 1.2 ")
+    assert all(seen in line for seen in ("step 20", "loss 0.25", "4.1 MB", "saved in 0.5 s"))
+    assert run("checkpoints", job_id, "--json").document["checkpoints"][0]["num_files"] == 3
+
+
+def test_a_checkpoint_that_is_not_there_is_3(client: Client) -> None:
+    job_id = submitted("--wait")
+    ran = run("resume", job_id, "--checkpoint", "9.9")
+    assert (ran.code, ran.out) == (3, "")
+    assert "no complete checkpoint '9.9'" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,13 @@ def test_a_job_is_paused_and_resumed(client: Client) -> None:
     _until(lambda: job.status().status is Status.PAUSED)
     assert job.resume().status is Status.QUEUED
     assert _until_running(job).status().attempt == 2
+    assert [run.ending for run in job.attempts().attempts] == ["stopped", None]
+    job.preempt()
+    _until(lambda: job.status().attempt == 3)
+    assert job.checkpoints().checkpoints == []
+    job.cancel()
+    _until(lambda: job.status().status is Status.CANCELLED)
+    assert job.restart().reason.code == "restarted"
     job.cancel()
 
 

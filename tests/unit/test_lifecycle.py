@@ -562,6 +562,27 @@ class TestHung:
         assert after(self.stopped(), ended(Ending.COMPLETED)).status is Status.COMPLETED
 
 
+class TestSeenOfOneRun:
+    """Between what is seen of a run and what is asked for because of it, the run may end and another begin."""
+
+    def seen(self, fence: int) -> AskStop:
+        return AskStop(at=LATER, by="scheduler", kind=StopKind.HUNG, why=HUNG, fence=Fence(fence))
+
+    def test_it_stops_that_run(self) -> None:
+        job, actions = apply(running(fence=Fence(2)), self.seen(2))
+        assert actions == [StopRun(job_id=job.id, fence=Fence(2), kind=StopKind.HUNG)]
+
+    def test_it_does_not_stop_the_next_one(self) -> None:
+        job = running(fence=Fence(2))
+        assert apply(job, self.seen(1)) == (job, [])
+
+    @pytest.mark.parametrize("status", [status for status in Status if status is not Status.RUNNING])
+    def test_it_is_no_mistake_when_the_run_has_ended(self, status: Status) -> None:
+        """Nobody is there to be told that it is too late."""
+        job = a_job(status)
+        assert apply(job, self.seen(job.fence)) == (job, [])
+
+
 class TestIsNews:
     """R10: what the system did to a job, and neither its loop nor a person."""
 

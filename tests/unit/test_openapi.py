@@ -133,7 +133,9 @@ def operations() -> list[tuple[str, dict[str, Any]]]:
 def test_operations_have_the_short_names_that_generated_clients_call() -> None:
     """A renamed operation breaks every generated client."""
     assert sorted(operation["operationId"] for _, operation in operations()) == [
+        "attempts",
         "cancel",
+        "checkpoints",
         "events",
         "force_start",
         "health",
@@ -142,8 +144,10 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "loops",
         "mark_failed",
         "pause",
+        "preempt",
         "reconcile",
         "repairs",
+        "restart",
         "resume",
         "status",
         "stream_logs",

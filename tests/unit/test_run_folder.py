@@ -1,0 +1,115 @@
+"""What a run leaves on disk, read back after the fact."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.core.model import CheckpointId, Ending, Outcome, Reason, Resumption
+from scheduler.resuming import UNTOLD
+from scheduler.run_folder import RunFolder
+
+STOPPED = Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="as asked"))
+VERIFIED = Resumption(checkpoint=CheckpointId("1.3"), step=30, checked=("9 files",), skipped=("1.4 is torn",))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run-2")
+    folder.begin("node-1")
+    return folder
+
+
+def say(folder: RunFolder, *lines: dict[str, Any]) -> None:
+    with folder.progress_file.open("a") as file:
+        for at, line in enumerate(lines):
+            file.write(json.dumps({"time": 1000.0 + at, **line}) + "\n")
+
+
+LOADING = {"phase": "loading"}
+RESUMES = {"phase": "loading", "step": 30}
+STEPS = {"phase": "training", "step": 31}
+
+
+@pytest.mark.parametrize(
+    ("lines", "nothing"),
+    [
+        ((), True),
+        ((LOADING,), False),
+        ((LOADING, RESUMES), True),
+        ((LOADING, RESUMES, STEPS), False),
+        ((LOADING, {"phase": "training", "loss": 1.0}), False),
+    ],
+    ids=[
+        "no rank has entered the loop",
+        "a loop that has said nothing may have made steps",
+        "it said where it goes on, and made no step since",
+        "a step is done",
+        "a loop that tells no steps may have made some",
+    ],
+)
+def test_what_a_pause_would_lose_without_a_checkpoint(
+    folder: RunFolder, lines: tuple[dict[str, Any], ...], nothing: bool
+) -> None:
+    """A run that has nothing to save is ended at once; any other is given its time."""
+    say(folder, *lines)
+    assert folder.has_nothing_to_save() is nothing
+
+
+def test_the_newest_checkpoint_is_the_last_whole_line(folder: RunFolder) -> None:
+    """A line torn by a kill, or one that tells an error, is no checkpoint."""
+    assert folder.saved() is None
+    whole = {
+        "checkpoint": "2.1",
+        "step": 40,
+        "at": "2026-01-01T00:00:00+00:00",
+        "seconds": 0.1,
+        "num_bytes": 9,
+    }
+    folder.saved_file.write_text(
+        json.dumps(whole) + "\n" + json.dumps({"error": "disk full"}) + "\n" + '{"checkpoint": "2.2", "st'
+    )
+    saved = folder.saved()
+    assert saved is not None
+    assert (saved.checkpoint, saved.step, saved.at) == ("2.1", 40, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_the_certificate_is_what_was_verified_and_what_the_loop_says(folder: RunFolder) -> None:
+    folder.write_resumed(VERIFIED)
+    said = {
+        "step": 30,
+        "checked": ["random state: found for each rank"],
+        "differs": ["device is cuda, was cpu"],
+    }
+    say(folder, LOADING, {"phase": "loading", "step": 30, "resumed": said}, STEPS)
+    outcome = folder.account(STOPPED)
+    assert outcome.resumed == Resumption(
+        checkpoint=CheckpointId("1.3"),
+        step=30,
+        checked=("9 files", "random state: found for each rank"),
+        differs=("device is cuda, was cpu",),
+        skipped=("1.4 is torn",),
+    )
+    assert outcome.progress == {"step": 31}, "words for the scheduler are no progress"
+
+
+def test_a_loop_that_does_not_say_what_it_restored_is_not_called_exact(folder: RunFolder) -> None:
+    """And one that had no time to say it is not blamed."""
+    folder.write_resumed(VERIFIED)
+    say(folder, LOADING)
+    assert folder.account(STOPPED).resumed == VERIFIED
+    say(folder, {"phase": "training", "step": 31}, {"phase": "training", "step": 32})
+    resumed = folder.account(STOPPED).resumed
+    assert resumed is not None
+    assert resumed.differs == (UNTOLD,)
+
+
+def test_why_it_was_ended_by_force_is_read_back(folder: RunFolder) -> None:
+    assert folder.ended() is None
+    folder.write_ended(Reason(code="ended_by_force", message="it did not stop within 8 s"))
+    assert folder.ended() == Reason(code="ended_by_force", message="it did not stop within 8 s")
+    assert folder.node() == "node-1"
