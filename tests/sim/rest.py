@@ -48,12 +48,18 @@ def _jobs(world: World, service: Service) -> Iterator[str]:
     for job in service.registry.queued():
         if job.id not in service.view.blocked:
             yield f"job {job.id} waits, and nobody can say why"
+    if world.checks.ledger.is_alone:
+        yield from _open_attempts(world)
+    if live := world.cluster.alive:
+        yield f"runs {sorted(live)} are alive"
+
+
+def _open_attempts(world: World) -> Iterator[str]:
+    """Where a journal was lost, the end of an attempt may be known to another one alone."""
     for job_id, runs in world.disk.attempts.items():
         for fence, doc in runs.items():
             if ATTEMPT.validate_json(doc).ended_at is None:
                 yield f"attempt {fence} of job {job_id} began, and has no end"
-    if live := world.cluster.alive:
-        yield f"runs {sorted(live)} are alive"
 
 
 def _copies(world: World) -> Iterator[str]:

@@ -224,11 +224,23 @@ def registry_of(service: Service) -> Any:
         "cancel",
         "pause",
         "resume",
+        "restart",
+        "preempt",
         "force_start",
         "mark_failed",
         "reconcile",
     )
-    questions = ("status", "documents", "events", "jobs", "logs", "log_view", "repairs")
+    questions = (
+        "status",
+        "documents",
+        "events",
+        "attempts",
+        "checkpoints",
+        "jobs",
+        "logs",
+        "log_view",
+        "repairs",
+    )
     forwarded = {name: getattr(service, name) for name in commands}
     forwarded |= {name: getattr(service.ask, name) for name in questions}
     return SimpleNamespace(**forwarded, loops=service.ask.known_loops, health=how_it_is)

@@ -16,6 +16,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from scheduler import health
 from scheduler.clock import SystemClock
+from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.model import JobId
 from scheduler.documents import Health, LoopList, ReconcileAnswer, RepairPage
 from scheduler.ports import LogPart, Runner
 from scheduler.service import Service
@@ -44,6 +46,9 @@ class IdleRunner(Runner):
 
     async def read_log(self, *_: Any) -> LogPart:
         return LogPart("", 0, 0, True)
+
+    async def checkpoints(self, job_id: JobId) -> list[Checkpoint]:
+        return []
 
 
 class InProcess:
