@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from scheduler.core.lifecycle import StopRun, start_of
 from scheduler.core.model import Cause, Ending, Job, Outcome, Reason, StopKind
@@ -54,7 +55,7 @@ class Follower:
             return outcome
         message = f"the run could not be started: {type(error).__name__}: {error}"
         reason = Reason(code="not_started", message=message)
-        return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
+        return replace(outcome, cause=Cause.INFRASTRUCTURE, reason=reason)
 
     async def _write_down(self, job: Job, outcome: Outcome) -> None:
         """The end of a run is a fact: a full disk only delays it."""

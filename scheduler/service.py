@@ -115,6 +115,8 @@ class Service:
                 "cancel": self.cancel,
                 "pause": self.pause,
                 "resume": self.resume,
+                "restart": self.restart,
+                "preempt": self.preempt,
                 "force_start": self.force_start,
             },
             signs=self.view.signs,

@@ -38,12 +38,12 @@ class View:
             now=self._clock.now(),
         )
 
-    def silence(self, job: Job) -> Silence | None:
+    def silence(self, job: Job, at: datetime | None = None) -> Silence | None:
         """What it means that a run has made no step for so long; None while it is not seen, or stops."""
         seen = self._registry.sighting(job)
         if job.status is not Status.RUNNING or job.stop or seen is None:
             return None
-        said, now_s = seen.observation, self._clock.now().timestamp()
+        said, now_s = seen.observation, (at or self._clock.now()).timestamp()
         since_s = said.stepped_at.timestamp() if said.stepped_at else said.phases.get(Phase.STARTING)
         if since_s is None:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
 from scheduler.book import Book
 from scheduler.core.lifecycle import AskStop, StopRun
@@ -48,7 +49,7 @@ class Watcher:
     async def _look(self, job: Job, pass_s: float) -> None:
         if not job.stop and (asked := self._out_of_time(job) or self._drained(job)):
             await self._book.advance(job, asked)
-        run = (job.id, job.fence)
+        run, asked_at = (job.id, job.fence), self._clock.now()
         try:
             observation = await self._runner.observe(run)
         except RunUnreachable:
@@ -58,13 +59,13 @@ class Watcher:
         else:
             self._silence.heard(run)
             self._registry.see(job.id, Sighting(job.fence, observation, self._clock.now()))
-            await self._judge(job)
+            await self._judge(job, asked_at)
 
     def _out_of_time(self, job: Job) -> AskStop | None:
         limit, since, now = job.spec.max_runtime_s, job.admitted_at, self._clock.now()
         if limit is None or since is None or (now - since).total_seconds() <= limit:
             return None
-        return self._ask(StopKind.TIMEOUT, Reason(code="timeout", message="it reached its time limit"))
+        return self._ask(job, StopKind.TIMEOUT, Reason(code="timeout", message="it reached its time limit"))
 
     def _drained(self, job: Job) -> AskStop | None:
         draining = {node.id: node.name for node in self._nodes() if node.draining}
@@ -72,16 +73,20 @@ class Watcher:
         if not held:
             return None
         message = f"node {draining[held[0]] or held[0]} is being drained"
-        return self._ask(StopKind.PREEMPT, Reason(code="node_drained", message=message))
+        return self._ask(job, StopKind.PREEMPT, Reason(code="node_drained", message=message))
 
-    async def _judge(self, job: Job) -> None:
-        """A run that hangs is looked into before anything is touched."""
-        silence = self._view.silence(job)
+    async def _judge(self, job: Job, asked_at: datetime) -> None:
+        """A run that hangs is looked into before anything is touched.
+
+        What it had not done when it was asked counts, not how long its answer lay here unread: a scheduler that was
+        frozen meanwhile would else take every run for one that hangs.
+        """
+        silence = self._view.silence(job, asked_at)
         if job.stop or silence is None or silence.verdict != "hung":
             return
         evidence = await self._examine((job.id, job.fence))
         hung = Reason(code="hung", message=f"it hung: {silence.words}")
-        await self._book.advance(job, self._ask(StopKind.HUNG, hung, evidence))
+        await self._book.advance(job, self._ask(job, StopKind.HUNG, hung, evidence))
 
     async def _examine(self, run: Run) -> Json:
         try:
@@ -90,5 +95,7 @@ class Watcher:
             log.exception("the stacks of run %s of job %s could not be taken", run[1], run[0])
             return {"note": f"the stacks could not be taken: {type(error).__name__}: {error}"}
 
-    def _ask(self, kind: StopKind, why: Reason, evidence: Json | None = None) -> AskStop:
-        return AskStop(at=self._clock.now(), by="scheduler", kind=kind, why=why, evidence=evidence)
+    def _ask(self, job: Job, kind: StopKind, why: Reason, evidence: Json | None = None) -> AskStop:
+        return AskStop(
+            at=self._clock.now(), by="scheduler", kind=kind, why=why, evidence=evidence, fence=job.fence
+        )

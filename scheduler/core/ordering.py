@@ -10,6 +10,9 @@ from datetime import datetime
 from scheduler.core.model import Job, JobId, Reason, Status
 
 
+HELD = "held for a person: resume or force-start it, or mark it as failed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """The queued jobs; each is in exactly one of the two."""
@@ -38,7 +41,7 @@ def _rests(job: Job, now: datetime) -> bool:
 
 def _pause(job: Job, now: datetime) -> Reason:
     if job.held:
-        return job.reason if job.reason.code == "held" else Reason(code="held", message="held for a person")
+        return job.reason if job.reason.code == "held" else Reason(code="held", message=HELD)
     left_s = math.ceil(((job.retry_at or now) - now).total_seconds())
     message = f"tried again in {left_s} s; {job.reason.message}"
     return Reason(code="retry_pause", message=message, detail=job.reason.detail)

@@ -69,7 +69,8 @@ def judge(job: Job, outcome: Outcome, policy: RetryPolicy) -> Verdict:
     if job.repeats >= policy.max_repeats:
         why = f"it failed in the same way {job.repeats} times in a row before it saved anything"
         return Verdict(job=job, given_up=f"{why}, with {tries - 1} of {budget} retries used")
-    pause = None if blame is Cause.PREEMPTION else policy.pause(job, tries)
+    at_once = blame is Cause.PREEMPTION or outcome.saved is not None  # it got on: nothing to wait for
+    pause = None if at_once else policy.pause(job, tries)
     return Verdict(job=job, retry_after=pause, used=f"{tries} of {budget} retries used")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -29,8 +29,6 @@ class Courses:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._courses: dict[JobId, Course] = {}
-        self._unheard: set[Run] = set()
-        """Runs that were given up because nobody heard that they had begun: what they saved is not told."""
 
     def take(self, before: Job | None, change: Change, is_alone: bool) -> Iterator[str]:
         """What is wrong with where the job is to go on after this change."""
@@ -43,8 +41,6 @@ class Courses:
             self._courses[job.id] = Course(begins_with=chosen, left=job.fence)
             if chosen is not None and chosen not in self._cluster.saved_by(job.id):
                 yield f"job {job.id} is to go on from {chosen}, which does not exist"
-        if (told := change.event.attempt) and told.reason and told.reason.code == "not_started":
-            self._unheard.add((job.id, told.fence))
         if before and is_alone and change.event.kind in SAYS_WHERE and job.status is not Status.RUNNING:
             yield from self._says_where(job)
 
@@ -55,20 +51,14 @@ class Courses:
             yield f"run {run[1]} of job {run[0]} goes on from {began_at}, and not from {expected}"
 
     def _says_where(self, job: Job) -> Iterator[str]:
-        says, expected = job.saved and job.saved.checkpoint, self._newest(job.id, self._unheard)
+        says, expected = job.saved and job.saved.checkpoint, self._newest(job.id)
         if says != expected:
             yield f"job {job.id} says that it goes on from {says}, and it is {expected}"
 
-    def _newest(
-        self, job_id: JobId, without: Collection[Run] = (), before: float = inf
-    ) -> CheckpointId | None:
+    def _newest(self, job_id: JobId, before: float = inf) -> CheckpointId | None:
         """What a run begins with whose attempt is to come, or *before* others."""
         course, saved = self._courses.get(job_id, Course()), self._cluster.saved_by(job_id)
-        since = [
-            name
-            for name, fence in saved.items()
-            if course.left < fence < before and (job_id, fence) not in without
-        ]
+        since = [name for name, fence in saved.items() if course.left < fence < before]
         return since[-1] if since else course.begins_with
 
 

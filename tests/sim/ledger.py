@@ -99,8 +99,6 @@ class Ledger:
     def _is_no_false_alarm(self, before: Job | None, change: Change) -> Iterator[str]:
         """What is stopped because it hangs does hang."""
         stop, run = change.job.stop, (change.job.id, change.job.fence)
-        if self._cluster.has_frozen_lives:
-            return  # an answer that lay there while the scheduler was frozen tells of steps long ago
         hung = stop is not None and stop.kind is StopKind.HUNG and (before is None or stop != before.stop)
         if hung and run not in self._cluster.stuck:
             yield f"run {run} is stopped because it hangs, and it does not"

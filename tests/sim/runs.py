@@ -13,7 +13,6 @@ from scheduler.core.model import CheckpointId, Fence, JobId, Json, Node, NodeId,
 from scheduler.ports import Observation, Run
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
-from tests.sim.faults import Trouble
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -97,10 +96,6 @@ class Cluster(FakeRunner):
 
     def is_alive(self, run: Run) -> bool:
         return run in self._alive
-
-    @property
-    def has_frozen_lives(self) -> bool:
-        return Trouble.FREEZE in self._world.scenario.troubles
 
     @property
     def alive(self) -> frozenset[Run]:

@@ -64,6 +64,13 @@ class TestThePause:
         assert POLICY.pause(job, 1) == POLICY.pause(job, 1)
         assert POLICY.pause(job, 1) != POLICY.pause(replace(job, fence=Fence(10)), 1)
 
+    def test_a_run_that_got_on_is_tried_again_at_once(self) -> None:
+        """A pause is for what fails before it gets anywhere; else each killed rank would cost it too."""
+        lost = judge(running(), ended(Ending.LOST), POLICY)
+        got_on = judge(running(), ended(Ending.LOST, saved=SAVED), POLICY)
+        assert lost.retry_after is not None
+        assert (got_on.retry_after, got_on.given_up, got_on.job.losses) == (None, None, 1)
+
     def test_none_is_none(self) -> None:
         assert RetryPolicy(backoff_s=0.0).pause(a_job(), 5) == timedelta(0)
 

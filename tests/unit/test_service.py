@@ -15,6 +15,7 @@ from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Status
 from scheduler.errors import CheckpointNotFound, InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
+from scheduler.ports import Observation, Run
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
@@ -496,6 +497,52 @@ async def test_a_run_that_hangs_is_looked_into_and_tried_again(world: World) -> 
     assert attempt.reason
     assert attempt.reason.code == "hung"
     assert attempt.evidence == await world.runner.examine((JobId(job_id), Fence(1)))
+
+
+def hanging(world: World) -> dict[str, Any]:
+    """What a run says that makes its last step now."""
+    return {"pace": Pace(steps=50, typical_s=1.0, longest_s=2.0), "stepped_at": world.clock.now()}
+
+
+async def test_an_answer_that_lay_unread_while_the_scheduler_was_frozen_is_no_hang(world: World) -> None:
+    """It tells of steps long ago, because it was given long ago."""
+    job_id = await world.submit()
+    await world.settle()
+    run, observe = (JobId(job_id), Fence(1)), world.runner.observe
+
+    async def frozen_meanwhile(run: Run) -> Observation:
+        answer = await observe(run)
+        world.clock.advance(10 * world.settings.hang_floor_s)
+        return answer
+
+    world.runner.tells[run] = hanging(world)
+    world.runner.observe = frozen_meanwhile  # type: ignore[method-assign]
+    await world.service.observe_once()
+    await world.settle()
+    assert world.runner.stopped == []
+
+
+async def test_while_a_hanging_run_is_looked_into_it_may_end_and_the_next_one_is_left_alone(
+    world: World,
+) -> None:
+    job_id = await world.submit()
+    await world.settle()
+    run, examine = (JobId(job_id), Fence(1)), world.runner.examine
+
+    async def slowly(run: Run) -> Any:
+        world.runner.end(run, LOST)
+        await world.settle()
+        world.clock.advance(60)
+        await world.settle()
+        return await examine(run)
+
+    world.runner.tells[run] = hanging(world)
+    world.runner.examine = slowly  # type: ignore[method-assign]
+    world.clock.advance(world.settings.hang_floor_s + 1)
+    await world.service.observe_once()
+    await world.settle()
+    assert world.runner.stopped == []
+    assert (await world.service.ask.status(job_id)).attempt == 2
 
 
 async def test_a_node_that_is_being_drained_is_left_and_not_used_again(world: World) -> None:
