@@ -13,6 +13,8 @@ ALL = (
     "reconcile_pass",
     "submits",
     "start_latency",
+    "sft_speed",
+    "control",
 )
 
 if __name__ == "__main__":

@@ -238,6 +238,8 @@ class RankProcess:
     node_id: str
     pid: int
     created_at_s: float
+    scratch: str = ""
+    """Its temporary folder on that node; removed when the process is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
@@ -16,15 +18,26 @@ def alive_here(ranks: Sequence[RankProcess]) -> list[RankProcess]:
     return [rank for rank in ranks if _find(rank)]
 
 
+SCRATCH = "scheduler-rank-"
+"""How the temporary folders of ranks begin: nothing else is removed."""
+
+
 def end_here(ranks: Sequence[RankProcess], grace_s: float) -> list[RankProcess]:
-    """Wait up to *grace_s* seconds for them to go by themselves, then kill.  Returns who outlived even that."""
-    if _wait_gone(ranks, grace_s):
-        return []
+    """Wait up to *grace_s* seconds for them to go by themselves, then kill.  Returns who outlived even that.
+
+    What they kept on this machine's disk goes with them.
+    """
+    if not _wait_gone(ranks, grace_s):
+        for rank in ranks:
+            if process := _find(rank):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        _wait_gone(ranks, 5.0)
+    left = alive_here(ranks)
     for rank in ranks:
-        if process := _find(rank):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-    return [] if _wait_gone(ranks, 5.0) else alive_here(ranks)
+        if rank not in left and Path(rank.scratch).name.startswith(SCRATCH):
+            shutil.rmtree(rank.scratch, ignore_errors=True)
+    return left
 
 
 def _wait_gone(ranks: Sequence[RankProcess], seconds: float) -> bool:

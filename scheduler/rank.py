@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -14,6 +15,7 @@ import psutil
 
 from scheduler.checkpoints import resolve
 from scheduler.ports import RankProcess
+from scheduler.processes import SCRATCH
 from scheduler.run_folder import RunFolder
 
 
@@ -37,8 +39,12 @@ def run_rank(plan: RankPlan) -> Any:
     folder = RunFolder(Path(plan["folder"]))
     rank = ray.train.get_context().get_world_rank()
     node_id = ray.get_runtime_context().get_node_id()
-    me = psutil.Process()
-    folder.write_rank(RankProcess(rank=rank, node_id=node_id, pid=me.pid, created_at_s=me.create_time()))
+    me, scratch = psutil.Process(), _own_scratch()
+    folder.write_rank(
+        RankProcess(
+            rank=rank, node_id=node_id, pid=me.pid, created_at_s=me.create_time(), scratch=str(scratch)
+        )
+    )
     _keep_output(folder.log_file(rank))
     _set_environment(folder, rank)
     _use_cpus(plan["cpus_per_rank"])
@@ -63,6 +69,14 @@ def run_rank(plan: RankPlan) -> Any:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _own_scratch() -> Path:
+    """A temporary folder that others can remove: a process that is killed removes nothing, and a checkpoint on its
+    way to the storage may be gigabytes."""
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
+    return scratch
 
 
 def _keep_output(log_file: Path) -> None:

@@ -111,6 +111,9 @@ def _start(settings: Settings, num_cpus: int | None, num_gpus: int | None) -> Up
     processes: dict[str, tuple[int, float]] = {}
     info = _plan(settings, processes)
     environment = os.environ | settings.environment() | ray_environment(info) | RAYLET_KNOBS
+    # Ray Train's helper that removes placement groups asks "the" Ray of the machine who lives.  Where there are several it
+    # would ask another one, which knows no such actor, and end a healthy run.
+    environment["RAY_API_SERVER_ADDRESS"] = info.dashboard_url
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(Path.cwd()), environment.get("PYTHONPATH")])
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ from typing import Any
 import ray.train
 
 from train_loops.progress import Progress
-from train_loops.torch_ddp import on_any_rank
+from train_loops.ranks import on_any_rank
 
 
 def quick(config: dict[str, Any]) -> dict[str, Any]:
@@ -49,34 +48,6 @@ def crash_once(config: dict[str, Any]) -> dict[str, Any]:
     if marker.exists():
         return quick(config)
     return quick_until(config, lambda step: (marker.touch(), raise_boom(step)))
-
-
-def interrupted(config: dict[str, Any]) -> list[Any]:
-    """The loop *loop* with *config*; unless *marker* exists, its last rank dies at step *at* and leaves it.
-
-    Once it is through, the loops in *then* are run from their beginnings in the same processes.  All results.
-    """
-    context, marker, say = ray.train.get_context(), Path(config["marker"]), Progress.say
-    is_last = context.get_world_rank() == context.get_world_size() - 1
-
-    def say_or_die(self: Progress, phase: Any, **values: Any) -> None:
-        say(self, phase, **values)
-        if is_last and phase == "training" and values.get("step") == config["at"] and not marker.exists():
-            marker.touch()
-            raise_boom(config["at"])
-
-    Progress.say = say_or_die
-    results = [call(config)]
-    ray.train.get_checkpoint = lambda: None
-    for part in config.get("then", ()):
-        os.environ.update(part["environment"])
-        results.append(call(part))
-    return results
-
-
-def call(part: dict[str, Any]) -> Any:
-    module, _, name = part["loop"].partition(":")
-    return getattr(importlib.import_module(module), name)(part["config"])
 
 
 def exits(config: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from datetime import datetime
 
 from scheduler.core.model import Job, JobId, Reason, Status
 
-
 HELD = "held for a person: resume or force-start it, or mark it as failed"
 
 
