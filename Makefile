@@ -63,7 +63,7 @@ check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-lin
 	$(BIN)/lint-imports
 
 test: $(VENV)/.installed-dev $(POSTGREST)/.installed $(DEMO_MODEL)/config.json  ## every test but the long ones
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 -m "not ray"; others=$$?; $(BIN)/pytest -m ray && exit $$others
 
 SEEDS := 300
 FIRST := 0

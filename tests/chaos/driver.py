@@ -28,6 +28,7 @@ from tests.witness import digest, undisturbed
 LOOK_EVERY_S = 0.2
 ANSWERED_WITHIN_S = 60.0
 FROZEN_S = 3.0
+RESTS_WITHIN_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Driver:
         """Each job from its submit to its end, *at_once* of them at a time, in their order."""
         with ThreadPoolExecutor(at_once) as lanes:
             list(lanes.map(self._one, jobs))
+        self._write_rest()
 
     def _one(self, job: PlannedJob) -> None:
         try:
@@ -203,6 +205,20 @@ class Driver:
         told = {"job": job_id, "name": job.name, "status": seen["status"], "reason": reason}
         self._history.write("ended", at, until=time.time(), may_end=job.may_end, **told, **weights)
 
+    def _write_rest(self) -> None:
+        """What each node has free at last; Ray takes a moment to say so."""
+        until_s = time.monotonic() + RESTS_WITHIN_S
+        nodes: list[Line] = []
+        while time.monotonic() < until_s and not (nodes and all(map(_is_free, nodes))):
+            time.sleep(LOOK_EVERY_S)
+            nodes = self._seen_nodes()
+        for node in nodes:
+            self._history.write("rested", node=node["node_id"], cpus=node["cpus"], free=node["free_cpus"])
+
+    def _seen_nodes(self) -> list[Line]:
+        answer = self._try("GET", "/health")
+        return answer.json()["nodes"] if answer is not None and answer.is_success else []
+
     # The troubles.  What is hurt is written down before, so that the history never lacks it.
 
     def pause(self, job_id: str) -> None:
@@ -248,15 +264,15 @@ class Driver:
             self._signal("kill_scheduler", pid, signal.SIGKILL)
 
     def kill_node(self, job_id: str) -> None:
-        """Of one of its ranks; another comes first, so that there is room."""
+        """Of one of its ranks; another one as big joins."""
         with self._nodes_change:
-            self._write_joined(self._nodes.add(NODE_CPUS))
             victims = {line["node"] for line in self._newest(job_id)} & {node.id for node in self._nodes.here}
             if not victims:
                 raise TooLate("its nodes are gone")
             node = self._nodes.of(self._random.choice(sorted(victims)))
             self._history.write("hurt", what="kill_node", victim=node.id)
             self._nodes.kill(node)
+            self._write_joined(self._nodes.add(NODE_CPUS))
 
     def _post(self, job_id: str, what: str) -> Line:
         return self._call(what, f"/{job_id}/{what}", job=job_id)
@@ -291,6 +307,10 @@ TROUBLES: dict[str, Callable[[Driver, str], None]] = {
     "kill_scheduler": Driver.kill_scheduler,
     "kill_node": Driver.kill_node,
 }
+
+
+def _is_free(node: Line) -> bool:
+    return node["free_cpus"] == node["cpus"]
 
 
 def _outcome(answer: httpx.Response | None) -> str:

@@ -10,6 +10,7 @@ hurt     what was done to a process or a node: `what`, `victim`
 joined   a node: `node`, `cpus`
 lives    a rank's own word, several times a second: `job`, `attempt`, `rank`, `pid`, `node`
 stepped  the same, after a training step: `step`
+rested   a node, when every job had ended: `node`, `cpus`, `free`
 ended    the last that was seen of a job: `job`, `name`, `status`, `reason` (code, message), `may_end` (statuses that its
          plan allows), `weights` and `undisturbed` (digests; only of a completed job)
 """
@@ -215,6 +216,13 @@ def a_node_is_oversubscribed(history: Sequence[Line]) -> Iterator[str]:
             yield f"{most} ranks lived at once on node {node}, which has {cpus[node]} CPUs"
 
 
+def something_is_held_by_nobody(history: Sequence[Line]) -> Iterator[str]:
+    """When every job has ended, everything is free again."""
+    for line in _did(history, "rested"):
+        if line["free"] != line["cpus"]:
+            yield f"every job had ended, and {line['free']} of {line['cpus']} CPUs of node {line['node']} were free"
+
+
 def weights_differ(history: Sequence[Line]) -> Iterator[str]:
     """A completed job has, bit for bit, the weights of a run that nobody disturbed."""
     for line in _did(history, "ended"):
@@ -241,6 +249,7 @@ RULES: tuple[Callable[[Sequence[Line]], Iterator[str]], ...] = (
     a_polite_stop_loses_steps,
     a_status_goes_back,
     a_node_is_oversubscribed,
+    something_is_held_by_nobody,
     weights_differ,
 )
 

@@ -78,6 +78,7 @@ GOOD: list[Line] = [
     saw(25.5, "queued", 2),
     *(stepped(16 + step, step, attempt=3) for step in range(11, 13)),
     ended(29),
+    {"did": "rested", "at": 30.0, "node": "n1", "cpus": 1, "free": 1},
 ]
 """One job: killed, resumed, paused, resumed, completed."""
 
@@ -172,6 +173,10 @@ FORGED: dict[str, tuple[str, Callable[[list[Line]], list[Line]]]] = {
     "a rank lives on a node that nobody started": (
         "a_node_is_oversubscribed",
         without(did="joined"),
+    ),
+    "CPUs stay taken after the last job": (
+        "something_is_held_by_nobody",
+        plus({"did": "rested", "at": 31.0, "node": "n2", "cpus": 1, "free": 0}),
     ),
     "a completed job has other weights": ("weights_differ", with_end(weights="abd")),
     "a completed job has no weights": ("weights_differ", with_end(weights=None)),
