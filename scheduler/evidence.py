@@ -36,7 +36,9 @@ def lost(folder: RunFolder, seen: str, error: Exception | None = None) -> Outcom
     """Of a run whose actor is gone without a final record; *seen* says so in words."""
     if ended := folder.ended():
         return folder.account(Outcome(ending=Ending.STOPPED, reason=ended))
-    outcome = _diagnosed(folder, raised=_raised(folder))
+    told = str(error or "")
+    of_its_node = told if "its node has died" in told or "NodeDiedError" in told else ""
+    outcome = _diagnosed(folder, raised=_raised(folder), controller=of_its_node)
     if outcome.reason.code != "run_lost":
         return outcome
     reason = Reason(code="run_lost", message=seen, detail=str(error) if error else None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from scheduler.answers import attempt_document, checkpoint_document, event_document
+from scheduler.core.attempts import step_of
 from scheduler.core.checkpoints import lineage
-from scheduler.core.model import CheckpointId, Fence, Job, JobId, Saved, Status
+from scheduler.core.model import Attempt, CheckpointId, Fence, Job, JobId, Saved, Status
 from scheduler.documents import (
     AttemptPage,
     CheckpointPage,
@@ -72,8 +74,16 @@ class Questions:
 
     async def attempts(self, job_id: str) -> AttemptPage:
         job = await self._get(job_id)
-        found = await self._journal.attempts(job.id)
+        found = [self._as_seen(job, attempt) for attempt in await self._journal.attempts(job.id)]
         return AttemptPage(job_id=job.id, attempts=[attempt_document(attempt) for attempt in found])
+
+    def _as_seen(self, job: Job, attempt: Attempt) -> Attempt:
+        """The row of a run that goes on, with what it says of itself."""
+        seen = self._registry.sighting(job)
+        if seen is None or attempt.ended_at or attempt.fence != seen.fence:
+            return attempt
+        said = seen.observation
+        return replace(attempt, resumed=said.resumed, saved=said.saved, last_step=step_of(said.progress))
 
     async def checkpoints(self, job_id: str) -> CheckpointPage:
         job = await self._get(job_id)

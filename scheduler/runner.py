@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, ActorUnschedulableError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from scheduler import placement_groups, stacks
@@ -109,7 +109,7 @@ class RayRunner:
             raise RunUnreachable(f"the actor of run {run_name(*run)} is gone")
         try:
             return await asyncio.wait_for(actor.observe.remote(), self._observe_timeout_s)
-        except (TimeoutError, RayActorError, RayTaskError) as error:
+        except (TimeoutError, RayActorError, RayTaskError, ActorUnschedulableError) as error:
             raise RunUnreachable(f"run {run_name(*run)} does not answer: {type(error).__name__}") from error
 
     async def examine(self, run: Run) -> Json:
@@ -159,7 +159,7 @@ class RayRunner:
                 max_restarts=0,
                 num_cpus=0,
                 runtime_env={"env_vars": self._env_vars},
-                scheduling_strategy=NodeAffinitySchedulingStrategy(first_node, soft=True),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(first_node, soft=False),
             )
             .remote(plan)
         )
@@ -167,7 +167,7 @@ class RayRunner:
     async def _tell_whether_warm(self, actor: Any, node: NodeId) -> None:
         try:
             self._on_start(node, await actor.was_warm.remote())
-        except RayActorError:
+        except (RayActorError, ActorUnschedulableError):
             return  # it died first: `wait` reports that
 
     async def _actor(self, run: Run) -> Any | None:
@@ -187,6 +187,8 @@ class RayRunner:
                 return await self._final_or_lost(run, "the actor of the run died", error)
             except RayTaskError as error:
                 return await self._final_or_lost(run, f"the actor of the run failed: {error.cause}", error)
+            except ActorUnschedulableError as error:
+                return await self._final_or_lost(run, "its node was gone before it could start", error)
         return await self._final_or_lost(
             run, "the actor of the run was gone when the scheduler looked for it"
         )
@@ -216,7 +218,7 @@ class RayRunner:
 async def _ended(actor: Any) -> None:
     try:
         await actor.run.remote()
-    except (RayActorError, RayTaskError):
+    except (RayActorError, RayTaskError, ActorUnschedulableError):
         return
 
 

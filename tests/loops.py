@@ -37,6 +37,14 @@ def quick(config: dict[str, Any]) -> dict[str, Any]:
     return {"steps": step, "started_from": first}
 
 
+def slow_to_load(config: dict[str, Any]) -> dict[str, Any]:
+    """`quick` after *load_s* seconds without a step."""
+    progress, first = begin(config)
+    progress.say("loading", step=first)
+    time.sleep(config["load_s"])
+    return quick(config)
+
+
 def crash(config: dict[str, Any]) -> dict[str, Any]:
     """Raises at step *at*, in every attempt: one that resumes there or later raises at once."""
     return quick_until(config, raise_boom)

@@ -546,7 +546,8 @@ def _require_place(job: Job, *, doing: str) -> None:
 
 def _stopped(what: str, job: Job, outcome: Outcome) -> Reason:
     assert job.stop is not None
-    gone = "its processes are gone" if outcome.reason.code == "stopped" else outcome.reason.message
+    as_asked = outcome.reason.code == "stopped" or job.stop.kind is StopKind.CANCEL
+    gone = "its processes are gone" if as_asked else outcome.reason.message
     return Reason(code=what, message=f"{what} by {job.stop.by}; {gone}", detail=outcome.reason.detail)
 
 

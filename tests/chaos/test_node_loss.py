@@ -53,7 +53,11 @@ class Scene:
 
         told = wait_until(ranks, within_s=STARTED_WITHIN_S, what=f"attempt {attempt} is under way")
         assert told is not None
-        return self.nodes.of(told[0]["node"]), self.nodes.of(told[1]["node"])
+        first, second = self.nodes.of(told[0]["node"]), self.nodes.of(told[1]["node"])
+        assert self.cluster.run_actor_pid(self.job_id, attempt) in first.pids(), (
+            "the run's actor is elsewhere"
+        )
+        return first, second
 
     def attempts(self) -> list[dict[str, Any]]:
         url = f"{self.cluster.info.api_url}/api/training/{self.job_id}/attempts"

@@ -157,6 +157,23 @@ def test_a_chosen_checkpoint_and_a_restart(cluster: Cluster) -> None:
     cluster.client.cancel(job_id)
 
 
+def test_a_pause_before_the_first_step_waits_for_nothing(cluster: Cluster) -> None:
+    """A model that takes minutes to load has nothing to save."""
+    job_id = cluster.submit("slow_to_load", {"load_s": 600})
+
+    def is_loading() -> bool:
+        job = cluster.status(job_id)
+        return job.phase == "loading" and "step" in (job.progress or {})
+
+    wait_until(is_loading, within_s=240, what="the loop loads")
+    cluster.client.pause(job_id)
+    job = cluster.wait_for(job_id, "paused", within_s=cluster.settings.stop_grace_s)
+    assert "had not made a step yet" in job.reason.message
+    assert all_gone(cluster, job_id, 1)
+    assert cluster.client.attempts(job_id).attempts[0].steps_lost == 0
+    cluster.client.cancel(job_id)
+
+
 def test_a_loop_that_does_not_stop_is_ended_at_the_deadline(cluster: Cluster) -> None:
     """L7: a pause is a promise to the next in line; the reason says what it cost."""
     job_id = cluster.submit("ignores_stop", {})
