@@ -63,7 +63,7 @@ check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-lin
 	$(BIN)/lint-imports
 
 test: $(VENV)/.installed-dev $(POSTGREST)/.installed $(DEMO_MODEL)/config.json  ## every test but the long ones
-	$(BIN)/pytest -n 2 -m "not ray"; others=$$?; $(BIN)/pytest -m ray && exit $$others
+	$(BIN)/pytest -n 2 -m "not ray and not long"; others=$$?; $(BIN)/pytest -m "ray and not long" && exit $$others
 
 SEEDS := 300
 FIRST := 0

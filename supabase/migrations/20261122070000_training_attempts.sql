@@ -1,6 +1,12 @@
 -- Attempts: a row for each run of a job, from its start to its end.  Runs that ended before this was applied have
 -- none: the database never knew their nodes.  Safe to repeat.
 
+-- Front ends may ask for more.
+alter table public.training_jobs drop constraint if exists training_jobs_request_is_known;
+alter table public.training_jobs
+    add constraint training_jobs_request_is_known
+        check (requested_action in ('cancel', 'pause', 'resume', 'restart', 'preempt', 'force_start'));
+
 -- No foreign key to training_jobs: history outlives a row that somebody deletes.
 create table if not exists public.training_attempts (
     job_id uuid not null,

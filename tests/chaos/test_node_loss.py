@@ -21,7 +21,7 @@ from tests.history.recording import History, story
 from tests.nodes import Nodes, WorkerNode, cluster_with_nodes
 from tests.witness import digest, undisturbed
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(600)]
 
 LOOP = "tests.witness:walk"
 CONFIG = {"steps": 100_000, "seed": 5, "checkpoint_every_steps": 5, "step_time_s": 0.1}

@@ -193,18 +193,27 @@ def test_p2_r4_a_front_ends_row_is_adopted_and_obeys_its_requests(
     assert (job["status"], job["spec"]["user"]) == ("queued", ANN)
     wait_until(lambda: database.status(job_id) == "queued", within_s=5, what="the row says so")
     wait_until(lambda: database.row(job_id)["queue_position"], within_s=5, what="with its place in the line")
-    database.request(job_id, "pause")
-    row = wait_until(
+    assert request(database, job_id, "pause")["request_error"] is None
+    wait_until(
+        lambda: (database.row(job_id)["reason"] or {}).get("code") == "held",
+        within_s=5,
+        what="it is held in the line",
+    )
+    request(database, job_id, "cancel")
+    wait_until(lambda: database.status(job_id) == "cancelled", within_s=5, what="the request is obeyed")
+    refused = request(database, job_id, "pause")
+    assert "cannot pause" in refused["request_error"], "what is over cannot be paused"
+    assert [kind for _, kind in database.events(job_id)] == ["Adopt", "AskStop", "AskStop"]
+
+
+def request(database: Database, job_id: str, action: str) -> dict[str, Any]:
+    """The row once the request is taken or refused."""
+    database.request(job_id, action)
+    return wait_until(
         lambda: (row := database.row(job_id))["requested_action"] is None and row,
         within_s=5,
-        what="it is taken",
+        what=f"{action} is taken",
     )
-    assert "cannot pause" in row["request_error"], "a job that waits cannot be paused"
-    database.request(job_id, "cancel")
-    wait_until(lambda: database.status(job_id) == "cancelled", within_s=5, what="the request is obeyed")
-    row = database.row(job_id)
-    assert (row["requested_action"], row["request_error"]) == (None, None)
-    assert [kind for _, kind in database.events(job_id)] == ["Adopt", "AskStop"]
 
 
 def known(cluster: Cluster, job_id: str) -> Any:

@@ -83,7 +83,7 @@ def test_the_ray_dashboard_shows_the_run_by_name(cluster: Cluster, mixed_jobs: d
     """D5: whoever looks there finds the job."""
     job = cluster.wait_for(mixed_jobs["one_rank"], "completed")
     runs = httpx.get(f"{cluster.info.dashboard_url}/api/train/v2/runs/v1", timeout=30).json()
-    named = [run for run in runs["train_runs"] if run["name"] == f"train-{job.job_id[:8]}-0"]
+    named = [run for run in runs["train_runs"] if run["name"] == f"train-{job.job_id[:8]}-1"]
     assert [run["status"] for run in named] == ["FINISHED"]
 
 

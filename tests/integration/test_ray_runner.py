@@ -29,6 +29,7 @@ class TestRayRunner(RunnerContract):
     def runner(self, cluster: Cluster) -> RayRunner:
         return RayRunner(
             storage=cluster.settings.storage_path,
+            checkpoint_url=cluster.settings.checkpoints_at,
             namespace="contract",
             env_vars=RUN_ENVIRONMENT,
             function_of=function_of,

@@ -136,7 +136,7 @@ async def test_users_see_their_own_jobs_and_history_only(project: Project, jobs:
         assert who.select(JOBS, id=f"eq.{other}") == []
 
 
-@pytest.mark.parametrize("action", ["cancel", "pause", "resume", "force_start", None])
+@pytest.mark.parametrize("action", ["cancel", "pause", "resume", "restart", "preempt", "force_start", None])
 async def test_users_may_ask_for_their_own_jobs(
     project: Project, jobs: tuple[JobId, JobId], action: str | None
 ) -> None:
