@@ -115,6 +115,7 @@ def ready(cluster: Cluster) -> None:
         return pool is not None and pool.ready >= 1
 
     wait_until(prepared, within_s=240, what="a prepared run")
+    quiet()  # asked for is not there yet: they import for a while
 
 
 def running(cluster: Cluster, job_id: str) -> None:

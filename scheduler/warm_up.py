@@ -6,10 +6,12 @@ started ahead of need then sit idle with everything imported; see docs/decisions
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import logging
 import threading
 import time
+from typing import Any
 
 log = logging.getLogger("scheduler.warm_up")
 
@@ -25,6 +27,7 @@ MODULES = (
 )
 """In the order in which a run needs them; `torch._dynamo` is what the first optimizer brings in."""
 FIRST_LOOK_S = 0.5
+LONGEST_WAIT_S = 120.0
 
 
 def begin() -> None:
@@ -32,7 +35,37 @@ def begin() -> None:
 
     A process that gets work at once does not spend its time here: most of a run's processes need little of this.
     """
-    threading.Thread(target=_go_on_while_idle, name="warm-up", daemon=True).start()
+    turns = Turns()
+    threading.Thread(target=_go_on_while_idle, args=(turns,), name="warm-up", daemon=True).start()
+
+
+class Turns:
+    """While a module is imported ahead of need, the main thread's own imports wait for it.
+
+    Python lets two threads import at once and, where their locks would meet in a circle, hands one of them a module that
+    is only half there: a run that took a process in that moment failed with "module 'ray.train' has no attribute 'v2'".
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.Event()
+        self._free.set()
+        self._original = builtins.__import__
+        builtins.__import__ = self._in_turn
+
+    def _in_turn(self, *args: Any, **options: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            self._free.wait(LONGEST_WAIT_S)
+        return self._original(*args, **options)
+
+    def take(self, module: str) -> None:
+        self._free.clear()
+        try:
+            _import(module)
+        finally:
+            self._free.set()
+
+    def end(self) -> None:
+        builtins.__import__ = self._original
 
 
 def prepare_cluster() -> None:
@@ -50,12 +83,13 @@ def prepare_cluster() -> None:
         log.warning("Ray Train's cluster-wide actors could not be prepared", exc_info=True)
 
 
-def _go_on_while_idle() -> None:
+def _go_on_while_idle(turns: Turns) -> None:
     time.sleep(FIRST_LOOK_S)
     for module in MODULES:
         if _has_work():
-            return
-        _import(module)
+            break
+        turns.take(module)
+    turns.end()
 
 
 def _has_work() -> bool:
