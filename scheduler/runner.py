@@ -86,7 +86,9 @@ class RayRunner:
         """Give the run time to save, unless it has nothing to save.  Says why it is killed before it is."""
         folder = self._folder(run)
         if await asyncio.to_thread(folder.has_nothing_to_save):
-            reason = Reason(code="stopped", message="it had not made a step yet; its processes are gone")
+            reason = Reason(
+                code="nothing_to_save", message="it had not made a step yet; its processes are gone"
+            )
         else:
             folder.stop_file.touch()
             done, _ = await asyncio.wait([asyncio.ensure_future(_ended(actor))], timeout=self._stop_grace_s)
