@@ -99,7 +99,7 @@ def test_a_killed_rank_costs_the_steps_since_the_checkpoint(cluster: Cluster, di
     assert second.saved is not None
     assert second.last_step - second.saved.step == second.steps_lost
     assert job.resumed.checkpoint == second.saved.checkpoint
-    assert "rank" in second.evidence["logs"]["0"] or second.evidence["logs"]
+    assert second.evidence["logs"].keys() == {"0", "1"}
 
 
 def test_a_preempted_job_keeps_its_place_and_goes_on(cluster: Cluster, disturbed: str) -> None:
@@ -206,7 +206,7 @@ def test_a_hanging_run_is_looked_into_ended_and_tried_again(cluster: Cluster) ->
         if psutil.pid_exists(pid) and not is_gone(pid):
             os.kill(pid, signal.SIGCONT)
     first = cluster.client.attempts(job_id).attempts[0]
-    assert (first.reason.code, first.cause) == ("hung", None) or first.reason.code == "hung"
+    assert (first.reason.code, first.cause) == ("hung", "infrastructure")
     assert first.evidence["stacks"]["0"]
     assert "0" in first.evidence["logs"]
     assert is_gone(pid)
