@@ -35,8 +35,8 @@ from scheduler.errors import CheckpointTorn
 MANIFEST = "manifest.json"
 
 READ_AHEAD_BYTES = 32 * 2**20
-"""For storages in the network, where each read is a request: a quarter of a gigabyte took 154 s without, 4.8 s with 8 MiB and
-1.1 s with 64 MiB."""
+"""For storages in the network, where each read is a request: a quarter of a gigabyte took 154 s without, 4.8 s
+with 8 MiB and 1.1 s with 64 MiB."""
 
 
 @dataclass(slots=True)
