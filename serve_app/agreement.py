@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scheduler.answers import row_document
-from scheduler.core.model import Status
+from scheduler.core.model import JobId, Status
 from scheduler.core.reconcile import Row
 from scheduler.documents import JobDocument, JobPage
 from scheduler.paging import cursor_of
+from scheduler.ports import Place
 
 _CLAIMS = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
 """What a row cannot truly be while the registry does not know the job."""
@@ -49,7 +50,7 @@ class Sides:
         return document.model_copy(update={"stale": True, **marks})
 
     def cursor_after(self, job_id: str) -> str:
-        return cursor_of(*self._place(job_id))
+        return cursor_of(self._place(job_id))
 
     def _only_in_database(self, row: Row, now: datetime) -> JobDocument:
         if row.id in self.unheard:
@@ -59,16 +60,24 @@ class Sides:
         marks = {"stale": is_stale, "database_status": row.status if is_stale else None}
         return document.model_copy(update=marks)
 
-    def _place(self, job_id: str) -> tuple[datetime, str]:
+    def _place(self, job_id: str) -> Place:
         known = self.documents.get(job_id) or self.rows[job_id]
-        return known.created_at, job_id
+        return Place(known.created_at, JobId(job_id))
+
+
+def has_words(row: Row, search: str | None) -> bool:
+    """Whether a search finds the row: by name or id; its spec is not checked, so that its labels may be none."""
+    wanted = (search or "").casefold()
+    return wanted in row.name.casefold() or row.id.startswith(wanted)
 
 
 def unverified_page(rows: list[Row], limit: int, now: datetime, why: str) -> JobPage:
     """A page of which the registry said nothing."""
     return JobPage(
         jobs=[row_document(row, now=now, doubt="the registry did not answer") for row in rows],
-        next_cursor=cursor_of(rows[-1].created_at, rows[-1].id) if rows and len(rows) >= limit else None,
+        next_cursor=cursor_of(Place(rows[-1].created_at, rows[-1].id))
+        if rows and len(rows) >= limit
+        else None,
         verified=False,
         note=f"not verified, and maybe old: these jobs are as the database has them, because {why}",
     )

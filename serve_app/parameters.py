@@ -8,7 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from scheduler.asking import Action
 from scheduler.core.model import Status
+from scheduler.paging import place_of_cursor
+from scheduler.ports import JobQuery, Sort
 from serve_app import problems
 
 
@@ -27,8 +30,37 @@ class JobsQuery(BaseModel):
     )
     user: str | None = Field(None, max_length=200)
     project: str | None = Field(None, max_length=200)
+    search: str | None = Field(
+        None,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f]*$",
+        description="Only jobs whose name contains it, whose id begins with it, or that have it as a label, `value` "
+        "or `key=value`; upper and lower case are one.",
+    )
+    sort: str = Field(
+        Sort.NEWEST.value,
+        max_length=200,
+        description="Downwards with a `-`; the newest first when not given.",
+        json_schema_extra={"enum": [sort.value for sort in Sort]},
+    )
     limit: int = Field(50, ge=1, le=500, description="Jobs on a page.")
-    cursor: str | None = Field(None, max_length=500, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(
+        None, max_length=2000, description="`next_cursor` of the page before, which has the same `sort`."
+    )
+
+
+def job_query(asked: JobsQuery) -> JobQuery:
+    """Raises InvalidRequest."""
+    sort = sort_in(asked.sort)
+    return JobQuery(
+        statuses=statuses_in(asked.status),
+        user=asked.user,
+        project=asked.project,
+        search=asked.search or None,
+        sort=sort,
+        after=place_of_cursor(asked.cursor, sort) if asked.cursor else None,
+        limit=asked.limit,
+    )
 
 
 class RepairsQuery(BaseModel):
@@ -49,6 +81,20 @@ class ResumeQuery(BaseModel):
         pattern=r"^[0-9]{1,10}\.[0-9]{1,10}$",
         description="Go on from this one, `<attempt>.<number>`, as GET .../checkpoints lists them.",
         examples=["2.3"],
+    )
+
+
+class EffectQuery(ResumeQuery):
+    action: Action = Field(description="As in the path of the action.")
+
+
+class MetricsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    points: int = Field(
+        1000,
+        ge=2,
+        le=5000,
+        description="Rows at most; of a longer history, those with the extremes are kept.",
     )
 
 
@@ -82,6 +128,13 @@ def who_asked(
 
 
 Asker = Annotated[str | None, Depends(who_asked)]
+
+
+def sort_in(text: str) -> Sort:
+    if text not in set(Sort):
+        known = ", ".join(Sort)
+        raise problems.invalid("sort", f"{problems.shown(text)} is no order of jobs; known are: {known}")
+    return Sort(text)
 
 
 def statuses_in(text: str | None) -> frozenset[Status]:

@@ -22,13 +22,12 @@ from typing import TypeVar
 
 from scheduler import __version__
 from scheduler.answers import row_document
-from scheduler.core.model import JobId, Status
+from scheduler.core.model import JobId
 from scheduler.core.reconcile import Row
 from scheduler.documents import DatabaseHealth, Health, JobDocument, JobPage
 from scheduler.errors import MirrorRefused, MirrorUnavailable, RegistryUnavailable, SchedulerError
-from scheduler.paging import position_of_cursor
-from scheduler.ports import JobQuery, Mirror
-from serve_app.agreement import Sides, unverified_page
+from scheduler.ports import JobQuery, Mirror, Sort
+from serve_app.agreement import Sides, has_words, unverified_page
 from serve_app.registry import Registry
 
 T = TypeVar("T")
@@ -55,34 +54,26 @@ class VerifiedReads:
     def __init__(self, registry: Registry, database: Mirror | None, budget_s: float) -> None:
         self._registry, self._database, self._budget_s = registry, database, budget_s
 
-    async def jobs(
-        self,
-        statuses: frozenset[Status],
-        user: str | None,
-        project: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> JobPage:
-        """A page of jobs, newest first; a stale one may stand in it under either of its states.
+    async def jobs(self, query: JobQuery) -> JobPage:
+        """A page of jobs; a stale one may stand in it under either of its states.
 
         Raises RegistryUnavailable when neither side answers.
         """
         if self._database is None:
-            return await self._registry.jobs(statuses, user, project, cursor, limit)
-        after = position_of_cursor(cursor) if cursor else None
-        query = JobQuery(statuses=statuses, user=user, project=project, after=after, limit=limit)
+            return await self._registry.jobs(query)
         until_s = time.monotonic() + self._budget_s
+        if not query.is_plain:
+            return await self._in_order_of_the_registry(self._database, query, until_s)
         page, rows = await asyncio.gather(
-            _heard(self._registry.jobs(statuses, user, project, cursor, limit), until_s),
-            _read(self._database.page(query), until_s),
+            _heard(self._registry.jobs(query), until_s), _read(self._database.page(query), until_s)
         )
         if isinstance(page, Silence):
             if isinstance(rows, Silence):
                 raise _both_silent(page, rows)
-            return unverified_page(rows, limit, datetime.now(UTC), page.why)
+            return unverified_page(rows, query.limit, datetime.now(UTC), page.why)
         if isinstance(rows, Silence):
             return page.model_copy(update={"note": f"not compared with the database: {rows.why}"})
-        return await self._union(self._database, page, rows, limit, until_s)
+        return await self._union(self._database, page, rows, query.limit, until_s)
 
     async def status(self, job_id: str) -> JobDocument:
         """The registry's word; while it is away, the row as it is, not verified.
@@ -114,6 +105,43 @@ class VerifiedReads:
                 database = DatabaseHealth(configured=True, ok=True, note=note)
         return Health(status="degraded", problems=problems, version=__version__, database=database)
 
+    async def _in_order_of_the_registry(self, database: Mirror, query: JobQuery, until_s: float) -> JobPage:
+        """The database can neither sort nor search: the page is the registry's, and its rows are compared by id."""
+        page = await _heard(self._registry.jobs(query), until_s)
+        if isinstance(page, Silence):
+            return await self._newest_rows(database, query, page, until_s + self._budget_s)
+        sides = Sides(documents={job.job_id: job for job in page.jobs}, rows={})
+        shown = list(sides.documents)
+        sides, unseen = await _look_up(database, sides, shown, until_s + _GRACE_S)
+        sides, unheard = await self._listen_again(sides, shown, until_s + 2 * _GRACE_S)
+        return page.model_copy(
+            update={
+                "jobs": [sides.compared(job_id, datetime.now(UTC)) for job_id in shown],
+                "verified": unheard is None,
+                "note": "; ".join(filter(None, (unheard, unseen))) or None,
+            }
+        )
+
+    async def _newest_rows(
+        self, database: Mirror, query: JobQuery, silence: Silence, until_s: float
+    ) -> JobPage:
+        """What of a list in another order, or of a search, the database can serve: the newest of all its jobs."""
+        if query.after:
+            raise RegistryUnavailable(
+                f"{silence.why}; the database cannot go on with a list sorted by {query.sort}, or with a search: "
+                "ask again later, or begin a list without them"
+            )
+        plain = replace(query, sort=Sort.NEWEST, search=None)
+        rows = await _read(database.page(plain), until_s)
+        if isinstance(rows, Silence):
+            raise _both_silent(silence, rows)
+        found = [row for row in rows if has_words(row, query.search)]
+        page = unverified_page(found, query.limit, datetime.now(UTC), silence.why)
+        told = f"{page.note}; newest first" + (
+            f", and searched for in the newest {query.limit} alone" if query.search else ""
+        )
+        return page.model_copy(update={"note": told, "next_cursor": None})
+
     async def _union(
         self, database: Mirror, page: JobPage, rows: Sequence[Row], limit: int, until_s: float
     ) -> JobPage:
@@ -129,6 +157,7 @@ class VerifiedReads:
             next_cursor=sides.cursor_after(shown[-1]) if shown and more else None,
             verified=unheard is None,
             note="; ".join(filter(None, (unheard, unseen))) or None,
+            counts=page.counts,
         )
 
     async def _listen_again(self, sides: Sides, shown: list[str], until_s: float) -> tuple[Sides, str | None]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from scheduler.errors import JournalUnusable, JournalUnwritable
+from scheduler.journal import listing
 
 APPLICATION_ID = 0x54534A4C  # "TSJL", at offset 68 of the file
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def _sql(name: str) -> str:
@@ -25,7 +26,11 @@ SCHEMA = _sql("schema.sql")
 QUERIES: dict[str, str] = dict(
     re.findall(r"^-- name: (\w+)\n(.+?;)$", _sql("queries.sql"), re.MULTILINE | re.DOTALL)
 )
-MIGRATIONS: dict[int, str] = {1: _sql("to_version_2.sql"), 2: _sql("to_version_3.sql")}
+MIGRATIONS: dict[int, str] = {
+    1: _sql("to_version_2.sql"),
+    2: _sql("to_version_3.sql"),
+    3: _sql("to_version_4.sql"),
+}
 """From a schema version to the SQL that makes the next one of it.  What was released is never changed."""
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -184,6 +189,7 @@ def _check_is_whole(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    listing.teach(connection)
     while (version := _pragma(connection, "user_version")) < SCHEMA_VERSION:
         if version not in MIGRATIONS:
             raise JournalUnusable(

@@ -24,6 +24,16 @@ ON CONFLICT (id) DO UPDATE SET
     created_at = excluded.created_at, version = excluded.version, fence = excluded.fence,
     queue_seq = excluded.queue_seq, idempotency_key = excluded.idempotency_key, doc = excluded.doc;
 
+-- name: leave_listing
+DELETE FROM listing WHERE id = ?1 AND created_at = (SELECT created_at FROM jobs WHERE id = ?1) AND created_at <> ?2;
+
+-- name: put_listing
+INSERT INTO listing (created_at, id, updated_at, status, user, project, name, labels)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (created_at, id) DO UPDATE SET
+    updated_at = excluded.updated_at, status = excluded.status, user = excluded.user,
+    project = excluded.project, name = excluded.name, labels = excluded.labels;
+
 -- name: add_event
 INSERT INTO events (job_id, version, doc) VALUES (?, ?, ?);
 
@@ -58,9 +68,6 @@ SELECT doc FROM jobs WHERE id = ?;
 
 -- name: job_by_key
 SELECT doc FROM jobs WHERE user = ? AND idempotency_key = ?;
-
--- name: counts
-SELECT status, count(*) FROM jobs GROUP BY status;
 
 -- name: events
 SELECT doc FROM events WHERE job_id = ? ORDER BY version;

@@ -1,4 +1,4 @@
--- Version 3 of the journal.  Files of older versions get here by the steps in files.py.
+-- Version 4 of the journal.  Files of older versions get here by the steps in files.py.
 -- Documents are the JSON of core.model; the columns beside them are what is searched for.
 
 CREATE TABLE meta (
@@ -23,11 +23,24 @@ CREATE TABLE jobs (
     doc             TEXT NOT NULL
 );
 CREATE INDEX jobs_active ON jobs (created_at, id) WHERE status IN ('pending', 'queued', 'running', 'paused');
-CREATE INDEX jobs_newest ON jobs (created_at, id);
-CREATE INDEX jobs_by_status ON jobs (status, created_at, id);
-CREATE INDEX jobs_by_user ON jobs (user, created_at, id);
-CREATE INDEX jobs_by_project ON jobs (project, created_at, id);
 CREATE UNIQUE INDEX jobs_by_key ON jobs (user, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+CREATE TABLE listing (  -- of each job what lists are filtered and sorted by: narrow, so that all of it is read soon
+    created_at INTEGER NOT NULL,
+    id         TEXT NOT NULL REFERENCES jobs (id),
+    updated_at INTEGER NOT NULL,
+    status     TEXT NOT NULL,
+    user       TEXT NOT NULL,
+    project    TEXT NOT NULL,
+    name       TEXT NOT NULL,  -- in lower case, as by Python's `casefold`
+    labels     TEXT NOT NULL,  -- in lower case; `value` and `key=value` of each, between unit separators
+    PRIMARY KEY (created_at, id)
+) WITHOUT ROWID;
+CREATE INDEX listing_by_status ON listing (status, created_at, id);
+CREATE INDEX listing_by_user ON listing (user, created_at, id);
+CREATE INDEX listing_by_project ON listing (project, created_at, id);
+CREATE INDEX listing_by_name ON listing (name, created_at, id);
+CREATE INDEX listing_by_updated ON listing (updated_at, created_at, id);
 
 CREATE TABLE events (
     seq     INTEGER PRIMARY KEY,

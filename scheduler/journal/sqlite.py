@@ -13,9 +13,10 @@ from typing import Self, TypeVar
 from scheduler.core.model import ATTEMPT, EVENT, Attempt, Job, JobEvent, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import JournalUnusable, JournalUnwritable, SchedulerError, Superseded
-from scheduler.journal import tables
+from scheduler.journal import listing, tables
 from scheduler.journal.files import QUERIES, Life, in_words, open_file
 from scheduler.journal.group_commit import CLOSED, GroupCommit
+from scheduler.journal.moments import microseconds, moment
 from scheduler.ports import Change, JobQuery, OutboxRow
 
 T = TypeVar("T")
@@ -40,10 +41,11 @@ class SqliteJournal:
     ) -> None:
         self.path = path
         self._opened, self.incarnation = life.opened, life.incarnation
-        self.last_vouched_at = tables.moment(life.vouched_at)
+        self.last_vouched_at = moment(life.vouched_at)
         self._file = _identity(path)
         self._write_thread, writer = writing
         self._read_thread, self._reader = reading
+        self._counted = listing.Counted(self._reader)
         self._commits = GroupCommit(writer, self._write_thread, self._check_owner, self._explain)
 
     @classmethod
@@ -84,7 +86,7 @@ class SqliteJournal:
         await self._delete("forget_notice", seqs)
 
     async def vouch(self, at: datetime) -> None:
-        said = tables.microseconds(at)
+        said = microseconds(at)
         await self._commits.run(lambda connection: connection.execute(QUERIES["vouch"], (said,)))
 
     async def raise_incarnation(self, at_least: int) -> None:
@@ -103,10 +105,10 @@ class SqliteJournal:
         return await self._read(tables.first_job, "job_by_key", user, idempotency_key)
 
     async def page(self, query: JobQuery) -> list[Job]:
-        return await self._in_read_thread(lambda: tables.page(self._reader, query))
+        return await self._in_read_thread(lambda: listing.page(self._reader, query))
 
-    async def counts(self) -> dict[Status, int]:
-        return await self._read(lambda found: {Status(status): count for status, count in found}, "counts")
+    async def counts(self, query: JobQuery | None = None) -> dict[Status, int]:
+        return await self._in_read_thread(lambda: self._counted.of(query or JobQuery()))
 
     async def events(self, job_id: JobId) -> list[JobEvent]:
         return await self._read(

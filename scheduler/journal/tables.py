@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, JobId, Status
+from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, JobId
 from scheduler.core.reconcile import Repair
 from scheduler.errors import VersionConflict
+from scheduler.journal import listing
 from scheduler.journal.files import QUERIES
-from scheduler.ports import Change, JobQuery, OutboxRow
+from scheduler.journal.moments import microseconds
+from scheduler.ports import Change, OutboxRow
 
 REPAIR: TypeAdapter[Repair] = TypeAdapter(Repair)
 REPAIRS_KEPT = 10_000
 NO_NUMBER = 2**63 - 1
 """Above every number that SQLite gives to a row."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 # Writing
@@ -32,12 +30,15 @@ def write(connection: sqlite3.Connection, changes: Sequence[Change], repairs: Se
     """All that belongs to one commit, within a transaction of the caller's."""
     _check_versions(connection, changes)
     docs = [JOB.dump_json(change.job).decode() for change in changes]
+    listed = [listing.columns(change.job) for change in changes]
+    connection.executemany(QUERIES["leave_listing"], ((job_id, at) for at, job_id, *_ in listed))
     try:
         connection.executemany(QUERIES["put_job"], map(_columns, changes, docs))
     except sqlite3.IntegrityError as error:
         raise VersionConflict(
             "a job was not accepted: its user has another job with the same idempotency key; ask for that one"
         ) from error
+    connection.executemany(QUERIES["put_listing"], listed)
     connection.executemany(
         QUERIES["add_event"], ((c.job.id, c.job.version, EVENT.dump_json(c.event).decode()) for c in changes)
     )
@@ -125,37 +126,3 @@ def outbox_rows(rows: Iterable[tuple[int, str, str]]) -> list[OutboxRow]:
 
 def numbered_repairs(rows: Iterable[tuple[int, str]]) -> list[tuple[int, Repair]]:
     return [(number, REPAIR.validate_json(doc)) for number, doc in rows]
-
-
-def page(connection: sqlite3.Connection, query: JobQuery) -> list[Job]:
-    """One walk down an index for each status asked for: none of them reads more than *limit* rows."""
-    found: list[tuple[int, str, str]] = []
-    for status in sorted(query.statuses) or [None]:
-        clauses, values = _filters(query, status)
-        where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-        found += connection.execute(
-            f"SELECT created_at, id, doc FROM jobs {where} ORDER BY created_at DESC, id DESC LIMIT ?",
-            [*values, query.limit],
-        )
-    found.sort(reverse=True)
-    return [JOB.validate_json(doc) for _, _, doc in found[: query.limit]]
-
-
-def _filters(query: JobQuery, status: Status | None) -> tuple[list[str], list[object]]:
-    equal = {"status": status, "user": query.user, "project": query.project}
-    clauses = [f"{column} = ?" for column, value in equal.items() if value is not None]
-    values: list[object] = [value for value in equal.values() if value is not None]
-    if query.after is not None:
-        created_at, job_id = query.after
-        clauses.append("(created_at, id) < (?, ?)")
-        values += [microseconds(created_at), job_id]
-    return clauses, values
-
-
-def microseconds(moment: datetime) -> int:
-    """Since the epoch."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else _EPOCH + microseconds * _MICROSECOND

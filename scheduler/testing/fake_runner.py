@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -24,7 +25,9 @@ from scheduler.core.model import (
     Saved,
     StopKind,
 )
+from scheduler.documents import MetricsDocument
 from scheduler.errors import RunUnreachable
+from scheduler.histories import Told, told_by
 from scheduler.ports import LogPart, Observation, Run
 from scheduler.testing.clock import NOON
 
@@ -54,6 +57,8 @@ class FakeRunner:
     """Alive, but not answering."""
     tells: dict[Run, Json] = field(default_factory=dict)
     """Fields of the observation of a run, beside those it fills by itself."""
+    said: dict[Run, list[Json]] = field(default_factory=dict)
+    """The progress lines of a run."""
     refuses: Exception | None = None
     """Raised by the next `start`."""
     _alive: dict[Run, asyncio.Event] = field(default_factory=dict)
@@ -107,6 +112,13 @@ class FakeRunner:
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         return LogPart("", 0, 0, is_end=True)
 
+    async def metrics(self, job_id: JobId, points: int) -> MetricsDocument:
+        return self._told_by(job_id).document(job_id, points)
+
+    async def trends(self, job_ids: Collection[JobId], points: int) -> dict[JobId, list[float]]:
+        found = {job_id: self._told_by(job_id).table.trend(points) for job_id in job_ids}
+        return {job_id: values for job_id, values in found.items() if values}
+
     async def nodes(self) -> tuple[Node, ...]:
         return self.nodes_now
 
@@ -152,6 +164,10 @@ class FakeRunner:
     def adopt(self, run: Run) -> None:
         """A run that nobody here started: an orphan."""
         self._alive[run] = asyncio.Event()
+
+    def _told_by(self, job_id: JobId) -> Told:
+        runs = sorted(run for run in self.said if run[0] == job_id)
+        return told_by({fence: self.said[job_id, fence] for _, fence in runs})
 
     def _begin(self, action: StartRun) -> None:
         """Go on from the newest checkpoint that continues the job."""

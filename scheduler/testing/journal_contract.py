@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
 from scheduler.core.model import Attempt, Fence, Job, JobId, Reason, Status
 from scheduler.errors import Superseded, VersionConflict
-from scheduler.ports import JobQuery, Journal
+from scheduler.paging import place_of
+from scheduler.ports import JobQuery, Journal, Sort
 from scheduler.testing.attempts import LOST, NODES, a_full_attempt, admitted, an_attempt, run_lost, telling
 from scheduler.testing.builders import a_change, a_full_job, a_job, a_repair, a_spec, advanced
 from scheduler.testing.clock import NOON
@@ -423,6 +426,101 @@ class JournalContract:
         for query, wanted in cases:
             assert await _all_pages(journal, query) == [job for job in newest_first if wanted(job)], query
 
+    @pytest.mark.parametrize("sort", list(Sort))
+    async def test_every_order_goes_through_all_jobs_once(self, sort: Sort, journal: Journal) -> None:
+        """A page that begins at the wrong place hides jobs, or shows them twice, and nobody sees that."""
+        jobs = _various_jobs()
+        await journal.commit([a_change(job) for job in jobs])
+        moved = [advanced(job, seconds=30.0 - number) for number, job in enumerate(jobs[::3])]
+        await journal.commit([a_change(job, before=was) for job, was in zip(moved, jobs[::3], strict=True)])
+        now = {job.id: job for job in [*jobs, *moved]}.values()
+        for statuses in (frozenset[Status](), frozenset({Status.QUEUED, Status.FAILED})):
+            shown = [job for job in now if not statuses or job.status in statuses]
+            in_order = sorted(shown, key=_ORDER[sort.by], reverse=sort.is_down)
+            for limit in (1, 4, 50):
+                query = JobQuery(statuses=statuses, sort=sort, limit=limit)
+                assert await _all_pages(journal, query) == in_order, query
+
+    @pytest.mark.parametrize(
+        ("search", "names"),
+        [
+            ("LLAMA", ["Llama 8B", "tiny llama"]),
+            ("été", ["ÉTÉ 100%"]),
+            ("0%", ["ÉTÉ 100%"]),
+            ("_", ["under_score"]),
+            ("blue", ["under_score"]),
+            ("Team=Blue", ["under_score"]),
+            ("team", []),
+            ("blu", []),
+            ("00000000-0000-0000-0000-000000BEE", ["plain"]),
+            ("bee", []),
+            ("'", ["it's"]),
+            ("", ["Llama 8B", "tiny llama", "ÉTÉ 100%", "under_score", "plain", "it's"]),
+        ],
+    )
+    async def test_a_search_finds_part_of_a_name_the_beginning_of_an_id_and_a_whole_label(
+        self, search: str, names: list[str], journal: Journal
+    ) -> None:
+        """What a person types into the box: no pattern of SQL, and no difference of upper and lower case."""
+        every = ["Llama 8B", "tiny llama", "ÉTÉ 100%", "under_score", "plain", "it's"]
+        labels = {"under_score": {"Team": "blue"}}
+        ids = {"plain": JobId(str(UUID(int=0xBEE123)))}
+        jobs = [
+            a_job(
+                spec=a_spec(name=name, labels=labels.get(name, {})),
+                id=ids.get(name, JobId(str(UUID(int=0xD00000 + n)))),
+            )
+            for n, name in enumerate(every)
+        ]
+        await journal.commit([a_change(job) for job in jobs])
+        for query in (
+            JobQuery(search=search, sort=Sort.OLDEST, limit=2),
+            JobQuery(search=search, user="ann", sort=Sort.UPDATED, limit=2),
+            JobQuery(search=search, statuses=frozenset({Status.QUEUED}), sort=Sort.OLDEST, limit=2),
+        ):
+            assert [job.spec.name for job in await _all_pages(journal, query)] == names, query
+        assert await journal.counts(JobQuery(search=search)) == ({Status.QUEUED: len(names)} if names else {})
+
+    async def test_counts_are_of_all_that_match_but_the_status(self, journal: Journal) -> None:
+        """They stand on the tabs of the statuses: the one that is chosen must not empty the others."""
+        jobs = _various_jobs()
+        await journal.commit([a_change(job) for job in jobs])
+        asked = [
+            (JobQuery(), lambda _: True),
+            (JobQuery(statuses=frozenset({Status.FAILED}), limit=1), lambda _: True),
+            (JobQuery(user="user1"), lambda job: job.spec.user == "user1"),
+            (JobQuery(project="project2"), lambda job: job.spec.project == "project2"),
+            (
+                JobQuery(user="user1", search="a"),
+                lambda job: job.spec.user == "user1" and "a" in job.spec.name.lower(),
+            ),
+        ]
+        for query, wanted in asked:
+            assert await journal.counts(query) == Counter(job.status for job in jobs if wanted(job)), query
+
+    async def test_counts_and_lists_are_those_of_the_last_commit(self, journal: Journal) -> None:
+        """What was counted or listed before must not be told again after a change."""
+        job, other = a_job(), a_job()
+        for known in (job, other):
+            await journal.commit([a_change(known)])
+            seen = await journal.counts()
+        assert seen == {Status.QUEUED: 2}
+        ended = advanced(job, status=Status.FAILED, spec=a_spec(name="renamed", user="bob"))
+        await journal.commit([a_change(ended, before=job)])
+        assert await journal.counts() == {Status.QUEUED: 1, Status.FAILED: 1}
+        assert await journal.counts(JobQuery(user="bob")) == {Status.FAILED: 1}
+        assert await journal.page(JobQuery(search="renamed")) == [ended]
+        assert await journal.page(JobQuery(statuses=frozenset({Status.QUEUED}))) == [other]
+
+    async def test_a_job_that_turns_out_to_be_older_stands_in_lists_once(self, journal: Journal) -> None:
+        """A job that is taken in from the database brings the time of its creation along."""
+        job = a_job()
+        await journal.commit([a_change(job)])
+        older = advanced(job, created_at=job.created_at - timedelta(days=1))
+        await journal.commit([a_change(older, before=job)])
+        assert await journal.page(JobQuery()) == [older]
+        assert await journal.counts() == {Status.QUEUED: 1}
+
     # The outbox
 
     async def test_the_outbox_gives_changes_in_commit_order_until_forgotten(
@@ -684,10 +782,32 @@ class JournalContract:
             await new.commit([a_change()])
 
 
+_ORDER: dict[str, Callable[[Job], Any]] = {
+    "submitted": lambda job: (job.created_at, job.id),
+    "name": lambda job: (job.spec.name.casefold(), job.created_at, job.id),
+    "user": lambda job: (job.spec.user, job.created_at, job.id),
+    "status": lambda job: (job.status, job.created_at, job.id),
+    "updated": lambda job: (job.updated_at, job.created_at, job.id),
+}
+
+
+def _various_jobs() -> list[Job]:
+    """With few names, users and moments, so that many are equal in each of them."""
+    names, statuses = ["b", "A", "a", "Ä", "été", "日本"], [Status.QUEUED, Status.RUNNING, Status.FAILED]
+    return [
+        a_job(
+            statuses[number % 3],
+            spec=a_spec(name=names[number % 6], user=f"user{number % 2}", project=f"project{number % 5}"),
+            created_at=NOON + timedelta(seconds=number // 4),
+        )
+        for number in range(24)
+    ]
+
+
 async def _all_pages(journal: Journal, query: JobQuery) -> list[Job]:
     found: list[Job] = []
     while page := await journal.page(query):
         assert len(page) <= query.limit
         found += page
-        query = replace(query, after=(page[-1].created_at, page[-1].id))
+        query = replace(query, after=place_of(page[-1], query.sort))
     return found

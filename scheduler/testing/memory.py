@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Fence, Job, JobEvent, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import Superseded, VersionConflict
-from scheduler.ports import Change, JobQuery, OutboxRow
+from scheduler.paging import is_found, place_of
+from scheduler.ports import Change, JobQuery, OutboxRow, Place
 
 
 class Crash(BaseException):
@@ -114,13 +116,15 @@ class MemoryJournal:
         return await self.get(job_id) if job_id else None
 
     async def page(self, query: JobQuery) -> list[Job]:
-        newest_first = reversed(self.disk.all_jobs())
-        return [job for job in newest_first if _matches(job, query)][: query.limit]
+        found = [job for job in self.disk.all_jobs() if _matches(job, query) and _has_status(job, query)]
+        found.sort(key=lambda job: _rank(place_of(job, query.sort)), reverse=query.sort.is_down)
+        return [job for job in found if _is_beyond(place_of(job, query.sort), query)][: query.limit]
 
-    async def counts(self) -> dict[Status, int]:
+    async def counts(self, query: JobQuery | None = None) -> dict[Status, int]:
         counts: dict[Status, int] = {}
         for job in self.disk.all_jobs():
-            counts[job.status] = counts.get(job.status, 0) + 1
+            if _matches(job, query or JobQuery()):
+                counts[job.status] = counts.get(job.status, 0) + 1
         return counts
 
     async def events(self, job_id: JobId) -> list[JobEvent]:
@@ -212,8 +216,22 @@ def _age(job: Job) -> tuple[datetime, JobId]:
 
 def _matches(job: Job, query: JobQuery) -> bool:
     return (
-        (not query.statuses or job.status in query.statuses)
-        and query.user in (None, job.spec.user)
+        query.user in (None, job.spec.user)
         and query.project in (None, job.spec.project)
-        and (query.after is None or _age(job) < query.after)
+        and (not query.search or is_found(job, query.search))
     )
+
+
+def _has_status(job: Job, query: JobQuery) -> bool:
+    return not query.statuses or job.status in query.statuses
+
+
+def _is_beyond(place: Place, query: JobQuery) -> bool:
+    if query.after is None:
+        return True
+    here, there = _rank(place), _rank(query.after)
+    return here < there if query.sort.is_down else here > there
+
+
+def _rank(place: Place) -> tuple[Any, ...]:
+    return place.value, place.created_at, place.id

@@ -228,7 +228,7 @@ def _matches(row: Json, query: JobQuery) -> bool:
         (not query.statuses or row["status"] in query.statuses)
         and query.user in (None, spec.get("user", ""))
         and query.project in (None, spec.get("project", ""))
-        and (query.after is None or _created(row) < query.after)
+        and (query.after is None or _created(row) < query.after[:2])
     )
 
 

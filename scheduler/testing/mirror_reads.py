@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.core.model import JobId, Status
 from scheduler.core.reconcile import Row, Stub
-from scheduler.ports import JobQuery, Mirror
+from scheduler.ports import JobQuery, Mirror, Place
 from scheduler.testing.attempts import a_full_attempt, admitted, run_lost, telling
 from scheduler.testing.builders import a_job, a_spec, advanced
 from scheduler.testing.clock import NOON
@@ -274,5 +274,5 @@ async def _all_pages(mirror: Mirror, query: JobQuery) -> list[Row]:
         assert len(rows) <= query.limit
         assert len(found) < NO_END
         found += rows
-        query = replace(query, after=(rows[-1].created_at, rows[-1].id))
+        query = replace(query, after=Place(rows[-1].created_at, rows[-1].id))
     return found

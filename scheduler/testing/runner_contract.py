@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import Allocation, Ending, Fence, JobId, JobSpec, NodeId, Origin, StopKind
+from scheduler.core.model import Allocation, Ending, Fence, JobId, JobSpec, Json, NodeId, Origin, StopKind
 from scheduler.errors import RunUnreachable
 from scheduler.ports import Run, Runner
 
@@ -31,6 +31,9 @@ class RunnerContract:
 
     def let_end(self, runner: Runner, run: Run) -> None:
         return None
+
+    def let_say(self, runner: Runner, run: Run, *lines: Json) -> None:
+        """The progress lines that the loop of a real run writes by itself."""
 
     async def test_started_twice_it_is_one_run_with_one_ending(self, runner: Runner, node: NodeId) -> None:
         """A crash between commit and start makes the scheduler ask again."""
@@ -61,6 +64,22 @@ class RunnerContract:
         with pytest.raises(RunUnreachable):
             await runner.observe(run)
         assert (await runner.read_log(run, 0, 0, 100)).text == ""
+        said = await runner.metrics(run[0], 100)
+        assert (said.job_id, said.step, said.series, said.total_points) == (run[0], [], {}, 0)
+        assert await runner.trends([run[0]], 32) == {}
+
+    async def test_what_a_run_measured_is_there_when_the_run_is_gone(
+        self, runner: Runner, node: NodeId
+    ) -> None:
+        """A curve is looked at most when its job has ended."""
+        start = a_start(node, "tests.loops:quick", steps=2)
+        await runner.start(start)
+        self.let_say(runner, run_of(start), {"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5})
+        self.let_end(runner, run_of(start))
+        await runner.wait(run_of(start))
+        said = await runner.metrics(start.job_id, 100)
+        assert (said.attempt, said.step, said.series) == ([1, 1], [1, 2], {"loss": [1.0, 0.5]})
+        assert await runner.trends([start.job_id, JobId("unknown")], 32) == {start.job_id: [1.0, 0.5]}
 
     async def test_nodes_are_those_of_the_cluster(self, runner: Runner, node: NodeId) -> None:
         assert node in {known.id for known in await runner.nodes()}

@@ -16,6 +16,8 @@ import pytest
 from scheduler.core.model import ATTEMPT, Status
 from scheduler.journal import SqliteJournal
 from scheduler.journal.files import SCHEMA_VERSION
+from scheduler.journal.listing import columns
+from scheduler.ports import JobQuery
 from scheduler.testing import a_change, a_job, a_repair
 from scheduler.testing.attempts import an_attempt, run_lost
 from scheduler.testing.clock import NOON
@@ -56,6 +58,25 @@ async def test_a_migrated_journal_has_the_schema_of_a_new_one(golden: Path, tmp_
         journal = await SqliteJournal.open(path)
         await journal.close()
     assert _schema(old) == _schema(new)
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.name)
+async def test_a_migrated_journal_lists_each_job_as_a_new_one_would(golden: Path, tmp_path: Path) -> None:
+    """Text that is hard to keep too, and to the microsecond: else old jobs were sorted, or found, in another way."""
+    path = shutil.copy(golden, tmp_path / "journal.db")
+    journal = await SqliteJournal.open(path)
+    try:
+        jobs = await journal.page(JobQuery(limit=1000))
+        with closing(sqlite3.connect(path)) as file:
+            listed = file.execute("SELECT * FROM listing ORDER BY created_at DESC, id DESC").fetchall()
+            (num_jobs,) = file.execute("SELECT count(*) FROM jobs").fetchone()
+        assert len(jobs) == num_jobs
+        assert listed == [columns(job) for job in jobs]
+        assert [job.id for job in await journal.page(JobQuery(search="TEAM=a"))] == [
+            job.id for job in jobs if job.spec.labels.get("team") == "a"
+        ]
+    finally:
+        await journal.close()
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.name)
