@@ -166,6 +166,32 @@ class CheckpointPolicy:
     )
 
 
+SHIPPED = "shipped:"
+"""The `loop` of a job whose function was sent along is this and the function's name."""
+MAX_CODE_CHARS = 128_000
+
+
+@validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class ShippedCode:
+    """A train function that was sent along with its job."""
+
+    pickle: Annotated[
+        str,
+        Field(
+            max_length=MAX_CODE_CHARS,
+            description="The function, by cloudpickle, in base64.  Empty in answers: it is long, and no text.",
+        ),
+    ]
+    python: Annotated[
+        str,
+        Field(pattern=r"^\d+\.\d+$", description="Which Python wrote it, as `3.11`; no other can read it."),
+    ]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class JobSpec:
     """What a user submits.  The same fields in JSON, YAML and as keyword arguments."""
@@ -208,6 +234,14 @@ class JobSpec:
     labels: Annotated[dict[Label, Label], Field(max_length=64, description="Free key-value pairs.")] = field(
         default_factory=dict[str, str]
     )
+    code: Annotated[
+        ShippedCode | None,
+        Field(
+            exclude_if=_is_none,
+            description="The train function itself, where it is none that the cluster can import; the Python client "
+            "makes it.  `loop` is then `shipped:` and a name.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +440,8 @@ class Node:
     name: str = ""
     draining: bool = False
     """About to be taken away: nothing new is placed on it."""
+    memory_bytes: int | None = None
+    """What Ray says its processes may use; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

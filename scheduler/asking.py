@@ -1,0 +1,69 @@
+"""What a person may ask of a job, as events: the commands take them, a dry run only looks where they lead."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from scheduler.core.lifecycle import AskStop, Event, ForceStart, GiveUp, Restart, Resume
+from scheduler.core.model import Job, Reason, Saved, Status, StopKind
+from scheduler.errors import InvalidRequest, NotAllowed
+
+
+class Action(StrEnum):
+    """As in the paths of the API."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    PREEMPT = "preempt"
+    RESUME = "resume"
+    RESTART = "restart"
+    FORCE_START = "force-start"
+    FAIL = "fail"
+
+
+_STOPS = {
+    Action.CANCEL: StopKind.CANCEL,
+    Action.PAUSE: StopKind.PAUSE,
+    Action.PREEMPT: StopKind.PREEMPT,
+}
+_FORCED = (Status.PENDING, Status.FAILED, Status.CANCELLED)
+
+
+def looks_at_spec(action: Action, job: Job) -> bool:
+    """Whether the spec is checked again first: it goes into the line, and may be old."""
+    if action is Action.FORCE_START:
+        return job.status in _FORCED
+    return action in (Action.RESUME, Action.RESTART) and job.status is not Status.QUEUED
+
+
+def event(
+    action: Action, job: Job, *, at: datetime, by: str, end_of_line: int, chosen: Saved | None = None
+) -> Event:
+    """What *action* is to the life of *job*.  Raises NotAllowed for what no event may do."""
+    match action:
+        case Action.RESUME:
+            return Resume(at=at, by=by, queue_seq=end_of_line, checkpoint=chosen)
+        case Action.RESTART:
+            return Restart(at=at, by=by, queue_seq=end_of_line)
+        case Action.FORCE_START:
+            return ForceStart(at=at, by=by, queue_seq=end_of_line)
+        case Action.FAIL:
+            return _give_up(job, at, by)
+        case _:
+            return AskStop(at=at, by=by, kind=_STOPS[action])
+
+
+def _give_up(job: Job, at: datetime, by: str) -> GiveUp:
+    if job.status is Status.PAUSED:
+        raise NotAllowed(f"job {job.id} is paused and can go on: resume it, or cancel it")
+    return GiveUp(at=at, by=by, reason=Reason(code="given_up", message=f"marked as failed by {by}"))
+
+
+def action_of(name: str) -> Action:
+    """Raises InvalidRequest for what is none."""
+    try:
+        return Action(name)
+    except ValueError:
+        known = ", ".join(Action)
+        raise InvalidRequest(f"there is no action {name[:60]!r}; known are: {known}") from None
