@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import os
 import sys
@@ -16,6 +17,7 @@ import psutil
 from scheduler.checkpoints import resolve
 from scheduler.ports import RankProcess
 from scheduler.processes import SCRATCH
+from scheduler.reports import keep_reports
 from scheduler.run_folder import RunFolder
 
 
@@ -24,6 +26,8 @@ class RankPlan(TypedDict):
 
     folder: str
     function: str
+    code: str | None
+    """The function itself, by cloudpickle in base64, where it is none that can be imported."""
     config: dict[str, Any]
     cpus_per_rank: float
     checkpoint_url: str
@@ -48,10 +52,12 @@ def run_rank(plan: RankPlan) -> Any:
     _keep_output(folder.log_file(rank))
     _set_environment(folder, rank)
     _use_cpus(plan["cpus_per_rank"])
+    if rank == 0:
+        _keep_reports(folder)
     if plan["resume_from"]:
         _go_on_from(plan["checkpoint_url"], plan["resume_from"])
     try:
-        return _resolve(plan["function"])(plan["config"])
+        return _function(plan)(plan["config"])
     except BaseException as error:
         words = traceback.format_exc()
         print(words, file=sys.stderr)
@@ -114,6 +120,13 @@ def _go_on_from(url: str, path: str) -> None:
     get_train_context().checkpoint = Checkpoint(path, resolve(url)[0])
 
 
+def _keep_reports(folder: RunFolder) -> None:
+    """Every number that goes to `ray.train.report`, when it is told: Ray Train has no public way to listen here."""
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    keep_reports(get_train_context(), folder.progress_file)
+
+
 def _use_cpus(cpus: float) -> None:
     """As many threads as the rank has cores; the process was made before anybody knew."""
     import torch
@@ -121,6 +134,10 @@ def _use_cpus(cpus: float) -> None:
     torch.set_num_threads(max(1, int(cpus)))
 
 
-def _resolve(function: str) -> Any:
-    module, _, name = function.partition(":")
+def _function(plan: RankPlan) -> Any:
+    if plan["code"]:
+        import cloudpickle
+
+        return cloudpickle.loads(base64.b64decode(plan["code"]))
+    module, _, name = plan["function"].partition(":")
     return getattr(importlib.import_module(module), name)

@@ -8,7 +8,7 @@
         rank-<n>.json         the process of each rank: node, pid, when it was created
         rank-<n>.log          all it printed
         rank-<n>.error.json   the exception that left its loop
-        progress.jsonl        what rank 0 says of itself
+        progress.jsonl        what rank 0 says of itself, or reports to Ray Train
         saved.jsonl           the checkpoints it completed
         stop                  exists when the run should save and return
         ended.json            why the scheduler ended it by force
@@ -21,7 +21,6 @@ Checkpoints lie in Ray Train's folders, `<checkpoint url>/<job_id>/train-<job>-<
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections import deque
@@ -34,6 +33,7 @@ from pydantic import TypeAdapter
 
 from scheduler.core.hangs import Pace
 from scheduler.core.model import Fence, JobId, Json, NodeId, Outcome, Reason, Resumption, Saved
+from scheduler.curves import finite
 from scheduler.ports import LogPart, RankProcess
 from scheduler.resuming import take_control_words
 
@@ -219,16 +219,24 @@ class ProgressReader:
             return  # a line torn by a kill; the next one is whole
         if not isinstance(row, dict):
             return
-        at_s = _number(row.pop("time", None))
+        at_s = finite(row.pop("time", None))
         at_s = time.time() if at_s is None else at_s
         phase = row.pop("phase", None)
         if phase:
             self.phase = str(phase)
             self.phases.setdefault(self.phase, at_s)
-        step = _number(row.get("step"))
+        is_reported = row.pop("reported", False)
+        step = finite(row.get("step"))
         if step is not None:
+            if is_reported and self._step is None:
+                self._begin_with_the_loop()
             self._count(step, at_s, is_made=phase != "loading")
         self._merged |= row
+
+    def _begin_with_the_loop(self) -> None:
+        """A loop that reports to Ray Train alone says nothing before its first report, which may come after hours.
+        That silence is work: unless it counts, as long a one after the first report would be taken for a hang."""
+        self._step, self.stepped_at_s = -1.0, self.phases.get("loading")
 
     def _count(self, step: float, at_s: float, *, is_made: bool) -> None:
         """A step said while loading is where the run goes on, not one it made; the first one made has no gap before it.
@@ -244,17 +252,6 @@ class ProgressReader:
             self._timed += step - before
             self._longest_s = max(self._longest_s, gap_s)
         self.stepped_at_s = at_s
-
-
-def _number(value: Any) -> float | None:
-    """None for whatever is no finite number: a loop may write anything."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def write_json(path: Path, value: Any) -> None:

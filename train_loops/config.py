@@ -116,7 +116,13 @@ class SftConfig(LoopConfig):
     )
     sample_prompts: Annotated[list[Text], Field(max_length=8)] = Field(
         default_factory=list[str],
-        description="Up to 8 questions the model answers before and after, greedily.",
+        description="Up to 8 questions the model answers before, during and after, greedily.",
+    )
+    sample_every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000_000,
+        description="Steps between two rounds of answers; null: one at each evaluation.",
     )
     sample_max_tokens: int = Field(
         default=64, ge=1, le=4096, description="Longest answer to a sample prompt, in tokens."
@@ -138,6 +144,11 @@ class SftConfig(LoopConfig):
             raise ValueError(
                 f"eval_every_steps={self.eval_every_steps} but there is no eval_dataset; "
                 "give one, or leave eval_every_steps out"
+            )
+        if self.sample_every_steps is not None and not self.sample_prompts:
+            raise ValueError(
+                f"sample_every_steps={self.sample_every_steps} but there are no sample_prompts; "
+                "give some, or leave sample_every_steps out"
             )
         return self
 

@@ -34,6 +34,7 @@ from train_loops.data import Examples, PadBatch, load_examples
 from train_loops.progress import Progress, output_dir, whole_folder
 from train_loops.ranks import on_any_rank
 from train_loops.resumption import RunFacts, compare
+from train_loops.samples import Samples
 from train_loops.trainer import StepTrainer, TrainReport, eval_loss_at, mean_loss
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ STATE = "trainer_state.json"
 NO_EFFECT = {
     *("model", "dataset", "eval_dataset"),  # their contents count, not their names
     *("checkpoint_every_steps", "eval_every_steps", "log_every_steps"),
-    *("sample_prompts", "sample_max_tokens"),
+    *("sample_prompts", "sample_every_steps", "sample_max_tokens"),
 }
 """Settings that change no step."""
 
@@ -73,8 +74,10 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         model = load_model(cfg)
         facts = run_facts(cfg, data, model)
         trainer = build_trainer(cfg, model, tokenizer, data, checkpoints.path, saved)
-        before = answers_before(cfg, trainer, tokenizer, saved)
-        report = TrainReport(trainer, progress, checkpoints, facts, {ANSWERS_BEFORE: json.dumps(before)})
+        samples = Samples(cfg, trainer.model, tokenizer, ray.train.get_context().get_world_rank())
+        before = answers_before(samples, progress, saved)
+        files = {ANSWERS_BEFORE: json.dumps(before)}
+        report = TrainReport(trainer, progress, checkpoints, facts, files, samples)
         if saved:
             report.resumed = saved.folder, compare(saved.folder, first, facts, random_files(facts.num_ranks))
         trainer.add_callback(report)
@@ -83,7 +86,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         run_steps(trainer, report, saved)
         if report.stopped and trainer.state.global_step < trainer.state.max_steps:
             return stopped(trainer.state.global_step, progress)
-        return finish(cfg, trainer, tokenizer, report, before)
+        return finish(trainer, tokenizer, report, before)
 
 
 def stopped(step: int, progress: Progress) -> dict[str, Any]:
@@ -258,39 +261,11 @@ def training_arguments(cfg: SftConfig, folder: Path, *, eval_on_start: bool) -> 
     )
 
 
-def answers_before(
-    cfg: SftConfig, trainer: StepTrainer, tokenizer: PreTrainedTokenizerBase, saved: Saved | None
-) -> list[str]:
-    if saved is not None:
+def answers_before(samples: Samples, progress: Progress, saved: Saved | None) -> list[str]:
+    """What the untrained model answers; after a restart, what it answered then.  Nothing where nobody asks."""
+    if saved is not None and samples.prompts:
         return json.loads((saved.folder / ANSWERS_BEFORE).read_text(encoding="utf-8"))
-    return answers(cfg, trainer, tokenizer)
-
-
-def answers(cfg: SftConfig, trainer: StepTrainer, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What the model says to each sample prompt, always the likeliest token; rank 0 only."""
-    if not trainer.is_world_process_zero():
-        return []
-    trainer.model.eval()
-    return [answer(cfg, trainer.model, tokenizer, prompt) for prompt in cfg.sample_prompts]
-
-
-@torch.no_grad()
-def answer(cfg: SftConfig, model: Any, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    asked = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}],
-        add_generation_prompt=True,
-        return_tensors="pt",
-        return_dict=True,
-    ).to(model.device)
-    said = model.generate(
-        **asked,
-        max_new_tokens=cfg.sample_max_tokens,
-        do_sample=False,
-        use_cache=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return tokenizer.decode(said[0, asked["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    return samples.tell(progress, 0)
 
 
 def total_steps(trainer: StepTrainer) -> int:
@@ -316,16 +291,15 @@ def load_weights(model: PreTrainedModel | PeftModel, folder: str) -> None:
 
 
 def finish(
-    cfg: SftConfig,
     trainer: StepTrainer,
     tokenizer: PreTrainedTokenizerBase,
     report: TrainReport,
     before: list[str],
 ) -> dict[str, Any]:
     """Save the result and say what the training did."""
-    state, model = trainer.state, trainer.model
+    state, model, samples = trainer.state, trainer.model, report.samples
+    after = samples.tell(report.progress, state.global_step)
     report.progress.say("saving")
-    after = answers(cfg, trainer, tokenizer)
     output = save_result(model, tokenizer) if trainer.is_world_process_zero() else None
     report.progress.flush()
     return {
@@ -338,7 +312,7 @@ def finish(
         "num_trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "samples": [
             {"prompt": prompt, "before": was, "after": now}
-            for prompt, was, now in zip(cfg.sample_prompts, before, after, strict=False)
+            for prompt, was, now in zip(samples.prompts, before, after, strict=True)
         ],
         "output_dir": output,
     }

@@ -51,16 +51,18 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     first = step = resumed.step if resumed else 0
     progress.say("loading", step=step, **{"resumed": resumed.as_json()} if resumed else {})
 
-    loss = math.nan
+    loss, training_s = math.nan, 0.0
     stopped = on_any_rank(progress.stop_requested())
     with Checkpoints() as checkpoints:
         while step < cfg.steps and not stopped:
+            began_s = time.monotonic()
             loss = train_step(model, optimizer, batch(cfg, step, rank), step)
             step += 1
             time.sleep(cfg.step_time_s)
-            progress.say(
-                "training", step=step, total_steps=cfg.steps, loss=loss, learning_rate=cfg.learning_rate
-            )
+            training_s += time.monotonic() - began_s
+            facts_of_step = {"loss": loss, "learning_rate": cfg.learning_rate}
+            speed = cfg.batch_size * context.get_world_size() * (step - first) / training_s
+            progress.say("training", step=step, total_steps=cfg.steps, samples_per_s=speed, **facts_of_step)
             stopped = on_any_rank(progress.stop_requested()) and step < cfg.steps
             if stopped or step == cfg.steps or step % cfg.checkpoint_every_steps == 0:
                 progress.say("saving")

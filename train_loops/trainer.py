@@ -18,6 +18,10 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 from train_loops.checkpoints import Checkpoints
 from train_loops.progress import Progress
 from train_loops.resumption import Certificate, RunFacts
+from train_loops.samples import Samples
+
+MEASURES = ("loss", "learning_rate", "grad_norm", "eval_loss")
+"""What is told of all that the Trainer logs."""
 
 
 class StepTrainer(Trainer):
@@ -83,6 +87,7 @@ class TrainReport(RayTrainReportCallback):
         checkpoints: Checkpoints,
         facts: RunFacts,
         extra_files: dict[str, str],
+        samples: Samples,
     ) -> None:
         """*extra_files*: name -> text, put into each checkpoint by rank 0, as are *facts*."""
         super().__init__()
@@ -91,6 +96,7 @@ class TrainReport(RayTrainReportCallback):
         self.checkpoints = checkpoints
         self.facts = facts
         self.extra_files = extra_files
+        self.samples = samples
         self.resumed: tuple[Path, Certificate] | None = None
         """The checkpoint that this run goes on from; the certificate is completed when it is loaded."""
         self.stopped = False
@@ -157,6 +163,8 @@ class TrainReport(RayTrainReportCallback):
             control.should_log = True
         if not control.should_log:
             self._say_step(state)
+        if not self.stopped and self.samples.is_due(state.global_step, is_evaluated=False):
+            self.samples.tell(self.progress, state.global_step)
 
     def _say_step(self, state: TrainerState, **values: Any) -> None:
         phase = "training" if state.global_step else "loading"
@@ -171,12 +179,20 @@ class TrainReport(RayTrainReportCallback):
         logs: dict[str, Any],
         **_: Any,
     ) -> None:
-        known = {key: logs[key] for key in ("loss", "learning_rate", "eval_loss") if key in logs}
+        known = {key: logs[key] for key in MEASURES if key in logs}
         if known:
             self._say_step(state, **known)
+            if "eval_loss" in known:
+                self.progress.flush()  # merged into the line of the next step, it would be taken for one of that step
             words = "  ".join(f"{key} {value:.6g}" for key, value in known.items())
             speed = f"  {self.tokens_per_s:.0f} tokens/s" if "loss" in known and self.tokens_per_s else ""
             print(f"step {state.global_step}/{state.max_steps}  {words}{speed}", flush=True)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.samples.is_due(state.global_step, is_evaluated=True):
+            self.samples.tell(self.progress, state.global_step)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
