@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from scheduler import __version__
 from scheduler.core.invariants import violations
-from scheduler.core.model import Status
-from scheduler.documents import DatabaseHealth, Health, NodeHealth, PoolHealth
+from scheduler.core.model import Node, Status
+from scheduler.documents import DatabaseHealth, Health, HolderDocument, NodeHealth, PoolHealth
+from scheduler.holding import Holding, holdings
 from scheduler.service import Service
 
 
 async def health(service: Service, *, started_at: datetime, pool: PoolHealth | None) -> Health:
-    problems = await _problems(service, pool)
+    found = problems(service)
+    held = holdings(service.registry.running())
     gpus = [
         {"node": node.name, "gpus": node.gpus, "free": node.available_gpus}
         for node in service.nodes
         if node.gpus
     ]
     return Health(
-        status="degraded" if problems else "healthy",
-        problems=problems,
+        status="degraded" if found else "healthy",
+        problems=found,
         version=__version__,
         cluster=service.settings.cluster,
         gpu_available=bool(gpus),
@@ -36,27 +38,43 @@ async def health(service: Service, *, started_at: datetime, pool: PoolHealth | N
         database=_database(service),
         loops={loop.name: loop.health() for loop in service.loops},
         unmirrored_writes=await service.journal.outbox_size(),
-        nodes=[
-            NodeHealth(
-                node_id=node.id,
-                name=node.name,
-                cpus=node.cpus,
-                gpus=node.gpus,
-                free_cpus=node.available_cpus or 0.0,
-                free_gpus=node.available_gpus or 0.0,
-            )
-            for node in service.nodes
-        ],
+        nodes=[_node(node, held.get(node.id, ())) for node in service.nodes],
         pool=pool,
     )
 
 
-async def _problems(service: Service, pool: PoolHealth | None) -> list[str]:
+def problems(service: Service) -> list[str]:
+    """Everything that is not as it must be, in words; empty when all is well."""
     found = [loop.problem() for loop in service.loops]
     found.append(service.background.problem())
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
     found += violations(service.registry.running(), service.nodes)[:10]
     return [words for words in found if words]
+
+
+def _node(node: Node, held: Sequence[Holding]) -> NodeHealth:
+    return NodeHealth(
+        node_id=node.id,
+        name=node.name,
+        cpus=node.cpus,
+        gpus=node.gpus,
+        free_cpus=node.available_cpus or 0.0,
+        free_gpus=node.available_gpus or 0.0,
+        draining=node.draining,
+        held_by=[_holder(holding) for holding in held],
+    )
+
+
+def _holder(holding: Holding) -> HolderDocument:
+    job = holding.job
+    return HolderDocument(
+        job_id=job.id,
+        name=job.spec.name,
+        user=job.spec.user,
+        ranks=holding.ranks,
+        cpus=holding.cpus,
+        gpus=holding.gpus,
+    )
 
 
 def _database(service: Service) -> DatabaseHealth:

@@ -9,15 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import ray
-from ray.util.metrics import Counter as Metric
 
 from scheduler.core.model import Node, NodeId
 from scheduler.documents import PoolHealth
 
 log = logging.getLogger("scheduler.pool")
 
-CHILDREN = 5
-"""Ray Train's own processes of a run with one rank: controller, cleaner, dataset manager, synchronizer, rank."""
+CHILDREN = 4
+"""Ray Train's own processes of a run with one rank: controller, dataset manager, synchronizer, rank."""
 KEEP_S = 7 * 24 * 3600
 
 
@@ -38,9 +37,6 @@ class WarmPool:
         self._stock: Counter[NodeId] = Counter()
         self._hits = self._misses = 0
         self._note = ""
-        self._starts = Metric(
-            "scheduler_run_starts", "Runs by how they started: warm or cold.", tag_keys=("start",)
-        )
 
     def health(self) -> PoolHealth:
         return PoolHealth(
@@ -49,7 +45,6 @@ class WarmPool:
 
     def took(self, node: NodeId, *, warm: bool) -> None:
         """A run started on *node*.  After a miss the stock is taken to be gone, so that it is made anew."""
-        self._starts.inc(tags={"start": "warm" if warm else "cold"})
         self._hits += warm
         self._misses += not warm
         self._stock[node] = max(0, self._stock[node] - 1) if warm else 0

@@ -28,7 +28,7 @@ from scheduler.core.model import (
 )
 from scheduler.errors import CheckpointTorn
 from scheduler.evidence import failure
-from scheduler.placement_groups import SignIn
+from scheduler.placement_groups import Named, SignIn, trainer_without_helper
 from scheduler.ports import Observation
 from scheduler.processes import end_here
 from scheduler.rank import RankPlan, run_rank
@@ -78,6 +78,11 @@ class RunActor:
         self._progress = ProgressReader(plan.folder.progress_file)
         self._began_at_s = time.time()
         self._running: asyncio.Task[Outcome] | None = None
+
+    def __repr__(self) -> str:
+        """What the Ray dashboard and `ray list actors` show beside the name, which has only the id."""
+        start = self._plan.start
+        return f"{_one_line(start.spec.name)}, attempt {start.fence}"
 
     async def run(self) -> Outcome:
         """Return how the run ended, when its ranks are gone and the final record is on disk."""
@@ -138,16 +143,17 @@ class RunActor:
 
     def _trainer(self, resume_from: Checkpoint | None) -> Any:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchConfig
 
         start, gang = self._plan.start, self._plan.start.spec.resources
         nodes, checkpoints = start.allocation.node_of_each_rank, self._plan.checkpoints
-        return TorchTrainer(
+        return trainer_without_helper()(
             run_rank,
             train_loop_config=dict(
                 RankPlan(
                     folder=str(self._plan.folder.path),
                     function=self._plan.function,
+                    code=start.spec.code.pickle if start.spec.code else None,
                     config=start.spec.config,
                     cpus_per_rank=gang.cpus_per_rank,
                     checkpoint_url=self._plan.checkpoint_url,
@@ -169,6 +175,7 @@ class RunActor:
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
                 callbacks=[
                     SignIn(self._plan.folder.controller_file),
+                    Named(run_name(start.job_id, start.fence)),
                     Seal(
                         url=self._plan.checkpoint_url,
                         job_id=start.job_id,
@@ -209,6 +216,11 @@ class RunActor:
     def _output_dir(self) -> str | None:
         output = self._plan.folder.output_dir
         return str(output) if output.is_dir() else None
+
+
+def _one_line(name: str) -> str:
+    """Ray writes it into its logs."""
+    return "".join(letter if letter.isprintable() else " " for letter in name)
 
 
 def backend(gang: Gang, num_ranks: int) -> str:

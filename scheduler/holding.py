@@ -1,0 +1,69 @@
+"""Who holds which node: the allocations of the running jobs, seen from the nodes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from scheduler.core.model import Job, Node, NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one running job has of one node."""
+
+    job: Job
+    ranks: int
+
+    @property
+    def cpus(self) -> float:
+        return self.ranks * self.job.spec.resources.cpus_per_rank
+
+    @property
+    def gpus(self) -> float:
+        return self.ranks * self.job.spec.resources.gpus_per_rank
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Of one kind of thing, on all nodes together.  The three add up to what there is."""
+
+    held: float = 0.0
+    free: float = 0.0
+    other: float = 0.0
+    """Held by something on this Ray that is no job of ours, or by a run that is just ending."""
+
+
+def holdings(running: Iterable[Job]) -> Mapping[NodeId, list[Holding]]:
+    """By node, in the order of the jobs.  Nodes that nobody holds are left out."""
+    found: defaultdict[NodeId, list[Holding]] = defaultdict(list)
+    for job in running:
+        ranks: defaultdict[NodeId, int] = defaultdict(int)
+        for node, count in job.allocation.ranks if job.allocation else ():
+            ranks[node] += count
+        for node, count in ranks.items():
+            found[node].append(Holding(job, count))
+    return found
+
+
+def cpu_use(nodes: Iterable[Node], held: Mapping[NodeId, list[Holding]]) -> Use:
+    return _use(
+        (node.cpus, node.available_cpus, sum(one.cpus for one in held.get(node.id, ()))) for node in nodes
+    )
+
+
+def gpu_use(nodes: Iterable[Node], held: Mapping[NodeId, list[Holding]]) -> Use:
+    return _use(
+        (node.gpus, node.available_gpus, sum(one.gpus for one in held.get(node.id, ()))) for node in nodes
+    )
+
+
+def _use(nodes: Iterable[tuple[float, float | None, float]]) -> Use:
+    """Of (total, said by Ray to be available, held).  Ray lags: what is held by our books is not free."""
+    held = free = other = 0.0
+    for total, available, ours in nodes:
+        left = max(0.0, total - ours)
+        unused = left if available is None else min(left, available)
+        held, free, other = held + total - left, free + unused, other + left - unused
+    return Use(held, free, other)
