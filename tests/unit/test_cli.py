@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -20,18 +19,19 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from command_line import run
 from rich.console import Console
 from served import LOOP, TOKEN, Served, app_at_port, scheduler_at
-from typer.testing import CliRunner
 
-from scheduler import follow as follow_module
-from scheduler.cli import app
-from scheduler.cli_views import exit_code, health_page, job_page, next_step, print_log
+from scheduler.cli import follow as follow_module
+from scheduler.cli.errors import exit_code
+from scheduler.cli.follow import follow
+from scheduler.cli.logs import print_log
+from scheduler.cli.views import health_page, job_page, next_step
 from scheduler.client import Client
 from scheduler.core.model import JobSpec, Phase, Status
 from scheduler.documents import DatabaseHealth, Health, JobDocument, LogLines, ReasonDocument
 from scheduler.errors import NotReady, SchedulerError
-from scheduler.follow import follow
 from scheduler.settings import Settings
 from serve_app.app import create_app
 from tests.unit.recording_registry import RecordingRegistry, a_repair
@@ -55,25 +55,6 @@ def _at(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def client(served: Served) -> Client:
     return Client(served.url)
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-def run(*args: str, given: str | None = None) -> Ran:
-    """In this process; anything but an orderly exit fails the test."""
-    done = CliRunner().invoke(app, list(args), input=given, prog_name="scheduler")
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    assert "Traceback" not in done.stderr
-    return Ran(done.exit_code, done.stdout, done.stderr)
 
 
 def submitted(*options: str) -> str:
@@ -161,8 +142,9 @@ def test_a_bad_file_is_2_with_field_and_line(tmp_path: Path, text: str, words: s
         (("submit", "--loop", LOOP, "--set", "a=["), 2, "--set a=[, line 1, column 2: is not YAML"),
         (("submit", "--no-such-option"), 2, "No such option"),
         (("frobnicate",), 2, "No such command"),
-        (("status",), 2, "Missing argument 'JOB_ID'"),
-        (("status", "not-an-id"), 2, "job id"),
+        (("status",), 2, "Missing argument 'JOB'"),
+        (("status", "not-a-job"), 3, "no job has the name 'not-a-job'"),
+        (("status", ""), 2, "an empty text names no job"),
         (("status", str(uuid4())), 3, "no job"),
         (("logs", str(uuid4())), 3, "no job"),
         (("wait", str(uuid4())), 3, "no job"),
@@ -275,7 +257,7 @@ def test_a_waiting_job_says_why_and_what_next(client: Client) -> None:
     """L5: the reason with numbers, and the command that changes something."""
     blocker = submitted("--set", "seconds=60", "--set", "resources.num_ranks=3")
     waiting = submitted("--set", "resources.num_ranks=4")
-    _until(lambda: "4 ranks" in run("status", waiting).out.split("why")[1].split("next")[0])
+    _until(lambda: "4 ranks" in run("status", waiting).out.split("\nwhy ")[1].split("\n")[0])
     page = run("status", waiting).out
     assert "queued, position 1" in page
     assert f"`scheduler cancel {waiting}`" in page
@@ -704,7 +686,11 @@ def test_missing_server_packages_are_named(monkeypatch: pytest.MonkeyPatch, name
 def test_up_says_where_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Options reach the settings; `--block` comes after the page, or nobody would see it."""
     info = SimpleNamespace(
-        api_url="http://x", monitor_url="http://x/m", dashboard_url="http://x/d", state_dir="/s"
+        api_url="http://x",
+        monitor_url="http://x/m",
+        dashboard_url="http://x/d",
+        metrics_url="http://x/p",
+        state_dir="/s",
     )
     asked: list[tuple[Any, bool]] = []
 

@@ -17,9 +17,11 @@ import pytest
 from served import LOOP, TOKEN, Served, app_at_port, scheduler_at
 
 import scheduler
-from scheduler import errors, flows
-from scheduler.calls import Call, result_of, status
-from scheduler.client import AsyncClient, Client
+from scheduler import errors
+from scheduler.client import AsyncClient, Client, flows
+from scheduler.client.calls import Call, result_of, status
+from scheduler.client.flows import Pause
+from scheduler.client.spec_file import load_spec
 from scheduler.core.model import Gang, JobSpec, Status
 from scheduler.documents import JobDocument
 from scheduler.errors import (
@@ -35,9 +37,7 @@ from scheduler.errors import (
     Unauthorized,
     WaitTimedOut,
 )
-from scheduler.flows import Pause
 from scheduler.settings import Settings
-from scheduler.spec_file import load_spec
 from serve_app.app import create_app
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document, a_repair
 
@@ -183,7 +183,7 @@ def test_who_asks_is_in_the_history(client: Client, served: Served) -> None:
 
 def test_lists_turn_their_pages_by_themselves(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """L6: a caller who sees only the first page believes that the rest does not exist."""
-    monkeypatch.setattr("scheduler.flows.PAGE", 3)
+    monkeypatch.setattr("scheduler.client.flows.PAGE", 3)
     ids = {job.id for job in client.submit_batch([{"loop": LOOP, "project": "many"}] * 8)}
     assert {job.job_id for job in client.list_jobs(project="many")} == ids
     assert len(list(client.list_jobs(project="many", limit=4))) == 4

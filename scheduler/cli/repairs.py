@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from scheduler.cli_options import AsJson, Url, connect
-from scheduler.cli_views import print_json
+from scheduler.cli.follow import printable
+from scheduler.cli.options import AsJson, Url, connect
+from scheduler.cli.views import print_json
 from scheduler.documents import ReconcileAnswer, RepairDocument
-from scheduler.follow import printable
 
 
 def reconcile(

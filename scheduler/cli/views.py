@@ -1,49 +1,35 @@
-"""What the command line prints: pages for people, one JSON document for programs, errors to stderr."""
+"""What the command line prints: pages for people, and one JSON document for programs."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import to_jsonable_python
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from scheduler.cli.follow import duration, measures, printable
 from scheduler.core.model import Status
 from scheduler.documents import (
-    AttemptNotice,
-    DoubtNotice,
-    EndNotice,
     EventPage,
+    Explanation,
     Health,
+    HolderDocument,
     JobDocument,
-    LogChunk,
-    LogEvent,
-    LogLines,
     LoopList,
-    ProblemDocument,
-    ProblemField,
-    WaitNotice,
+    NodeHealth,
 )
-from scheduler.errors import (
-    BodyTooLarge,
-    CheckpointNotFound,
-    InvalidRequest,
-    InvalidSpec,
-    JobNotFound,
-    NotAllowed,
-    SchedulerError,
-    Unauthorized,
-    WaitTimedOut,
-)
-from scheduler.follow import duration, measures, printable
 
 _UNVERIFIED_AFTER_S = 30.0
-_LINE_START = re.compile(r"^(?!\Z)", re.MULTILINE)
+_NAME_WIDTH = 10
+_ROOM_FOR_WHOLE_IDS = 90
+SHORT_ID = 8
+"""Letters of an id that are shown where room is short; they name the job everywhere."""
 COLOUR = {
     Status.PENDING: "yellow",
     Status.QUEUED: "cyan",
@@ -62,48 +48,6 @@ _NEXT = {
     "checkpoint; `scheduler restart {id}` starts it over",
     Status.CANCELLED: "`scheduler resume {id}` lets it go on; `scheduler restart {id}` starts it over",
 }
-_EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
-    (InvalidSpec, 2),
-    (InvalidRequest, 2),
-    (BodyTooLarge, 2),
-    (JobNotFound, 3),
-    (CheckpointNotFound, 3),
-    (NotAllowed, 5),
-    (WaitTimedOut, 124),
-)
-_REMEDY: tuple[tuple[type[SchedulerError], str], ...] = (
-    (InvalidSpec, "mend it and submit again; `scheduler loops` shows what each loop takes"),
-    (Unauthorized, "set SCHEDULER_TOKEN to the token of the scheduler"),
-)
-
-
-def exit_code(error: SchedulerError) -> int:
-    for kind, code in _EXIT_CODES:
-        if isinstance(error, kind):
-            return code
-    return 4 if error.http_status == 503 else 1
-
-
-def print_error(error: SchedulerError, *, as_json: bool) -> None:
-    """To stderr: what was wrong, which fields, what to do next."""
-    if as_json:
-        fields = [ProblemField(field=one.field, message=one.message) for one in error.problems]
-        document = ProblemDocument(
-            title=type(error).__name__,
-            status=error.http_status,
-            detail=error.message,
-            code=error.code,
-            errors=fields,
-        )
-        print(document.model_dump_json(indent=2), file=sys.stderr)
-        return
-    # With fields, the sentence would only say them all again on one line.
-    print(f"error: {error.message.partition('; ')[0] if error.problems else error.message}", file=sys.stderr)
-    for problem in error.problems:
-        print(f"  {problem}", file=sys.stderr)
-    for kind, remedy in _REMEDY:
-        if isinstance(error, kind):
-            print(f"next: {remedy}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -112,20 +56,39 @@ def print_json(value: Any) -> None:
 
 
 def print_page(lines: Iterable[tuple[str, str | Text]]) -> None:
+    """On a terminal what a value has too much for a line goes on below itself."""
     screen = console()
     for name, value in lines:
-        screen.print(Text.assemble((f"{name:<10}", "bold"), value), soft_wrap=True)
+        text = value if isinstance(value, Text) else Text(value)
+        is_wrapped = screen.is_terminal and "\n" not in text.plain
+        rows = _wrapped(text, screen.width - _NAME_WIDTH) if is_wrapped else [text]
+        for index, row in enumerate(rows):
+            head = f"{'' if index else name:<{_NAME_WIDTH}}"
+            screen.print(Text.assemble((head, "bold"), row), soft_wrap=True)
 
 
-def job_page(job: JobDocument, now: datetime | None = None) -> list[tuple[str, str | Text]]:
+def _wrapped(text: Text, width: int) -> list[Text]:
+    """At words alone: a path or an id that is cut by us could not be copied."""
+    cuts, column = list[int](), 0
+    for word in re.finditer(r"\S+\s*", text.plain):
+        if column and column + cell_len(word.group().rstrip()) > width:
+            cuts, column = [*cuts, word.start()], 0
+        column += cell_len(word.group())
+    return list(text.divide(cuts))
+
+
+def job_page(
+    job: JobDocument, now: datetime | None = None, *, explained: Explanation | None = None
+) -> list[tuple[str, str | Text]]:
     """A job for people: where it stands, why, what to do next, and what backs it."""
     now = now or datetime.now(UTC)
     lines: list[tuple[str, str | Text | None]] = [
         ("job", job.job_id),
         ("name", _what(job)),
         ("status", _status(job)),
-        ("why", printable(job.reason.message)),
-        ("next", next_step(job)),
+        ("overdue", "it has waited longer than it should" if job.overdue else None),
+        ("why", printable(explained.message if explained else job.reason.message)),
+        *(("next", step) for step in _next_steps(job, explained)),
         ("progress", " · ".join(measures(job.progress)) or None),
         ("saved", _checkpoint(job)),
         ("resumed", _resumed(job)),
@@ -137,11 +100,21 @@ def job_page(job: JobDocument, now: datetime | None = None) -> list[tuple[str, s
     return [(name, value) for name, value in lines if value]
 
 
-def show_job(job: JobDocument | None, as_json: bool) -> None:
+def show_job(job: JobDocument | None, as_json: bool, explained: Explanation | None = None) -> None:
     if job and as_json:
         print_json(job)
     elif job:
-        print_page(job_page(job))
+        print_page(job_page(job, explained=explained))
+
+
+def _next_steps(job: JobDocument, explained: Explanation | None) -> list[str]:
+    if explained is None or not explained.next_steps:
+        return [next_step(job)]
+    screen = console()
+    is_narrow = screen.is_terminal and screen.width < _ROOM_FOR_WHOLE_IDS
+    short = job.job_id[:SHORT_ID] if is_narrow else job.job_id
+    told = (f"`{step.command.replace(job.job_id, short)}`: {step.why}" for step in explained.next_steps)
+    return [printable(one) for one in told]
 
 
 def _checkpoint(job: JobDocument) -> str | None:
@@ -184,60 +157,6 @@ def print_events(page: EventPage) -> None:
         print(printable(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind:<10} {move:<22} {who}"))
 
 
-def print_log(events: Iterable[LogEvent], *, with_ranks: bool) -> None:
-    """Lines to stdout as they come, *with_ranks* each after the rank that printed it; the rest to stderr."""
-    last: LogLines | None = None
-    for event in events:
-        if isinstance(event, LogLines):
-            sys.stdout.write(_with_rank(event, last) if with_ranks else event.text)
-            sys.stdout.flush()
-            last = event if event.text else last
-        elif said := _notice(event):
-            print(f"-- {printable(said)}", file=sys.stderr)
-
-
-def log_document(job_id: str, rank: int | str, events: Iterable[LogEvent]) -> dict[str, Any]:
-    """All that *events* tell, as one document; of more than one rank, by rank."""
-    texts: dict[int, str] = {}
-    attempt, ended = None, False
-    for event in events:
-        if isinstance(event, LogLines):
-            texts[event.rank] = texts.get(event.rank, "") + event.text
-        if isinstance(event, LogLines | AttemptNotice):
-            attempt = event.attempt
-        ended = isinstance(event, EndNotice) or (isinstance(event, LogChunk) and event.ended)
-    text = {str(one): texts[one] for one in sorted(texts)} if rank == "all" else "".join(texts.values())
-    return {"job_id": job_id, "rank": rank, "attempt": attempt, "text": text, "ended": ended}
-
-
-def _with_rank(lines: LogLines, before: LogLines | None) -> str:
-    """*lines* as they follow on *before*: a line that was cut goes on, unless another rank cuts in."""
-    mark = f"[{lines.rank}] "
-    marked = _LINE_START.sub(mark, lines.text)
-    if before is None or before.text.endswith("\n"):
-        return marked
-    goes_on = (before.rank, before.attempt) == (lines.rank, lines.attempt)
-    return marked.removeprefix(mark) if goes_on else f"\n{marked}"
-
-
-def _notice(event: LogEvent) -> str | None:
-    match event:
-        case AttemptNotice(state="began"):
-            return f"attempt {event.attempt} began" if event.attempt > 1 else None
-        case AttemptNotice():
-            why = f": {event.reason.message}" if event.reason else ""
-            return f"attempt {event.attempt} is over{why}"
-        case WaitNotice():
-            return f"{event.status}: {event.reason.message}"
-        case DoubtNotice():
-            return event.message or "the registry answers again"
-        case EndNotice():
-            what = "no more can be told" if event.over == "stream" else f"the job is {event.status}"
-            return f"{what}: {event.reason.message}"
-        case _:
-            return None
-
-
 def health_page(health: Health) -> list[tuple[str, str | Text]]:
     colour = "green" if health.status == "healthy" else "red"
     counts = health.registry.get("jobs") or {}
@@ -247,11 +166,8 @@ def health_page(health: Health) -> list[tuple[str, str | Text]]:
         ("version", health.version),
         ("jobs", ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"),
         ("database", _database(health)),
-        *(
-            ("node", f"{n.name}: {n.free_cpus:g} of {n.cpus:g} CPUs, {n.free_gpus:g} of {n.gpus:g} GPUs free")
-            for n in health.nodes
-        ),
-        *((f"{'loop'}", f"{name}: {_loop(loop)}") for name, loop in health.loops.items()),
+        *(("node", _node(node)) for node in health.nodes),
+        *(("loop", f"{name}: {_loop(loop)}") for name, loop in health.loops.items()),
     ]
 
 
@@ -320,6 +236,21 @@ def _database(health: Health) -> str:
     )
     parts += [f"last error: {database.last_error}"] if database.last_error else []
     return printable(", ".join(parts) + (f"; {database.note}" if database.note else ""))
+
+
+def _node(node: NodeHealth) -> str:
+    free = f"{node.free_cpus:g} of {node.cpus:g} CPUs, {node.free_gpus:g} of {node.gpus:g} GPUs free" + (
+        ", draining" if node.draining else ""
+    )
+    holders = ", ".join(holder_words(holder) for holder in node.held_by)
+    return printable(f"{node.name}: {free}" + (f"; held by {holders}" if holders else ""))
+
+
+def holder_words(holder: HolderDocument) -> str:
+    """Who holds a part of a node, and how much of it."""
+    parts = [f"{holder.gpus:g} GPUs"] if holder.gpus else []
+    parts += [f"{holder.cpus:g} CPUs"] if holder.cpus else []
+    return f"{holder.name} of {holder.user or 'nobody named'} ({', '.join(parts) or f'{holder.ranks} ranks'})"
 
 
 def _loop(loop: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the commands share: options, and errors in words with exit codes that scripts can use."""
+"""What the commands share: options, and how a command is called."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from scheduler.cli_views import exit_code, print_error
+from scheduler.cli import completion
+from scheduler.cli.errors import exit_code, print_error
+from scheduler.cli.naming import job_id_of
 from scheduler.client import Client
 from scheduler.errors import SchedulerError
 
+_WHICH = "Its id, the beginning of it, or its name."
 JobId = Annotated[
-    str, typer.Argument(metavar="JOB_ID", help="As `scheduler list` shows it.", show_default=False)
+    str,
+    typer.Argument(metavar="JOB", help=_WHICH, show_default=False, autocompletion=completion.jobs()),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
 Url = Annotated[
@@ -27,24 +31,16 @@ Timeout = Annotated[
     typer.Option("--timeout", min=0, help="Seconds to wait at most; exit code 124 when they are over."),
 ]
 
-EPILOG = """\b
-Exit codes:
-  0    ok; for `wait` and `submit --wait`: the job completed
-  1    the job, or the request, failed
-  2    wrong usage, or the spec is not valid
-  3    no such job
-  4    no scheduler answers, or it is not ready
-  5    the job's status does not allow it
-  124  the wait timed out; the job goes on
-  130  interrupted; the job goes on
-"""
-
 
 class Command(TyperCommand):
-    """Turns what was refused into words on stderr and an exit code; a traceback stays for real bugs."""
+    """Finds the jobs that are meant, and turns what was refused into words on stderr and an exit code.
+
+    A traceback stays for real bugs.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            _name_jobs(ctx.params)
             return super().invoke(ctx)
         except SchedulerError as error:
             print_error(error, as_json=bool(ctx.params.get("as_json")))
@@ -68,3 +64,13 @@ def watching(job_id: str) -> Iterator[None]:
             file=sys.stderr,
         )
         raise
+
+
+def _name_jobs(params: dict[str, Any]) -> None:
+    """Every command gets whole ids, and none begins before all of its jobs are known."""
+    named = {name: params[name] for name in ("job_id", "job_ids") if params.get(name) is not None}
+    if named:
+        client = connect(params["url"])
+        for name, value in named.items():
+            ids = [job_id_of(client, one) for one in ([value] if isinstance(value, str) else value)]
+            params[name] = ids[0] if isinstance(value, str) else list(dict.fromkeys(ids))

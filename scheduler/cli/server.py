@@ -11,8 +11,8 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from scheduler.cli_options import AsJson, connect
-from scheduler.cli_views import print_json, print_page
+from scheduler.cli.options import AsJson, connect
+from scheduler.cli.views import print_json, print_page
 from scheduler.errors import InvalidRequest, NotReady, Problem, SchedulerError
 from scheduler.settings import Settings
 
@@ -48,6 +48,7 @@ def up(
                 ("API", info.api_url),
                 ("monitor", info.monitor_url),
                 ("Ray", info.dashboard_url),
+                ("metrics", info.metrics_url),
                 ("state", str(info.state_dir)),
                 ("next", "`scheduler submit FILE` submits a job; `scheduler down` stops everything"),
             ]

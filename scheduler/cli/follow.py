@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 
+from scheduler.client import JobHandle
 from scheduler.core.model import Phase, Status
 from scheduler.documents import JobDocument
-from scheduler.handles import JobHandle
 
 POLL_S = 0.5
 PLAIN_LINE_EVERY_S = 10.0
@@ -152,7 +153,12 @@ class _Bar:
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
-            TextColumn("{task.fields[measures]}", markup=False),
+            # The numbers stay on one line: where room is short, it is the bar that shrinks.
+            TextColumn(
+                "{task.fields[measures]}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis"),
+            ),
             console=console,
             transient=True,
         )

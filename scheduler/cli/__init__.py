@@ -1,0 +1,99 @@
+"""The command line: `scheduler --help`.  Over HTTP, but for `up`, `down` and `doctor`."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from scheduler.cli import control, explain, listing, logs, look, metrics, repairs, server, submit, top
+from scheduler.cli.errors import EXIT_CODES
+from scheduler.cli.options import Command
+
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Submit": {
+        "submit": submit.submit,
+        "plan": explain.plan,
+        "wait": submit.wait,
+        "loops": look.loops,
+    },
+    "Look": {
+        "list": listing.list_jobs,
+        "status": look.status,
+        "explain": explain.explain,
+        "logs": logs.logs,
+        "metrics": metrics.metrics,
+        "events": look.events,
+        "attempts": control.attempts,
+        "checkpoints": control.checkpoints,
+        "top": top.top,
+        "open": look.open_page,
+    },
+    "Act on jobs": {
+        "pause": control.pause,
+        "resume": control.resume,
+        "cancel": control.cancel,
+        "restart": control.restart,
+        "preempt": control.preempt,
+        "force-start": control.force_start,
+        "fail": control.fail,
+    },
+    "The scheduler itself": {
+        "up": server.up,
+        "down": server.down,
+        "doctor": server.doctor,
+        "health": look.health,
+        "reconcile": repairs.reconcile,
+        "repairs": repairs.repairs,
+    },
+}
+"""Every command, under the heading that the help shows it below."""
+_WHOLE_SENTENCE = 300
+
+
+class Headed(TyperGroup):
+    """Its help lists the commands under their headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(len(name) for names in COMMANDS.values() for name in names)
+        for heading, names in COMMANDS.items():
+            rows = [
+                (name.ljust(width), self.commands[name].get_short_help_str(_WHOLE_SENTENCE)) for name in names
+            ]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    name="scheduler",
+    cls=Headed,
+    help="Submit training jobs, and see how they really stand.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for _commands in COMMANDS.values():
+    for _name, _function in _commands.items():
+        app.command(_name, cls=Command, epilog=EXIT_CODES)(_function)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from scheduler import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script `scheduler`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name in Greek must not end a C-locale script
+    app(prog_name="scheduler")

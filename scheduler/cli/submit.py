@@ -1,0 +1,107 @@
+"""`scheduler submit` and `wait`: a job handed in, and seen to its end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from scheduler.cli import completion
+from scheduler.cli.follow import follow as follow_job
+from scheduler.cli.options import AsJson, JobId, Timeout, Url, connect, watching
+from scheduler.cli.views import show_job
+from scheduler.client import JobHandle
+from scheduler.client.spec_file import SpecFile, parse_value, read_spec_file
+from scheduler.core.model import Status
+from scheduler.errors import InvalidRequest, InvalidSpec, WaitTimedOut
+
+SpecPath = Annotated[
+    str | None, typer.Argument(metavar="FILE", help="A spec in YAML or JSON; `-` reads stdin.")
+]
+Loop = Annotated[
+    str | None,
+    typer.Option(help="`sft`, `torch_ddp`, or `module:function`.", autocompletion=completion.loops),
+]
+Name = Annotated[str | None, typer.Option(help="For people; need not be unique.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A field, as resources.num_ranks=2; other keys go to config."
+    ),
+]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show its progress until it has ended.")]
+
+
+def submit(
+    file: SpecPath = None,
+    loop: Loop = None,
+    name: Name = None,
+    values: Values = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when the job has ended; 0 only if it completed.")
+    ] = False,
+    follow: Follow = False,
+    timeout_s: Timeout = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--idempotency-key", help="A submit repeated with the same key returns the first job."),
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a job, from a file or from options; options win over the file."""
+    given = spec_given(file, loop, name, values)
+    try:
+        handle = connect(url).submit(given.spec(), idempotency_key=key)
+    except InvalidSpec as error:
+        raise given.placed(error) from None
+    if wait or follow:
+        if not as_json:
+            print(f"job {handle.id} submitted", file=sys.stderr)
+        _see_to_its_end(handle, follow, timeout_s, as_json)
+    else:
+        show_job(handle.last, as_json)
+
+
+def wait(
+    job_id: JobId, follow: Follow = False, timeout_s: Timeout = None, url: Url = None, as_json: AsJson = False
+) -> None:
+    """Wait for a job's end; exit code 0 only if it completed."""
+    _see_to_its_end(connect(url).get(job_id), follow, timeout_s, as_json)
+
+
+def spec_given(file: str | None, loop: str | None, name: str | None, values: list[str] | None) -> SpecFile:
+    """What was given to submit, from a file, from options, or both; options win."""
+    options = {"loop": loop, "name": name}
+    changes: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    changes |= dict(_pair(value) for value in values or [])
+    if file is None and "loop" not in changes:
+        raise InvalidRequest(
+            "nothing to submit: give a FILE with a spec, or --loop; `scheduler loops` lists them"
+        )
+    return (read_spec_file(file) if file is not None else SpecFile("the command line")).with_values(changes)
+
+
+def _pair(value: str) -> tuple[str, Any]:
+    key, is_pair, text = value.partition("=")
+    if not is_pair or not key:
+        raise InvalidRequest(f"--set {value}: write it as KEY=VALUE, for example --set learning_rate=1e-4")
+    return key, parse_value(text, f"--set {value}")
+
+
+def _see_to_its_end(handle: JobHandle, follow: bool, timeout_s: float | None, as_json: bool) -> None:
+    """Show the job when it has ended; 0 is for completed alone."""
+    try:
+        with watching(handle.id):
+            if follow and not as_json:
+                job = follow_job(handle, Console(stderr=True), timeout_s=timeout_s)
+            else:
+                job = handle.wait(timeout_s)
+    except WaitTimedOut:
+        show_job(handle.last, as_json)
+        raise
+    show_job(job, as_json)
+    if job.status is not Status.COMPLETED:
+        raise typer.Exit(1)
