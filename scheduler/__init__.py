@@ -23,15 +23,18 @@ if TYPE_CHECKING:
         force_start,
         get,
         list_jobs,
+        plan,
         submit,
         wait,
     )
+    from scheduler.client.spec_file import load_spec
     from scheduler.core.model import Gang, JobSpec, Status
     from scheduler.documents import JobDocument
     from scheduler.errors import (
         BodyTooLarge,
         InvalidRequest,
         InvalidSpec,
+        JobFailed,
         JobNotCompleted,
         JobNotFound,
         NotAllowed,
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
         Unauthorized,
         WaitTimedOut,
     )
-    from scheduler.spec_file import load_spec
 
     __version__: str
 
@@ -56,15 +58,18 @@ _HOME = {
         "force_start",
         "get",
         "list_jobs",
+        "plan",
         "submit",
         "wait",
     ),
+    "scheduler.client.spec_file": ("load_spec",),
     "scheduler.core.model": ("Gang", "JobSpec", "Status"),
     "scheduler.documents": ("JobDocument",),
     "scheduler.errors": (
         "BodyTooLarge",
         "InvalidRequest",
         "InvalidSpec",
+        "JobFailed",
         "JobNotCompleted",
         "JobNotFound",
         "NotAllowed",
@@ -74,7 +79,6 @@ _HOME = {
         "Unauthorized",
         "WaitTimedOut",
     ),
-    "scheduler.spec_file": ("load_spec",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -87,6 +91,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidSpec",
     "JobDocument",
+    "JobFailed",
     "JobHandle",
     "JobNotCompleted",
     "JobNotFound",
@@ -104,6 +109,7 @@ __all__ = [
     "get",
     "list_jobs",
     "load_spec",
+    "plan",
     "submit",
     "wait",
 ]

@@ -9,19 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
 import httpx
 
-from scheduler import calls
-from scheduler.calls import Call
+from scheduler.client import calls
+from scheduler.client.calls import Call
+from scheduler.client.event_stream import Decoder, ServerSentEvent
 from scheduler.documents import EndNotice, JobDocument, JobPage, LogChunk, RepairPage
 from scheduler.errors import RegistryUnavailable, WaitTimedOut
-from scheduler.event_stream import Decoder
 
 T = TypeVar("T")
-Page = JobPage | RepairPage
+Page = TypeVar("Page", JobPage, RepairPage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,23 +167,41 @@ def following_logs(
 
     A connection that breaks is opened again where it broke.
     """
+    ask = partial(calls.log_stream, job_id, ranks=ranks, attempt=attempt, tail_bytes=tail_bytes)
+    return following(send, lambda last_id: ask(last_event_id=last_id), calls.log_event)
+
+
+def following(
+    send: Send[Any],
+    ask: Callable[[str], Call[httpx.Response | None]],
+    read: Callable[[ServerSentEvent], Any],
+) -> Flow[None]:
+    """Hand out what *read* makes of each event, once, until the server says it was the last.
+
+    A connection that breaks is opened again: *ask* makes the call from the id of the newest event.
+    """
     last_id = ""
     while True:
-        call = calls.log_stream(
-            job_id, ranks=ranks, attempt=attempt, tail_bytes=tail_bytes, last_event_id=last_id
-        )
-        response = yield from send(call)
+        response = yield from send(ask(last_id))
         if response is None:
             return
         decoder, reading = Decoder(), Reading(response)
         while isinstance(piece := (yield reading), bytes):
             for event in decoder.feed(piece):
-                if document := calls.log_event(event):
+                if document := read(event):
                     yield Item(document)
                 if isinstance(document, EndNotice):
                     return
         last_id = decoder.last_id or last_id
         yield Pause(_RECONNECT_S)
+
+
+def following_step(flow: Flow[None], answer: Answer) -> Step | None:
+    """What *flow* wants done after *answer*; None when it is over."""
+    try:
+        return flow.send(answer)
+    except StopIteration:
+        return None
 
 
 def _in_time(call: Call[T], until_s: float) -> Call[T]:

@@ -11,14 +11,21 @@ import httpx
 from pydantic import ValidationError
 
 from scheduler import errors
+from scheduler.client.event_stream import ServerSentEvent
+from scheduler.client.specs import to_wire
 from scheduler.core.model import JobSpec, Status
 from scheduler.documents import (
+    CHANGE_EVENTS,
     LOG_EVENTS,
     AttemptPage,
     BatchAnswer,
+    Changes,
     CheckpointPage,
     Document,
+    DoubtNotice,
+    EffectDocument,
     EventPage,
+    Explanation,
     ForceStartAnswer,
     Health,
     JobDocument,
@@ -26,13 +33,13 @@ from scheduler.documents import (
     LogChunk,
     LogEvent,
     LoopList,
+    MetricsDocument,
+    PlanAnswer,
     ProblemDocument,
     ReconcileAnswer,
     RepairPage,
 )
 from scheduler.errors import InvalidRequest, Problem, SchedulerError, ServerUnreachable, Unauthorized
-from scheduler.event_stream import ServerSentEvent
-from scheduler.specs import to_wire
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Document)
@@ -95,10 +102,34 @@ def status(job_id: str) -> Call[JobDocument]:
 
 
 def jobs(
-    *, statuses: frozenset[Status], user: str | None, project: str | None, cursor: str | None, limit: int
+    *,
+    statuses: frozenset[Status],
+    cursor: str | None,
+    limit: int,
+    user: str | None = None,
+    project: str | None = None,
+    search: str | None = None,
+    sort: str | None = None,
 ) -> Call[JobPage]:
     joined = ",".join(sorted(statuses)) or None
-    return _get(f"{API}/jobs", JobPage, status=joined, user=user, project=project, cursor=cursor, limit=limit)
+    chosen = {"status": joined, "user": user, "project": project, "search": search, "sort": sort}
+    return _get(f"{API}/jobs", JobPage, **chosen, cursor=cursor, limit=limit)
+
+
+def plan(spec: JobSpec) -> Call[PlanAnswer]:
+    return Call(method="POST", path=f"{API}/plan", json=to_wire(spec), read=PlanAnswer.model_validate_json)
+
+
+def explain(job_id: str) -> Call[Explanation]:
+    return _get(f"{API}/{_segment(job_id)}/explain", Explanation)
+
+
+def effect(job_id: str, action: str, checkpoint: str | None = None) -> Call[EffectDocument]:
+    return _get(f"{API}/{_segment(job_id)}/effect", EffectDocument, action=action, checkpoint=checkpoint)
+
+
+def metrics(job_id: str, points: int) -> Call[MetricsDocument]:
+    return _get(f"{API}/{_segment(job_id)}/metrics", MetricsDocument, points=points)
 
 
 def cancel(job_id: str) -> Call[JobDocument]:
@@ -161,30 +192,33 @@ def log_stream(
     """
     chosen = None if ranks is None else ",".join(map(str, ranks))
     given = {"rank": chosen, "attempt": attempt, "tail_bytes": tail_bytes}
-    return Call(
-        method="GET",
-        path=f"{API}/{_segment(job_id)}/logs/stream",
-        params={name: value for name, value in given.items() if value is not None},
-        headers={
-            "Accept": "text/event-stream",
-            **({"Last-Event-ID": last_event_id} if last_event_id else {}),
-        },
-        read=_nothing,
-        timeout_s=_STREAM_SILENCE_S,
-        is_stream=True,
-    )
+    path = f"{API}/{_segment(job_id)}/logs/stream"
+    return _stream(path, {name: value for name, value in given.items() if value is not None}, last_event_id)
+
+
+def change_stream(
+    *,
+    statuses: frozenset[Status] = frozenset(),
+    user: str | None = None,
+    project: str | None = None,
+    job_id: str | None = None,
+    last_event_id: str = "",
+) -> Call[httpx.Response | None]:
+    """As `log_stream`, of what changes in the registry."""
+    joined = ",".join(sorted(statuses)) or None
+    given = {"status": joined, "user": user, "project": project, "job_id": job_id}
+    params = {name: value for name, value in given.items() if value is not None}
+    return _stream(f"{API}/changes", params, last_event_id)
 
 
 def log_event(event: ServerSentEvent) -> LogEvent | None:
     """None for a kind that this release does not know.  Raises ServerUnreachable when its data is not of its kind."""
-    document = LOG_EVENTS.get(event.kind)
-    try:
-        return document.model_validate_json(event.data) if document else None
-    except ValidationError as error:
-        what = error.errors(include_url=False)[0]["msg"]
-        raise ServerUnreachable(
-            f"the stream of logs says {event.kind!r} in a way that is not known: {what}"
-        ) from None
+    return _event(event, LOG_EVENTS, "logs")
+
+
+def change_event(event: ServerSentEvent) -> Changes | DoubtNotice | None:
+    """As `log_event`, for the stream of changes."""
+    return _event(event, CHANGE_EVENTS, "changes")
 
 
 def loops() -> Call[LoopList]:
@@ -250,6 +284,30 @@ def _nothing(content: bytes) -> None:
             "a stream of events was asked for, and something else came; check SCHEDULER_URL, and that client and "
             "server are of one release"
         )
+
+
+def _stream(path: str, params: Mapping[str, str | int], last_event_id: str) -> Call[httpx.Response | None]:
+    after = {"Last-Event-ID": last_event_id} if last_event_id else {}
+    return Call(
+        method="GET",
+        path=path,
+        params=params,
+        headers={"Accept": "text/event-stream", **after},
+        read=_nothing,
+        timeout_s=_STREAM_SILENCE_S,
+        is_stream=True,
+    )
+
+
+def _event(event: ServerSentEvent, known: Mapping[str, type[Any]], stream: str) -> Any:
+    document = known.get(event.kind)
+    try:
+        return document.model_validate_json(event.data) if document else None
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]["msg"]
+        raise ServerUnreachable(
+            f"the stream of {stream} says {event.kind!r} in a way that is not known: {what}"
+        ) from None
 
 
 def _get(path: str, document: type[D], **params: str | int | None) -> Call[D]:

@@ -3,34 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
-from scheduler import calls, flows
-from scheduler.calls import Call
-from scheduler.core.model import JobSpec, Status
-from scheduler.documents import JobDocument, SubmittedJob
-from scheduler.errors import InvalidRequest, ServerUnreachable
-from scheduler.flows import Flow
+from scheduler.client import calls, flows
+from scheduler.client.calls import Call
+from scheduler.client.flows import Flow
+from scheduler.client.shipping import fields_of
+from scheduler.client.specs import login_name, signed, to_spec
+from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Status
+from scheduler.documents import JobDocument, PlanAnswer, ProblemField, SubmittedJob
+from scheduler.errors import InvalidRequest, InvalidSpec, ServerUnreachable
 from scheduler.settings import ClientSettings
-from scheduler.specs import login_name, signed, to_spec
 
 T = TypeVar("T")
 Spec = JobSpec | Mapping[str, Any]
+TrainFunction = Callable[[Any], Any]
+"""Called on every rank with the job's `config`."""
 
 USER_HEADER = "X-User"
 _FIRST_CONTACT_S = 3.0
 _STEADY_S = 120.0
+_GLANCE_S = 3.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class SpecFields(TypedDict, total=False):
+    """The fields of a `JobSpec`, as keyword arguments."""
+
+    loop: str
+    name: str
+    config: Mapping[str, Any]
+    resources: Gang | Mapping[str, Any]
+    priority: int
+    user: str
+    project: str
+    max_failures: int
+    max_runtime_s: float | None
+    hang_after_s: float | None
+    checkpoints: CheckpointPolicy | Mapping[str, Any]
+    labels: Mapping[str, str]
 
 
 class Filters(TypedDict, total=False):
     status: Status | str | Iterable[Status | str]
     user: str
     project: str
+    search: str
+    """Part of the name, the beginning of the id, or a whole label: `value` or `key=value`."""
+    sort: str
+    """`submitted`, `name`, `user`, `status` or `updated`; with `-` before it the last or newest first."""
     limit: int | None
     """At most so many jobs in all."""
+
+
+class Whose(TypedDict, total=False):
+    status: Status | str | Iterable[Status | str]
+    """Jobs in these; and those that leave them, once they were told."""
+    user: str
+    project: str
+    job_id: str
 
 
 class Watch(TypedDict, total=False):
@@ -85,8 +120,18 @@ class Connection:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
+    def page_of(self, job_id: str) -> str:
+        """The page of a job in the web monitor."""
+        return f"{self.url}/training/monitor?jobId={quote(job_id)}"
+
     def flow(self, call: Call[T]) -> Flow[T]:
         return flows.sending(call, url=self.url, patience_s=self._patience_s)
+
+    def glance_flow(self, job_id: str) -> Flow[JobDocument]:
+        """For a display: an answer at once, or none."""
+        return flows.sending(
+            replace(calls.status(job_id), timeout_s=_GLANCE_S), url=self.url, patience_s=lambda: 0.0
+        )
 
     def _steady_flow(self, call: Call[T]) -> Flow[T]:
         """For whoever watches a job: a restart of the server is no reason to give up."""
@@ -95,24 +140,48 @@ class Connection:
     def _patience_s(self, at_least_s: float = 0.0) -> float:
         return max(self._retry_s, at_least_s) if self.has_met else min(self._retry_s, _FIRST_CONTACT_S)
 
-    def submit_flow(self, spec: Spec | None, key: str | None, fields: dict[str, Any]) -> Flow[JobDocument]:
-        ready = signed(to_spec(spec, fields), self.user)
-        return self.flow(calls.submit(ready, key or uuid4().hex))
+    def submit_flow(
+        self, spec: Spec | TrainFunction | None, key: str | None, fields: Mapping[str, Any]
+    ) -> Flow[JobDocument]:
+        return self.flow(calls.submit(self._ready(spec, fields), key or uuid4().hex))
 
-    def batch_flow(self, specs: Iterable[Spec]) -> Flow[list[SubmittedJob]]:
-        ready = [signed(to_spec(spec), self.user) for spec in specs]
-        answer = yield from self.flow(calls.submit_batch(ready))
+    def batch_flow(self, specs: Iterable[Spec | TrainFunction]) -> Flow[list[SubmittedJob]]:
+        answer = yield from self.flow(calls.submit_batch([self._ready(spec, {}) for spec in specs]))
         return answer.jobs
+
+    def plan_flow(self, spec: Spec | TrainFunction | None, fields: Mapping[str, Any]) -> Flow[PlanAnswer]:
+        """What is refused before it is sent is an answer, too."""
+        try:
+            call = calls.plan(self._ready(spec, fields))
+        except InvalidSpec as error:
+            problems = [ProblemField(field=one.field, message=one.message) for one in error.problems]
+            return PlanAnswer(
+                valid=False, errors=problems, message=error.message, fits=None, memory=None, spec=None
+            )
+        return (yield from self.flow(call))
+
+    def _ready(self, spec: Spec | TrainFunction | None, fields: Mapping[str, Any]) -> JobSpec:
+        if callable(spec):
+            return signed(to_spec(fields_of(spec), fields), self.user)
+        return signed(to_spec(spec, fields), self.user)
 
     def wait_flow(self, job_id: str, timeout_s: float | None, watch: Watch) -> Flow[JobDocument]:
         return flows.waiting(self._steady_flow, job_id, timeout_s=timeout_s, **watch)
 
     def pages_flow(self, filters: Filters) -> Flow[None]:
-        wanted: Any = {"user": None, "project": None, **filters, "statuses": _statuses(filters.get("status"))}
+        wanted: Any = {**filters, "statuses": _statuses(filters.get("status"))}
         wanted.pop("status", None)
         limit = wanted.pop("limit", None)
         return flows.turning_pages(
             self.flow, lambda cursor, size: calls.jobs(**wanted, cursor=cursor, limit=size), limit
+        )
+
+    def changes_flow(self, whose: Whose) -> Flow[None]:
+        wanted: Any = {**whose, "statuses": _statuses(whose.get("status"))}
+        wanted.pop("status", None)
+        ask = partial(calls.change_stream, **wanted)
+        return flows.following(
+            self._steady_flow, lambda last_id: ask(last_event_id=last_id), calls.change_event
         )
 
     def repairs_flow(self, limit: int | None) -> Flow[None]:

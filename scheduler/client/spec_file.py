@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
+from scheduler.client.specs import SPEC_FIELDS, to_spec
 from scheduler.core.model import JobSpec
 from scheduler.errors import InvalidSpec, Problem
-from scheduler.specs import SPEC_FIELDS, to_spec
 
 _CORE = "tag:yaml.org,2002:"
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scheduler.core.model import SPEC, CheckpointPolicy, Gang, JobSpec
+from scheduler.core.model import SPEC, CheckpointPolicy, Gang, JobSpec, ShippedCode
 from scheduler.errors import InvalidSpec, Problem
 
 SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))
-_PARTS = {"resources": Gang, "checkpoints": CheckpointPolicy}
+_PARTS = {"resources": Gang, "checkpoints": CheckpointPolicy, "code": ShippedCode}
 _FIELDS_IN = {
     "": SPEC_FIELDS,
     **{name: tuple(field.name for field in fields(kind)) for name, kind in _PARTS.items()},
@@ -46,7 +46,10 @@ def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
     problems: list[Problem] = []
     plain = {name: getattr(spec, name) for name in SPEC_FIELDS}
     for part in _PARTS:
-        plain[part] = {name: getattr(plain[part], name) for name in _FIELDS_IN[part]}
+        if plain[part] is not None:
+            plain[part] = {name: getattr(plain[part], name) for name in _FIELDS_IN[part]}
+    if spec.code is None:
+        del plain["code"]  # a server of an earlier release does not know the field
     wire = _plain(plain, prefix.rstrip("."), problems)
     if problems:
         raise InvalidSpec.of(*problems)
