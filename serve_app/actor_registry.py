@@ -10,11 +10,14 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
-from scheduler.core.model import JobSpec, Status
+from scheduler.core.model import JobSpec
 from scheduler.documents import (
     AttemptPage,
+    Changes,
     CheckpointPage,
+    EffectDocument,
     EventPage,
+    Explanation,
     ForceStartAnswer,
     Health,
     JobDocument,
@@ -22,11 +25,14 @@ from scheduler.documents import (
     LogChunk,
     LogView,
     LoopList,
+    MetricsDocument,
+    PlanAnswer,
     ReconcileAnswer,
     RepairPage,
     SubmittedJob,
 )
 from scheduler.errors import RegistryUnavailable, SchedulerError
+from scheduler.ports import JobQuery
 
 _HEALTH_TIMEOUT_S = 2.0
 _RECONCILE_TIMEOUT_S = 120.0
@@ -70,15 +76,15 @@ class ActorRegistry:
     async def events(self, job_id: str) -> EventPage:
         return await self._ask("events", job_id)
 
-    async def jobs(
-        self,
-        statuses: frozenset[Status],
-        user: str | None,
-        project: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> JobPage:
-        return await self._ask("jobs", statuses, user, project, cursor, limit)
+    async def jobs(self, query: JobQuery) -> JobPage:
+        return await self._ask("jobs", query)
+
+    async def changes(self, after: int, life: int, wait_s: float) -> Changes:
+        """Whoever listens wants to know soon that nobody answers: no waiting for a restart."""
+        try:
+            return await self._ask_once("changes", (after, life, wait_s), wait_s + _HEALTH_TIMEOUT_S)
+        except ActorAway as away:
+            raise self._unavailable(away) from away
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         return await self._ask("cancel", job_id, by)
@@ -101,6 +107,12 @@ class ActorRegistry:
     async def checkpoints(self, job_id: str) -> CheckpointPage:
         return await self._ask("checkpoints", job_id)
 
+    async def metrics(self, job_id: str, points: int) -> MetricsDocument:
+        return await self._ask("metrics", job_id, points)
+
+    async def trends(self, job_ids: list[str], points: int) -> dict[str, list[float]]:
+        return await self._ask("trends", job_ids, points)
+
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         return await self._ask("force_start", job_id, by)
 
@@ -112,6 +124,15 @@ class ActorRegistry:
 
     async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
         return await self._ask("log_view", job_id, attempt, offsets, limit)
+
+    async def explain(self, job_id: str) -> Explanation:
+        return await self._ask("explain", job_id)
+
+    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+        return await self._ask("effect", job_id, action, checkpoint)
+
+    async def plan(self, spec: JobSpec) -> PlanAnswer:
+        return await self._ask("plan", spec)
 
     async def loops(self) -> LoopList:
         return await self._ask("loops")

@@ -17,33 +17,42 @@ from scheduler.documents import (
     AttemptPage,
     BatchAnswer,
     CheckpointPage,
+    EffectDocument,
     EventPage,
+    Explanation,
     ForceStartAnswer,
     Health,
     JobDocument,
     JobPage,
     LogChunk,
     LoopList,
+    MetricsDocument,
+    PlanAnswer,
     ReconcileAnswer,
     RepairPage,
     SubmitBatch,
 )
-from scheduler.errors import SchedulerError
+from scheduler.errors import InvalidRequest, InvalidSpec, SchedulerError
+from scheduler.planning import not_valid
 from scheduler.ports import Mirror
 from scheduler.settings import Settings
-from serve_app import limits, log_stream, openapi, pages, problems
+from serve_app import limits, live_stream, log_stream, openapi, pages, problems
 from serve_app.guard import Guard
+from serve_app.live import Hub
+from serve_app.live_stream import ChangesQuery, LastChange
 from serve_app.log_stream import EventStream, LastEventId, StreamQuery
 from serve_app.parameters import (
     Asker,
+    EffectQuery,
     IdempotencyKey,
     JobsQuery,
     LogsQuery,
+    MetricsQuery,
     ReconcileQuery,
     RepairsQuery,
     ResumeQuery,
     each_once,
-    statuses_in,
+    job_query,
 )
 from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
@@ -65,9 +74,10 @@ _DESCRIPTION = (
 def create_app(registry: Registry, settings: Settings, database: Mirror | None = None) -> FastAPI:
     """The API and the pages over *registry*, whose lists are compared with *database* where there is one.
 
-    Holds no state, so any number may run.
+    Holds no state but who listens, so any number may run.
     """
     reads = VerifiedReads(registry, database, settings.list_budget_s)
+    hub = Hub(registry)
     app = FastAPI(
         title="Training scheduler",
         version=__version__,
@@ -76,7 +86,6 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
         docs_url=None,
         redoc_url=None,
         openapi_tags=_TAGS,
-        separate_input_output_schemas=False,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(each_once)],
@@ -85,10 +94,11 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
     app.add_middleware(Guard, settings=settings)
     problems.install(app)
     _add_jobs(app, registry, reads, settings)
+    _add_changes(app, hub)
     _add_actions(app, registry)
     _add_repairs(app, registry)
     _add_server(app, registry, reads)
-    pages.add(app, registry, reads)
+    pages.add(app, registry, reads, hub, settings)
     return app
 
 
@@ -133,13 +143,48 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         return await reads.status(str(job_id))
 
     @app.get(
-        f"{BASE}/jobs", tags=["jobs"], summary="Recent jobs, newest first", responses=openapi.refusals(422)
+        f"{BASE}/jobs",
+        tags=["jobs"],
+        summary="Jobs: filtered, searched and sorted",
+        responses=openapi.refusals(422),
     )
     async def jobs(query: Annotated[JobsQuery, Query()]) -> JobPage:
         """`stale`: the database says something else.  `verified` false: the registry does not vouch for it."""
-        return await reads.jobs(
-            statuses_in(query.status), query.user, query.project, query.cursor, query.limit
-        )
+        return await reads.jobs(job_query(query))
+
+    @app.post(
+        f"{BASE}/plan",
+        tags=["jobs"],
+        summary="What would become of a submit: nothing is queued",
+        responses=openapi.refusals(413, 422),
+        openapi_extra=openapi.body(SPEC, openapi.SPEC_EXAMPLE),
+    )
+    async def plan(request: Request, asker: Asker) -> PlanAnswer:
+        """200 also for a spec that is not valid: `valid` is false then, and `errors` names each field."""
+        try:
+            spec = await limits.read(request, SPEC, settings.max_body_bytes)
+        except (InvalidSpec, InvalidRequest) as error:
+            return not_valid(error)
+        return await registry.plan(replace(spec, user=asker) if asker and not spec.user else spec)
+
+    @app.get(
+        f"{BASE}/{{job_id}}/explain",
+        tags=["jobs"],
+        summary="Where a job stands and why, and what to do next",
+        responses=_OF_ONE_JOB,
+    )
+    async def explain(job_id: UUID) -> Explanation:
+        return await registry.explain(str(job_id))
+
+    @app.get(
+        f"{BASE}/{{job_id}}/effect",
+        tags=["jobs"],
+        summary="What an action would do: nothing is done",
+        responses=_OF_ONE_JOB,
+    )
+    async def effect(job_id: UUID, query: Annotated[EffectQuery, Query()]) -> EffectDocument:
+        """Refuses what the action would refuse, in the same words, with `allowed` false."""
+        return await registry.effect(str(job_id), query.action, query.checkpoint)
 
     @app.get(f"{BASE}/{{job_id}}/events", tags=["jobs"], summary="A job's history", responses=_OF_ONE_JOB)
     async def events(job_id: UUID) -> EventPage:
@@ -160,6 +205,18 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         """Read from the storage, so that each is there."""
         return await registry.checkpoints(str(job_id))
 
+    @app.get(
+        f"{BASE}/{{job_id}}/metrics",
+        tags=["jobs"],
+        summary="What the loop measured, for charts",
+        responses=_OF_ONE_JOB,
+    )
+    async def metrics(job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> MetricsDocument:
+        """Through all attempts, of jobs that run and of those long gone.  A later attempt may repeat steps: both
+        are there.  Of a long history the rows with the smallest and largest loss of equal stretches are kept, and
+        the ends; every number is one that the loop said."""
+        return await registry.metrics(str(job_id), query.points)
+
     @app.get(f"{BASE}/{{job_id}}/logs", tags=["jobs"], summary="The log of one rank", responses=_OF_ONE_JOB)
     async def logs(job_id: UUID, query: Annotated[LogsQuery, Query()]) -> LogChunk:
         return await registry.logs(str(job_id), query.rank, query.attempt, query.offset, query.limit)
@@ -176,6 +233,22 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
     ) -> Response:
         """Until the job has ended or is paused, retries included; of a job that waits, it waits too."""
         return await log_stream.answer(registry, str(job_id), query, last_event_id)
+
+
+def _add_changes(app: FastAPI, hub: Hub) -> None:
+    @app.get(
+        f"{BASE}/changes",
+        tags=["jobs"],
+        summary="What changes, live, as server-sent events",
+        response_class=EventStream,
+        responses={**openapi.changes_stream(), **openapi.refusals(422)},
+    )
+    async def changes(query: Annotated[ChangesQuery, Query()], last_event_id: LastChange = None) -> Response:
+        """Without an end.  The first event says where the stream begins, and how many jobs stand in each status.
+
+        A move in the line is told of its first 200 places.  `missed`: read the list anew; `doubt`: the scheduler does
+        not answer, and the stream goes on when it does."""
+        return live_stream.answer(hub, query, last_event_id)
 
 
 def _add_actions(app: FastAPI, registry: Registry) -> None:

@@ -17,15 +17,14 @@ from serve_app.problems import answer
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _READING = ("GET", "HEAD", "OPTIONS")
-_PAGES = ("/", "/docs", "/training", "/training/monitor", "/static/style.css")
 _SECURITY_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; "
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self' data:; "
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with `no-referrer` browsers send our own forms with `Origin: null`
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
@@ -87,11 +86,16 @@ def _require_token(token: str, path: str, headers: Headers) -> None:
         raise Unauthorized("the token is not the one this server was started with; check SCHEDULER_TOKEN")
 
 
+def _is_page(path: str) -> bool:
+    """For people in a browser, which sends a name and a password by itself; the API takes none of these."""
+    return path in ("/", "/docs", "/training") or path.startswith(("/training/", "/static/"))
+
+
 def _given_token(path: str, authorization: str) -> str | None:
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
-    if scheme.lower() == "basic" and path in _PAGES:
+    if scheme.lower() == "basic" and _is_page(path):
         return _password(value)
     return None
 
@@ -105,7 +109,7 @@ def _password(credentials: str) -> str | None:
 
 
 def _challenge(path: str) -> str:
-    scheme = "Basic" if path in _PAGES else "Bearer"
+    scheme = "Basic" if _is_page(path) else "Bearer"
     return f'{scheme} realm="training-scheduler"'
 
 

@@ -27,7 +27,7 @@ async def read(request: Request, kind: TypeAdapter[T], max_bytes: int) -> T:
     Raises BodyTooLarge, InvalidRequest when it is not JSON that can be stored, InvalidSpec when it is not
     what *kind* describes.
     """
-    raw = await _raw(request, max_bytes)
+    raw = await body(request, max_bytes)
     content_type = request.headers.get("content-type", "")
     if len(raw) < _PARSE_IN_THREAD_BYTES:
         return parse(raw, kind, content_type)
@@ -48,13 +48,14 @@ def _fields_of(kind: TypeAdapter[Any]) -> list[str]:
     return list(kind.json_schema()["properties"])
 
 
-async def _raw(request: Request, max_bytes: int) -> bytes:
-    body = bytearray()
+async def body(request: Request, max_bytes: int) -> bytes:
+    """The body as it is; raises BodyTooLarge."""
+    kept = bytearray()
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size <= max_bytes:
-            body += chunk
+            kept += chunk
         elif size > _MAX_DRAIN_BYTES:
             break
     # What is too much is read and dropped: a client that still sends would not see the answer.
@@ -63,7 +64,7 @@ async def _raw(request: Request, max_bytes: int) -> bytes:
             f"is larger than {max_bytes:,} bytes; send fewer jobs at once, or raise SCHEDULER_MAX_BODY_BYTES"
         )
         raise BodyTooLarge(f"the body {message}", (Problem("body", message),))
-    return bytes(body)
+    return bytes(kept)
 
 
 def _text(raw: bytes, content_type: str) -> str:

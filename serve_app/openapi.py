@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
 
-from scheduler.documents import LOG_EVENTS, ProblemDocument
+from scheduler.documents import CHANGE_EVENTS, LOG_EVENTS, Document, ProblemDocument
 from serve_app.problems import MEDIA_TYPE
 
 Json = dict[str, Any]
@@ -85,11 +87,6 @@ def answer(example: Json) -> Json:
 
 def event_stream() -> dict[int | str, Json]:
     """What a stream of logs answers: the wire format, and the schema of the data of each event."""
-    schema = {
-        "type": "string",
-        "contentMediaType": "text/event-stream",
-        "x-events": {kind: document.model_json_schema() for kind, document in LOG_EVENTS.items()},
-    }
     told = (
         "Events `log`, `attempt`, `waiting`, `doubt` and, as the last one, `end`; their data is JSON.  The `id` of "
         "an event is a position in all logs: given back, the stream goes on after that event.  A comment comes "
@@ -98,10 +95,41 @@ def event_stream() -> dict[int | str, Json]:
     return {
         200: {
             "description": told,
-            "content": {"text/event-stream": {"schema": schema, "example": STREAM_EXAMPLE}},
+            "content": {"text/event-stream": {"schema": events_of(LOG_EVENTS), "example": STREAM_EXAMPLE}},
         },
         204: {"description": "Everything was sent before: there is no need to connect again."},
     }
+
+
+def changes_stream() -> dict[int | str, Json]:
+    """What a stream of changes answers."""
+    told = (
+        "Events `jobs` and `doubt`; their data is JSON.  Given back, the `id` of an event lets the stream go on after "
+        "it.  A comment comes at least every 10 s."
+    )
+    example = 'id: 3.17\nevent: jobs\ndata: {"life": 3, "seq": 17, "counts": {"running": 2}, "missed": false, "jobs": []}\n\n'
+    return {
+        200: {
+            "description": told,
+            "content": {"text/event-stream": {"schema": events_of(CHANGE_EVENTS), "example": example}},
+        }
+    }
+
+
+def events_of(kinds: Mapping[str, type[Document]]) -> Json:
+    """The schema of a stream of events; no standard one can say what the data of each event is, so `x-events` does."""
+    return {
+        "type": "string",
+        "contentMediaType": "text/event-stream",
+        "x-events": {kind: {"$ref": _REF.format(model=model.__name__)} for kind, model in kinds.items()},
+    }
+
+
+def _event_schemas() -> Json:
+    """Those that `events_of` refers to: no operation answers with them, so nothing else would list them."""
+    models = {*LOG_EVENTS.values(), *CHANGE_EVENTS.values()}
+    _, listed = models_json_schema([(model, "serialization") for model in models], ref_template=_REF)
+    return listed["$defs"]
 
 
 def body(kind: TypeAdapter[Any], example: Json) -> Json:
@@ -126,8 +154,8 @@ def describe(app: FastAPI, *, wants_token: bool) -> Json:
             description=app.description,
             routes=app.routes,
             tags=app.openapi_tags,
-            separate_input_output_schemas=False,
         )
+        document["components"]["schemas"] = _event_schemas() | document["components"]["schemas"]
         for path in document["paths"].values():
             for operation in path.values():
                 _as_problems(operation["responses"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from scheduler.core.model import JobSpec, Status
+from scheduler.core.model import JobSpec
 from scheduler.documents import (
     AttemptPage,
+    Changes,
     CheckpointPage,
+    EffectDocument,
     EventPage,
+    Explanation,
     ForceStartAnswer,
     Health,
     JobDocument,
@@ -16,10 +19,13 @@ from scheduler.documents import (
     LogChunk,
     LogView,
     LoopList,
+    MetricsDocument,
+    PlanAnswer,
     ReconcileAnswer,
     RepairPage,
     SubmittedJob,
 )
+from scheduler.ports import JobQuery
 
 
 class Registry(Protocol):
@@ -43,14 +49,11 @@ class Registry(Protocol):
 
     async def events(self, job_id: str) -> EventPage: ...
 
-    async def jobs(
-        self,
-        statuses: frozenset[Status],
-        user: str | None,
-        project: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> JobPage: ...
+    async def jobs(self, query: JobQuery) -> JobPage: ...
+
+    async def changes(self, after: int, life: int, wait_s: float) -> Changes:
+        """What has changed after number *after* of that *life*; waits up to *wait_s* until something has."""
+        ...
 
     async def cancel(self, job_id: str, by: str) -> JobDocument: ...
 
@@ -68,6 +71,15 @@ class Registry(Protocol):
         """Those that are complete, newest first."""
         ...
 
+    async def metrics(self, job_id: str, points: int) -> MetricsDocument:
+        """What the loop measured in all attempts, thinned out to *points* rows on the side of the scheduler."""
+        ...
+
+    async def trends(self, job_ids: list[str], points: int) -> dict[str, list[float]]:
+        """The loss of each job in at most *points* numbers, for a sparkline.  Left out: jobs that are not known,
+        those that told no loss, and those whose long history is still being read (ask again later)."""
+        ...
+
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer: ...
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument: ...
@@ -81,6 +93,18 @@ class Registry(Protocol):
 
         Without offsets *attempt* may be one to come, or 0.
         """
+        ...
+
+    async def explain(self, job_id: str) -> Explanation:
+        """Where a job stands and why, and what may be done next."""
+        ...
+
+    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+        """What an action would do.  Changes nothing."""
+        ...
+
+    async def plan(self, spec: JobSpec) -> PlanAnswer:
+        """What would become of a submit.  Queues nothing."""
         ...
 
     async def loops(self) -> LoopList: ...

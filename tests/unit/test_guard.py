@@ -26,7 +26,9 @@ class TestToken:
     def client(self, registry: RecordingRegistry) -> httpx.AsyncClient:
         return client_of(registry, token=TOKEN, host="0.0.0.0")
 
-    @pytest.mark.parametrize("path", ["/health", "/openapi.json", f"{SUBMIT}/jobs", "/nowhere", "/", "/docs"])
+    @pytest.mark.parametrize(
+        "path", ["/health", "/openapi.json", f"{SUBMIT}/jobs", "/nowhere", "/", "/training", "/docs"]
+    )
     @pytest.mark.parametrize(
         "given", [None, "Bearer wrong", "Bearer", "Basic !!!", "Digest x", "Bearer \xff"]
     )
@@ -50,8 +52,8 @@ class TestToken:
         self, client: httpx.AsyncClient
     ) -> None:
         """A browser cannot send a bearer token; and what it sends by itself must not reach the API."""
-        assert (await client.get("/", auth=("any", TOKEN))).status_code == 200
-        assert (await client.get("/", auth=("any", "wrong"))).status_code == 401
+        assert (await client.get("/training", auth=("any", TOKEN))).status_code == 200
+        assert (await client.get("/training", auth=("any", "wrong"))).status_code == 401
         assert (await client.get(f"{SUBMIT}/jobs", auth=("any", TOKEN))).status_code == 401
 
 
@@ -95,7 +97,7 @@ class TestBrowsers:
         """Tunnels and proxies on this machine use other ports."""
         assert (await client.get("/health", headers={"Host": host})).status_code == 200
 
-    @pytest.mark.parametrize("path", ["/", "/health", "/nowhere", "/static/style.css"])
+    @pytest.mark.parametrize("path", ["/", "/training", "/health", "/nowhere", "/static/style.css"])
     async def test_every_answer_forbids_scripts_frames_and_sniffing(
         self, path: str, client: httpx.AsyncClient
     ) -> None:

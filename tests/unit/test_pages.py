@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -29,6 +30,7 @@ def client(registry: RecordingRegistry) -> httpx.AsyncClient:
 
 
 HOSTILE = "<script>alert(1)</script>\"'"
+OTHER_PAGES = ("/training/repairs", "/training/health")
 
 
 class TestPages:
@@ -44,7 +46,7 @@ class TestPages:
             reason=ReasonDocument(code="x", message="attempt 2 is training"),
             verified_at=datetime.now(UTC) - timedelta(minutes=5),
         )
-        page = (await client.get("/")).text
+        page = (await client.get("/training")).text
         for told in (
             "running",
             "attempt 2 is training",
@@ -53,19 +55,34 @@ class TestPages:
             'value="20"',
         ):
             assert told in page
-        assert f'href="/api/training/status/{JOB_ID}"' in page
-        assert '<meta http-equiv="refresh"' in page
+        assert f'href="/training/monitor?jobId={JOB_ID}"' in page
+        assert "http-equiv" not in page, "a page that loads itself anew loses what a person has marked"
+
+    async def test_the_root_leads_to_the_list(self, client: httpx.AsyncClient) -> None:
+        response = await client.get("/")
+        assert (response.status_code, response.headers["location"]) == (307, "/training")
 
     async def test_nothing_is_fetched_from_elsewhere(
         self, client: httpx.AsyncClient, registry: RecordingRegistry
     ) -> None:
-        """A cluster without internet would show a bare page."""
+        """A cluster without internet would show a bare page; and an inline script would be refused."""
         registry.known[JOB_ID] = a_document()
-        for path in ("/", "/docs", f"/training/monitor?jobId={JOB_ID}", "/static/style.css"):
+        for path in ("/training", "/docs", *OTHER_PAGES, f"/training/monitor?jobId={JOB_ID}"):
             text = (await client.get(path)).text
-            assert "http://" not in text
-            assert "https://" not in text
-            assert "<script" not in text
+            assert not re.findall(r'(?:src|href)="(?:[a-z]+:)?//[^"]*"', text), path
+            assert not re.findall(r"<script(?![^>]*(?: src=| type=\"application/json\"))", text), path
+            assert not re.findall(r"<style|\sstyle=|\son[a-z]+=", text), path
+
+    async def test_a_page_and_all_it_loads_have_one_version(self, client: httpx.AsyncClient) -> None:
+        """A module under two URLs would be two modules, and a key pressed once would count twice."""
+        names = re.findall(r'"(/static/[^"]+)"', (await client.get("/training")).text)
+        assert len({name.split("/")[2] for name in names}) == 1
+        for name in names:
+            response = await client.get(name)
+            assert response.status_code == 200
+            assert "immutable" in response.headers["cache-control"]
+        old = re.sub(r"/static/[0-9a-f]{12}/", "/static/000000000000/", names[0])
+        assert (await client.get(old)).headers["cache-control"] == "no-store"
 
     async def test_what_users_wrote_is_escaped(
         self, client: httpx.AsyncClient, registry: RecordingRegistry
@@ -78,19 +95,31 @@ class TestPages:
             evidence=HOSTILE,
             progress={"step": HOSTILE, "total_steps": HOSTILE, "loss": HOSTILE},
         )
-        for path in ("/", f"/training/monitor?jobId={JOB_ID}", "/training/monitor?jobId=<script>"):
+        hostile = "&lt;script&gt;alert(1)"
+        for path in (
+            "/training",
+            f"/training/monitor?jobId={JOB_ID}",
+            "/training/monitor?jobId=<script>alert(1)",
+        ):
             text = (await client.get(path)).text
-            assert "<script" not in text
-            assert "&lt;script&gt;" in text
+            assert "<script>" not in text
+            assert hostile in text
+        for name in ("status", "user", "project", "search", "sort", "cursor"):
+            text = (await client.get("/training", params={name: HOSTILE})).text
+            assert "<script>" not in text
 
     async def test_the_page_stands_while_the_registry_is_away(
         self, client: httpx.AsyncClient, registry: RecordingRegistry
     ) -> None:
         """Exactly then somebody looks at it."""
         registry.refuses = RegistryUnavailable("the scheduler actor does not answer")
-        response = await client.get("/")
+        response = await client.get("/training")
         assert response.status_code == 200
         assert "The scheduler does not answer" in response.text
+        for path in OTHER_PAGES:
+            response = await client.get(path)
+            assert response.status_code == 200
+            assert "the scheduler actor does not answer" in response.text
 
     async def test_a_degraded_scheduler_says_so_above_the_jobs(
         self, client: httpx.AsyncClient, registry: RecordingRegistry, monkeypatch: pytest.MonkeyPatch
@@ -101,14 +130,14 @@ class TestPages:
             return Health(status="degraded", problems=["the database refuses"], version="1")
 
         monkeypatch.setattr(registry, "health", degraded)
-        assert "the database refuses" in (await client.get("/")).text
+        assert "the database refuses" in (await client.get("/training")).text
 
     async def test_a_stale_row_shows_both_words(
         self, client: httpx.AsyncClient, registry: RecordingRegistry
     ) -> None:
         """L6, U1: a badge beside the true state; a reader of the database learns why they differ."""
         registry.known[JOB_ID] = a_document(status=Status.FAILED, stale=True, database_status="running")
-        for path in ("/", f"/training/monitor?jobId={JOB_ID}"):
+        for path in ("/training", f"/training/monitor?jobId={JOB_ID}"):
             page = (await client.get(path)).text
             assert '<span class="status failed">failed</span>' in page
             assert "tale: the database says running" in page
@@ -120,7 +149,7 @@ class TestPages:
         """L6, U1: old rows under no banner would be believed; a database that is away is no such alarm."""
         registry.known[JOB_ID] = a_document(verified=verified)
         registry.says_of_pages = {"verified": verified, "note": "because <it> is away"}
-        page = (await client.get("/")).text
+        page = (await client.get("/training")).text
         assert "because &lt;it&gt; is away" in page
         assert ("<strong>Not verified.</strong>" in page) == is_alarm
         assert ('<span class="doubt">not verified</span>' in page) == is_alarm
@@ -133,8 +162,8 @@ class TestPages:
         async with client_of(registry, MemoryMirror(database)) as client:
             response = await client.get(f"/training/monitor?jobId={JOB_ID}")
         assert response.status_code == 200
-        for told in ("alone", "Not verified.", "as the database has it", "the actor is restarting"):
-            assert told in response.text
+        for told in ("alone", "not verified.", "as the database has it", "the actor is restarting"):
+            assert told in response.text.lower()
 
     async def test_one_job_is_shown_with_its_history_and_log(
         self, client: httpx.AsyncClient, registry: RecordingRegistry
@@ -142,12 +171,13 @@ class TestPages:
         """U2: the first look after a failure."""
         registry.known[JOB_ID] = a_document(
             status=Status.FAILED,
+            attempt=1,
             reason=ReasonDocument(code="x", message="the loop raised", detail="Traceback: boom"),
             phases={"loading": NOW},
         )
         page = (await client.get(f"/training/monitor?jobId={JOB_ID}")).text
-        for told in ("the loop raised", "Traceback: boom", "Submitted by ada", "log of job", "loading"):
-            assert told in page
+        for told in ("the loop raised", "traceback: boom", "submitted by ada", "log of job", "loading"):
+            assert told in page.lower()
         assert "http-equiv" not in page, "a page of a finished job has nothing to renew"
 
     @pytest.mark.parametrize(("job_id", "status"), [("", 422), ("x", 422), (JOB_ID, 404)])
@@ -158,6 +188,49 @@ class TestPages:
         response = await client.get(f"/training/monitor?jobId={job_id}")
         assert response.status_code == status
         assert "This job cannot be shown" in response.text
+
+    @pytest.mark.parametrize("path", ["/training/repairs", "/training/marked"])
+    async def test_a_form_of_another_site_does_nothing(
+        self, path: str, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """It can send our cookie, but does not know what stands in it."""
+        client.cookies.set("scheduler_csrf", "known")
+        for csrf in ("", "guessed"):
+            fields = {"csrf": csrf, "really": "yes", "action": "cancel", "jobs": JOB_ID}
+            response = await client.post(path, data=fields)
+            assert response.status_code == 403
+            assert "load it again" in response.text
+            assert response.headers["content-type"].startswith("text/html")
+        assert ("reconcile", False) not in registry.calls
+
+    @pytest.mark.parametrize("fields", [{"action": "cancel"}, {"action": "explode", "jobs": JOB_ID}])
+    async def test_nothing_marked_leads_back_to_the_list(
+        self, fields: dict[str, str], client: httpx.AsyncClient
+    ) -> None:
+        client.cookies.set("scheduler_csrf", "known")
+        back = "/training?user=ana"
+        response = await client.post("/training/marked", data={"csrf": "known", "back": back} | fields)
+        assert (response.status_code, response.headers["location"]) == (303, back)
+
+    async def test_marked_jobs_lead_to_one_question_about_all_of_them(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        """Without a script: the boxes of a form become the ids in one URL."""
+        client.cookies.set("scheduler_csrf", "known")
+        other = JOB_ID.replace("1", "2")
+        fields = {"csrf": "known", "back": "//evil.example", "action": "fail", "jobs": [JOB_ID, other]}
+        response = await client.post("/training/marked", data=fields)
+        assert response.headers["location"] == (
+            f"/training/confirm?action=fail&jobs={JOB_ID}%2C{other}&back=%2Ftraining"
+        )
+
+    async def test_curves_are_drawn_for_the_jobs_that_have_one(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        registry.known[JOB_ID] = a_document()
+        text = (await client.get(f"/training/trends?jobs={JOB_ID},{JOB_ID.replace('1', '2')}")).text
+        assert text.count("<polyline") == 1
+        assert f'data-trend="{JOB_ID}"' in text
 
     async def test_the_page_of_paths_lists_every_operation(self, client: httpx.AsyncClient) -> None:
         """The 404 sends people there."""

@@ -1,0 +1,45 @@
+"""The web monitor: pages rendered here, complete without a script, livelier with one."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+
+from scheduler.errors import SchedulerError
+from scheduler.settings import Settings
+from serve_app.live import Hub
+from serve_app.pages import acting, asking, assets, health, monitor, recent, repairs, submit, visitor
+from serve_app.pages.rendering import Renderer
+from serve_app.registry import Registry
+from serve_app.verified_reads import VerifiedReads
+
+
+def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
+    renderer = Renderer()
+    assets.add(app)
+    recent.add(app, renderer, registry, reads, hub)
+    repairs.add(app, renderer, registry)
+    health.add(app, renderer, registry, reads)
+    monitor.add(app, renderer, registry, reads, hub, settings)
+    acting.add(app, renderer, registry)
+    submit.add(app, renderer, registry, reads, settings.max_body_bytes)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/training")
+
+    @app.post("/training/me", include_in_schema=False)
+    async def me(request: Request) -> Response:
+        """Who looks: their name stands in the history of what they do, and `mine` shows their jobs."""
+        try:
+            fields = await visitor.form_of(request)
+        except SchedulerError as error:
+            heading = "Your name was not kept"
+            return renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
+        response = RedirectResponse(asking.own_path("".join(fields.get("back", []))), 303)
+        visitor.remember(response, "".join(fields.get("name", [])))
+        return response
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return renderer.page(request, "docs.html", api=request.app.openapi())

@@ -1,0 +1,42 @@
+"""How the scheduler is, for people."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from scheduler.documents import Health
+from scheduler.errors import SchedulerError
+from serve_app.pages.asking import soon
+from serve_app.pages.rendering import Renderer, is_part
+from serve_app.registry import Registry
+from serve_app.verified_reads import VerifiedReads
+
+
+def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads) -> None:
+    @app.get("/training/health", include_in_schema=False)
+    async def health_page(request: Request) -> Response:
+        try:
+            health, answers = await soon(registry.health()), True
+        except SchedulerError as error:
+            health, answers = await reads.health_without_registry(error.message), False
+        name = "health_part.html" if is_part(request) else "health.html"
+        return renderer.page(
+            request, name, page_name="health", health=health, answers=answers, registry=_registry(health)
+        )
+
+
+def _registry(health: Health) -> dict[str, Any]:
+    """What it says of itself, with a time where it gives one."""
+    said = dict(health.registry)
+    started_at = None
+    with contextlib.suppress(ValueError):
+        given = datetime.fromisoformat(str(said.get("started_at", "")))
+        started_at = given if given.tzinfo else given.replace(tzinfo=UTC)
+    return (
+        {"started_at": None, "incarnation": None, "pid": None, "jobs": {}} | said | {"started_at": started_at}
+    )

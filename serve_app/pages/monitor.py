@@ -1,0 +1,138 @@
+"""One job, whole."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+
+from scheduler.documents import JobDocument
+from scheduler.errors import InvalidRequest, SchedulerError
+from scheduler.settings import Settings
+from serve_app.live import Hub, Position
+from serve_app.log_stream import EventStream
+from serve_app.pages import job_live, job_logs
+from serve_app.pages.actions import ACTIONS
+from serve_app.pages.asking import all_of, job_id_in, soon
+from serve_app.pages.job_sight import Sight, submitted_text
+from serve_app.pages.rendering import Renderer, is_part
+from serve_app.pages.sparkline import sparkline
+from serve_app.pages.start_bar import start_bar
+from serve_app.problems import answer, shown
+from serve_app.registry import Registry
+from serve_app.verified_reads import VerifiedReads
+
+_POINTS, _POINTS_IN_TABLE = 1000, 40
+
+
+def add(
+    app: FastAPI,
+    renderer: Renderer,
+    registry: Registry,
+    reads: VerifiedReads,
+    hub: Hub,
+    settings: Settings,
+) -> None:
+    sight = Sight(registry, reads)
+    links: dict[str, Any] = {"dashboard_url": settings.dashboard_url}
+    job_logs.add(app, renderer, registry)
+
+    def refuse(request: Request, error: SchedulerError) -> Response:
+        if is_part(request):  # the page stays as it is, and says that it is old
+            return answer(error)
+        return renderer.page(request, "refused.html", error.http_status, error=error)
+
+    @app.get("/training/monitor", include_in_schema=False)
+    async def monitor(
+        request: Request, jobId: str = "", part: str = "", rank: str = "", attempt: str = ""
+    ) -> Response:
+        """The page, or what of it has changed: `part=now` or `part=past`."""
+        try:
+            job_id = job_id_in(jobId)
+            if is_part(request) and part == "past":
+                return renderer.page(request, "job_past.html", **await sight.past(job_id))
+            position = None if is_part(request) else await _position(hub)
+            now = _drawn(await sight.now(job_id))
+            if is_part(request):
+                return renderer.page(request, "job_now.html", **now)
+            rest = await _rest(
+                job_id, now["job"], job_logs.number(rank, "rank"), job_logs.number(attempt, "attempt")
+            )
+        except SchedulerError as error:
+            return refuse(request, error)
+        return renderer.page(request, "monitor.html", **now | rest | links, position=position)
+
+    async def _rest(job_id: str, job: JobDocument, rank: int | None, attempt: int | None) -> dict[str, Any]:
+        past, metrics, log = await all_of(
+            sight.past(job_id),
+            registry.metrics(job_id, _POINTS_IN_TABLE),
+            job_logs.tail(registry, job, rank or 0, attempt),
+        )
+        if isinstance(past, SchedulerError):
+            raise past
+        curve = None if isinstance(metrics, SchedulerError) else sparkline(_losses(metrics))
+        chosen = job_logs.choices(job, rank=rank or 0, attempt=attempt)
+        return past | {
+            "metrics": metrics,
+            "curve": curve,
+            "log": log,
+            "chosen": chosen,
+            "submitted": submitted_text(job.spec),
+        }
+
+    @app.get("/training/monitor/live", include_in_schema=False)
+    async def live(request: Request, jobId: str = "") -> Response:
+        """Server-sent events: see `job_live.told`."""
+        given = request.headers.get("last-event-id") or request.query_params.get("from", "")
+        position = Position.of(given) if given else None
+        return EventStream(job_live.told(hub, job_id_in(jobId), position))
+
+    @app.get("/training/metrics", include_in_schema=False)
+    async def metrics(jobId: str = "") -> Response:
+        """As the API gives them; here for browsers, which know the password of the pages alone."""
+        document = await soon(registry.metrics(job_id_in(jobId), _POINTS))
+        return Response(document.model_dump_json(), media_type="application/json")
+
+    @app.get("/training/effect", include_in_schema=False)
+    async def effect(jobId: str = "", action: str = "", checkpoint: str = "") -> Response:
+        """What the card of a job says about its button, when another checkpoint is chosen."""
+        try:
+            if action not in ACTIONS or not re.fullmatch(r"([0-9]{1,10}\.[0-9]{1,10})?", checkpoint):
+                raise InvalidRequest(f"{shown(action)} from {shown(checkpoint)} is nothing that can be asked")
+            (found,) = await all_of(registry.effect(job_id_in(jobId), action, checkpoint or None))
+        except SchedulerError as error:
+            found = error
+        return HTMLResponse(renderer.text("effect.html", effect=found))
+
+    @app.get("/training/spec", include_in_schema=False)
+    async def spec(request: Request, jobId: str = "") -> Response:
+        """As it would run: a page of its own, or what unfolds in the page of the job."""
+        try:
+            found = await sight.spec_as_run(job_id_in(jobId))
+        except SchedulerError as error:
+            if is_part(request):
+                return HTMLResponse(renderer.text("spec_part.html", refusal=error))
+            return refuse(request, error)
+        if is_part(request):
+            return HTMLResponse(renderer.text("spec_part.html", refusal=None, **found))
+        return renderer.page(request, "spec.html", refusal=None, **found)
+
+
+async def _position(hub: Hub) -> str:
+    """From where the page listens: asked before it is read, so that nothing is lost between.  Empty: not known."""
+    try:
+        return str(await soon(hub.position()))
+    except SchedulerError:
+        return ""
+
+
+def _drawn(now: dict[str, Any]) -> dict[str, Any]:
+    return now | {"start": start_bar(now["job"], datetime.now(UTC)), "actions": ACTIONS}
+
+
+def _losses(metrics: Any) -> list[float]:
+    name = next((one for one in ("loss", "train_loss", *metrics.series) if one in metrics.series), None)
+    return [value for value in metrics.series.get(name, []) if value is not None] if name else []

@@ -1,0 +1,134 @@
+"""From values to HTML: the templates, and the words in which they show numbers and times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from scheduler.core.model import Status
+from scheduler.documents import JobDocument
+from scheduler.errors import SchedulerError
+from serve_app.pages import assets
+from serve_app.pages.masking import masked
+from serve_app.pages.visitor import Visitor
+
+_TEMPLATES = Path(__file__).parents[1] / "templates"
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+class Renderer:
+    """Answers requests with pages, or with the part of one that a script on the page asked for."""
+
+    def __init__(self) -> None:
+        self._templates = _environment()
+
+    def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+        visitor = Visitor.of(request)
+        values = {"page_name": ""} | values
+        response = HTMLResponse(self.text(name, visitor=visitor, **values), status)
+        visitor.greet(response)
+        return response
+
+    def text(self, name: str, **values: Any) -> str:
+        """For parts that are the same for everybody; *values* holds no visitor then."""
+        return self._templates.get_template(name).render(now=datetime.now(UTC), **values)
+
+
+def is_part(request: Request) -> bool:
+    """Asked by a script on one of our pages, which has a layout already."""
+    return request.headers.get("hx-request") == "true"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(asset=assets.url, Status=Status)
+    environment.filters.update(
+        ago=ago,
+        progress=progress,
+        percent=percent,
+        duration=duration,
+        bytes=in_bytes,
+        at=at,
+        without=without,
+        masked=masked,
+        sentence=sentence,
+        spelled=spelled,
+    )
+    environment.tests.update(refusal=lambda found: isinstance(found, SchedulerError))
+    return environment
+
+
+def ago(then: datetime | None, now: datetime) -> str:
+    return "never" if then is None else f"{duration((now - then).total_seconds())} ago"
+
+
+def duration(seconds: float) -> str:
+    whole = max(0, int(seconds))
+    for unit, length in _UNITS:
+        if whole >= 2 * length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"
+
+
+def at(moment: datetime) -> str:
+    """For the title of a time that is told as an age."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def sentence(words: str) -> Markup:
+    """What the scheduler says in half a sentence, as a whole one; what it has in backticks is code."""
+    begun = words[:1].upper() + words[1:]
+    whole = begun if not begun or begun.endswith((".", "!", "?", ":")) else f"{begun}."
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(whole))))
+
+
+def spelled(name: str) -> str:
+    """`RunEnded` as people write it."""
+    return re.sub(r"(?<=[a-z])([A-Z])", r" \1", name).lower()
+
+
+def in_bytes(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def progress(job: JobDocument) -> str:
+    """Step, loss and speed, as far as the loop told them."""
+    said = job.progress or {}
+    step, total = said.get("step"), said.get("total_steps")
+    parts = [] if step is None else [f"step {step}" + (f" of {total}" if total else "")]
+    loss, speed = said.get("loss"), said.get("tokens_per_s")
+    if isinstance(loss, int | float):
+        parts.append(f"loss {loss:.4g}")
+    if isinstance(speed, int | float):
+        parts.append(f"{speed:.0f} tokens/s")
+    return ", ".join(parts)
+
+
+def percent(job: JobDocument) -> int | None:
+    said = job.progress or {}
+    step, total = said.get("step"), said.get("total_steps")
+    if not (isinstance(step, int | float) and isinstance(total, int | float) and total > 0):
+        return None
+    return max(0, min(100, round(100 * step / total)))

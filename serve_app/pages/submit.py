@@ -1,0 +1,156 @@
+"""The form that submits a job: made from the schemas, filled from another job on request, checked by a dry run."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+
+from scheduler.core.model import SPEC, JobSpec
+from scheduler.documents import JobDocument, LoopDocument, PlanAnswer
+from scheduler.errors import InvalidSpec, Problem, SchedulerError
+from serve_app import limits
+from serve_app.pages import visitor
+from serve_app.pages.asking import job_id_in, soon
+from serve_app.pages.form_fields import Field, Group, groups, texts, value_of
+from serve_app.pages.masking import HIDDEN, masked, unmasked
+from serve_app.pages.rendering import Renderer, is_part
+from serve_app.registry import Registry
+from serve_app.verified_reads import VerifiedReads
+
+_APART = ("loop", "config", "code")
+"""Fields of a spec that the form has no plain input for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What the page shows: inputs, what stands in them, and what is wrong with it."""
+
+    loop: str
+    loops: Sequence[LoopDocument]
+    config: Sequence[Group]
+    rest: Sequence[Group]
+    values: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    """The job that is cloned."""
+    key: str = ""
+    """Makes sending the form twice submit one job."""
+    errors: Sequence[Problem] = ()
+    plan: PlanAnswer | None = None
+
+    @property
+    def fields(self) -> list[Field]:
+        return list(chain.from_iterable(group.fields for group in (*self.config, *self.rest)))
+
+    def errors_of(self, path: str) -> list[str]:
+        return [one.message for one in self.errors if one.field == path]
+
+    @property
+    def other_errors(self) -> list[Problem]:
+        """Those that belong to no input, or to a part within one."""
+        shown = {one.path for one in self.fields} | {"loop"}
+        return [one for one in self.errors if one.field not in shown]
+
+
+def add(
+    app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads, max_body_bytes: int
+) -> None:
+    def show(request: Request, form: Form, status: int = 200) -> Response:
+        name = "submit_form.html" if is_part(request) else "submit.html"
+        return renderer.page(request, name, status, page_name="submit", form=form)
+
+    @app.get("/training/submit", include_in_schema=False)
+    async def form(request: Request, loop: str = "", source: str = "") -> Response:
+        try:
+            loops = (await soon(registry.loops())).loops
+            job = await reads.status(job_id_in(source)) if source else None
+        except SchedulerError as error:
+            return renderer.page(
+                request, "refused.html", error.http_status, error=error, heading="No job can be submitted now"
+            )
+        return show(request, _new_form(loops, loop, job))
+
+    @app.post("/training/submit", include_in_schema=False)
+    async def send(request: Request) -> Response:
+        """With `do=submit` the job is submitted; else it is only looked at, or shown with another loop."""
+        try:
+            given = {name: "".join(values) for name, values in (await visitor.form_of(request)).items()}
+            loops = (await soon(registry.loops())).loops
+            filled, job = _filled(loops, given), await _source(reads, given)
+        except SchedulerError as error:
+            return renderer.page(
+                request, "refused.html", error.http_status, error=error, heading="The job was not submitted"
+            )
+        if given.get("do") == "loop":
+            return show(request, filled)
+        try:
+            spec = _spec(filled, job, max_body_bytes)
+            if given.get("do") != "submit":
+                return show(request, await _planned(registry, filled, spec))
+            if not spec.user:
+                spec = replace(spec, user=visitor.Visitor.of(request).name)
+            accepted, _ = await soon(registry.submit(str(uuid.uuid4()), spec, filled.key or None))
+        except InvalidSpec as error:
+            return show(request, replace(filled, errors=error.problems), error.http_status)
+        except SchedulerError as error:
+            return show(request, replace(filled, errors=[Problem("", error.message)]), error.http_status)
+        return _to(request, f"/training/monitor?jobId={accepted.job_id}")
+
+
+def _new_form(loops: Sequence[LoopDocument], loop: str, job: JobDocument | None) -> Form:
+    chosen = loop or (job.spec.loop if job else loops[0].name)
+    form = _form(loops, chosen, key=str(uuid.uuid4()))
+    if job is None:
+        return form
+    value = masked(SPEC.dump_python(job.spec, mode="json"))
+    return replace(form, values=texts(form.fields, value), source=job.job_id)
+
+
+def _form(loops: Sequence[LoopDocument], loop: str, **more: Any) -> Form:
+    known = next((one for one in loops if one.name == loop), None)
+    config = (
+        groups(known.config_schema, "config.")
+        if known
+        else [Group(path="config", description="As JSON.", fields=(Field(path="config", kind="json"),))]
+    )
+    rest = groups(SPEC.json_schema(), without=_APART)
+    return Form(loop=loop, loops=loops, config=config, rest=rest, **more)
+
+
+def _filled(loops: Sequence[LoopDocument], given: Mapping[str, str]) -> Form:
+    loop = given.get("own_loop", "").strip() or given.get("loop", "")
+    more = {"source": given.get("source", ""), "key": given.get("key", "")}
+    form = _form(loops, loop, **more)
+    return replace(form, values={one.path: given[one.path] for one in form.fields if one.path in given})
+
+
+async def _source(reads: VerifiedReads, given: Mapping[str, str]) -> JobDocument | None:
+    return await reads.status(job_id_in(given["source"])) if given.get("source") else None
+
+
+def _spec(form: Form, job: JobDocument | None, max_body_bytes: int) -> JobSpec:
+    """Raises InvalidSpec.  What the page showed masked is taken from the job that is cloned."""
+    value = {**value_of(form.fields, form.values), "loop": form.loop}
+    if job is not None:
+        value = unmasked(value, SPEC.dump_python(job.spec, mode="json"))
+    if left := [one.path for one in form.fields if HIDDEN in form.values.get(one.path, "") and job is None]:
+        raise InvalidSpec.of(*(Problem(path, "was masked; write it in full") for path in left))
+    return limits.parse(json.dumps(value).encode(), SPEC)
+
+
+async def _planned(registry: Registry, form: Form, spec: JobSpec) -> Form:
+    plan = await soon(registry.plan(spec))
+    return replace(form, plan=plan, errors=[Problem(one.field, one.message) for one in plan.errors])
+
+
+def _to(request: Request, path: str) -> Response:
+    """A script follows the header; a browser without one the redirect."""
+    if is_part(request):
+        return Response(status_code=200, headers={"HX-Redirect": path})
+    return RedirectResponse(path, 303)

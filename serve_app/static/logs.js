@@ -1,0 +1,185 @@
+// The log of a rank, live: followed, searched, and never more lines than a browser likes to hold.
+
+const MOST_LINES = 5000;
+const TAIL_BYTES = 65536;
+
+export function startLogs(section) {
+  const by = (name) => section.querySelector(`#logs-${name}`);
+  const lines = by("lines");
+  const [rank, attempt, search, follow, state] = ["rank", "attempt", "search", "follow", "state"].map(by);
+  const jobId = section.dataset.job;
+  let stream = null;
+  let position = null;
+  let lastAttempt = 0;
+  let isOver = false;
+  let open = null; // the line whose end has not come yet
+  let lastOffset = 0;
+
+  // The stream
+
+  function listen() {
+    stop();
+    const query = new URLSearchParams({ jobId, rank: rank.value });
+    if (attempt.value) query.set("attempt", attempt.value);
+    if (position) query.set("from", position);
+    else query.set("tail_bytes", TAIL_BYTES);
+    isOver = false;
+    say("connecting…");
+    stream = new EventSource(`/training/logs/stream?${query}`);
+    const on = (name, act) =>
+      stream.addEventListener(name, (event) => {
+        if (event.lastEventId) position = event.lastEventId;
+        act(JSON.parse(event.data));
+      });
+    on("log", append);
+    on("attempt", began);
+    on("waiting", (said) => say(`waits: ${said.reason.message}`));
+    on("doubt", (said) => say(said.message ? `not heard: ${said.message}` : "live"));
+    on("end", (said) => {
+      isOver = true;
+      stop();
+      say(`ended: ${said.reason.message}`);
+    });
+    stream.addEventListener("open", () => say("live"));
+    stream.addEventListener("error", () => {
+      if (stream?.readyState !== EventSource.CLOSED) return say("the server is not heard; trying again");
+      stop();
+      isOver = true; // all of it was sent before, or it is refused: until the job changes
+      if (state.textContent === "connecting…") say("");
+    });
+  }
+
+  function stop() {
+    stream?.close();
+    stream = null;
+  }
+
+  function anew() {
+    position = null;
+    lastAttempt = 0;
+    open = null;
+    lines.replaceChildren();
+    const chosen = attempt.value ? `&attempt=${attempt.value}` : "";
+    by("download").href = `/training/logs/download?jobId=${jobId}&rank=${rank.value}${chosen}`;
+    listen();
+  }
+
+  function say(words) {
+    state.textContent = words;
+  }
+
+  // Lines
+
+  function began(said) {
+    if (said.state === "ended") return note(`attempt ${said.attempt} ended${said.reason ? `: ${said.reason.message}` : ""}`);
+    if (said.attempt > Math.max(lastAttempt, 1)) note(`attempt ${said.attempt}`);
+    lastAttempt = said.attempt;
+    offer(said.attempt);
+  }
+
+  function offer(number) {
+    if ([...attempt.options].some((option) => option.value === String(number))) return;
+    attempt.options[0].after(new Option(number, number));
+  }
+
+  function note(words) {
+    open = null;
+    const line = lineOf(`── ${words} ──`);
+    line.classList.add("note");
+    lines.append(line);
+    settle();
+  }
+
+  function append(said) {
+    const parts = said.text.split("\n");
+    const isComplete = parts.at(-1) === "";
+    if (isComplete) parts.pop();
+    const added = document.createDocumentFragment();
+    parts.forEach((text, index) => {
+      if (index === 0 && open && said.offset === lastOffset) {
+        open.textContent += text;
+        sift(open);
+        return;
+      }
+      open = lineOf(text);
+      added.append(open);
+    });
+    if (isComplete) open = null;
+    lastOffset = said.next_offset;
+    lines.append(added);
+    settle();
+  }
+
+  function lineOf(text) {
+    const line = document.createElement("div");
+    line.className = "line";
+    line.textContent = text;
+    sift(line);
+    return line;
+  }
+
+  function settle() {
+    while (lines.childElementCount > MOST_LINES) lines.firstElementChild.remove();
+    lines.dataset.lines = lines.childElementCount;
+    if (search.value) tellFound();
+    if (follow.checked) toEnd();
+  }
+
+  // Search: only the lines that have the words
+
+  function sift(line) {
+    line.hidden = Boolean(search.value) && !line.textContent.toLowerCase().includes(search.value.toLowerCase());
+  }
+
+  function tellFound() {
+    const all = lines.querySelectorAll(".line").length;
+    const shown = lines.querySelectorAll(".line:not([hidden])").length;
+    say(`${shown} of ${all} lines`);
+  }
+
+  search.addEventListener("input", () => {
+    lines.querySelectorAll(".line").forEach(sift);
+    if (search.value) tellFound();
+    else say(isOver ? "" : "live");
+    if (follow.checked) toEnd();
+  });
+
+  // Following: scrolling up lets go, the box takes hold again
+
+  let isOurs = false;
+
+  function toEnd() {
+    if (lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 1) return;
+    isOurs = true;
+    lines.scrollTop = lines.scrollHeight;
+  }
+
+  lines.addEventListener("scroll", () => {
+    if (isOurs) {
+      isOurs = false;
+      return;
+    }
+    follow.checked = lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 8;
+  });
+  follow.addEventListener("change", () => follow.checked && toEnd());
+  rank.addEventListener("change", anew);
+  attempt.addEventListener("change", anew);
+  by("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    anew();
+  });
+  by("show").hidden = true;
+  by("search-label").hidden = by("follow-label").hidden = false;
+  anew();
+
+  return {
+    // A job that goes on is followed again.
+    changed(said) {
+      if (isOver && !attempt.value && (said.attempt > lastAttempt || ["running", "queued"].includes(said.status))) listen();
+    },
+    pause: stop,
+    resume() {
+      if (!isOver) listen();
+    },
+  };
+}

@@ -1,0 +1,34 @@
+// The small curves of the rows: loaded when the page is there, so that it never waits for them.
+
+const RENEWED_MS = 10_000;
+const changed = new Set();
+let renewing = null;
+
+// Draws those of the given jobs; one that cannot be had leaves its place empty.
+export async function showTrends(jobIds) {
+  if (!jobIds.length) return;
+  let text;
+  try {
+    const answer = await fetch(`/training/trends?jobs=${jobIds.join(",")}`);
+    if (!answer.ok) return;
+    text = await answer.text();
+  } catch {
+    return; // The stream tells that the server is away.
+  }
+  const template = document.createElement("template");
+  template.innerHTML = text;
+  for (const curve of template.content.querySelectorAll("[data-trend]")) {
+    document.getElementById(`trend-${curve.dataset.trend}`)?.replaceChildren(...curve.childNodes);
+  }
+}
+
+// The job has gone on: its curve is drawn again before long, with those of all others that have.
+export function trendsOf(jobId) {
+  changed.add(jobId);
+  renewing ??= setTimeout(() => {
+    renewing = null;
+    const jobIds = [...changed];
+    changed.clear();
+    if (!document.hidden) showTrends(jobIds.slice(0, 50));
+  }, RENEWED_MS);
+}
