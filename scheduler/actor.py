@@ -13,11 +13,14 @@ import ray
 
 from scheduler import __version__, collector, health
 from scheduler.clock import SystemClock
-from scheduler.core.model import JobSpec, Node, NodeId, Phase, Status
+from scheduler.core.model import JobSpec, Node, NodeId, Phase
 from scheduler.documents import (
     AttemptPage,
+    Changes,
     CheckpointPage,
+    EffectDocument,
     EventPage,
+    Explanation,
     ForceStartAnswer,
     Health,
     JobDocument,
@@ -25,19 +28,23 @@ from scheduler.documents import (
     LogChunk,
     LogView,
     LoopList,
+    MetricsDocument,
+    PlanAnswer,
     ReconcileAnswer,
     RepairPage,
     SubmittedJob,
 )
 from scheduler.errors import Superseded
+from scheduler.gauging import Gauges
 from scheduler.journal.sqlite import SqliteJournal
 from scheduler.pacing import Loop
 from scheduler.pool import WarmPool
-from scheduler.ports import Mirror
+from scheduler.ports import JobQuery, Mirror
 from scheduler.registry import Sighting
 from scheduler.runner import RayRunner
 from scheduler.service import Service
 from scheduler.settings import Settings
+from scheduler.telemetry import RayTelemetry
 from scheduler.validation import Door, function_of
 from scheduler.webhook import webhook_of
 
@@ -80,6 +87,10 @@ class SchedulerActor:
         # After a restart nobody calls: the actor wakes itself.
         ray.get_runtime_context().current_actor.ready.remote()
 
+    def __repr__(self) -> str:
+        """What the Ray dashboard shows beside the name."""
+        return f"scheduler of {self._settings.cluster}"
+
     async def ready(self) -> int:
         """The incarnation, once recovery is done."""
         return (await self._service()).journal.incarnation
@@ -103,15 +114,11 @@ class SchedulerActor:
     async def events(self, job_id: str) -> EventPage:
         return await (await self._service()).ask.events(job_id)
 
-    async def jobs(
-        self,
-        statuses: frozenset[Status],
-        user: str | None,
-        project: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> JobPage:
-        return await (await self._service()).ask.jobs(statuses, user, project, cursor, limit)
+    async def jobs(self, query: JobQuery) -> JobPage:
+        return await (await self._service()).ask.jobs(query)
+
+    async def changes(self, after: int, life: int, wait_s: float) -> Changes:
+        return await (await self._service()).ask.changes(after, life, wait_s)
 
     async def documents(self, job_ids: list[str]) -> dict[str, JobDocument]:
         return await (await self._service()).ask.documents(job_ids)
@@ -134,6 +141,12 @@ class SchedulerActor:
     async def checkpoints(self, job_id: str) -> CheckpointPage:
         return await (await self._service()).ask.checkpoints(job_id)
 
+    async def metrics(self, job_id: str, points: int) -> MetricsDocument:
+        return await (await self._service()).ask.metrics(job_id, points)
+
+    async def trends(self, job_ids: list[str], points: int) -> dict[str, list[float]]:
+        return await (await self._service()).ask.trends(job_ids, points)
+
     async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
         return await (await self._service()).reconcile(dry_run)
 
@@ -154,6 +167,15 @@ class SchedulerActor:
 
     async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
         return await (await self._service()).ask.log_view(job_id, attempt, offsets, limit)
+
+    async def explain(self, job_id: str) -> Explanation:
+        return await (await self._service()).ask.explain(job_id)
+
+    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+        return await (await self._service()).ask.effect(job_id, action, checkpoint)
+
+    async def plan(self, spec: JobSpec) -> PlanAnswer:
+        return await (await self._service()).ask.plan(spec)
 
     async def loops(self) -> LoopList:
         return await (await self._service()).ask.known_loops()
@@ -186,7 +208,13 @@ class SchedulerActor:
             stop_grace_s=settings.stop_grace_s,
             on_start=lambda node, warm: self._pool.took(node, warm=warm),
         )
-        door = Door(settings.allowed_loops, self._roots, _node_types(settings))
+        door = Door(
+            settings.allowed_loops,
+            self._roots,
+            _node_types(settings),
+            allow_shipped_code=settings.allow_shipped_code,
+        )
+        telemetry = RayTelemetry(settings.cluster)
         service = Service(
             journal=journal,
             runner=runner,
@@ -195,10 +223,12 @@ class SchedulerActor:
             door=door,
             mirror=_mirror(settings),
             webhook=webhook_of(settings, self._clock),
+            telemetry=telemetry,
         )
         with collector.set_aside():
             await service.recover()
-        service.loops += (Loop("pool", 2.0, lambda: self._refill(service), self._clock),)
+        gauges = Gauges(service, telemetry, self._pool.health)
+        service.loops += (Loop("pool", 2.0, lambda: self._refill(service), self._clock), gauges.loop())
         self._forever = asyncio.create_task(self._serve(service))
         log.info("incarnation %s serves %s active jobs", journal.incarnation, len(service.registry.active()))
         return service

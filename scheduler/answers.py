@@ -11,6 +11,7 @@ from scheduler.core.model import (
     Attempt,
     Job,
     JobEvent,
+    JobSpec,
     Json,
     Phase,
     Reason,
@@ -37,6 +38,8 @@ from scheduler.rows import job_of
 
 SILENT_AFTER_S = 15.0
 """Runs are asked every second: one that was not heard for so long is not known to be alive."""
+OVERDUE_AFTER_S = 600.0
+"""As the settings have it, unless told otherwise."""
 _UNTOLD = Reason(code="untold", message="the database gives no reason")
 
 
@@ -49,6 +52,7 @@ def job_document(
     seen: Sighting | None,
     now: datetime,
     silence: Silence | None = None,
+    overdue_after_s: float = OVERDUE_AFTER_S,
 ) -> JobDocument:
     """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
     observation = seen.observation if seen else None
@@ -77,9 +81,18 @@ def job_document(
         resumed=_resumption_document(resumption_of(job, seen)),
         stop=_stop_document(job, seen),
         version=job.version,
-        spec=job.spec,
+        spec=shown(job.spec),
         result=ResultDocument(**job.result) if job.result else None,
+        overdue=is_overdue(job, now, overdue_after_s),
     )
+
+
+def is_overdue(job: Job, now: datetime, after_s: float) -> bool:
+    """It waits, nobody told it to, and it has done so for longer than *after_s*."""
+    if job.status not in (Status.PENDING, Status.QUEUED) or job.held:
+        return False
+    since = max(filter(None, (job.queued_at or job.created_at, job.retry_at)))
+    return (now - since).total_seconds() > after_s
 
 
 def row_document(row: Row, *, now: datetime, doubt: str) -> JobDocument:
@@ -102,10 +115,16 @@ def row_document(row: Row, *, now: datetime, doubt: str) -> JobDocument:
         liveness=Liveness.UNKNOWN if row.status is Status.RUNNING else None,
         evidence=f"as the database has it, written {_age(now, row.updated_at)} ago; {doubt}",
         version=row.version,
-        spec=job.spec,
+        spec=shown(job.spec),
         result=ResultDocument(**job.result) if job.result else None,
         verified=False,
+        overdue=is_overdue(job, now, OVERDUE_AFTER_S),
     )
+
+
+def shown(spec: JobSpec) -> JobSpec:
+    """Without the function that was sent along: a page of such jobs would be megabytes that nobody can read."""
+    return replace(spec, code=replace(spec.code, pickle="")) if spec.code else spec
 
 
 def submitted(document: JobDocument) -> SubmittedJob:

@@ -21,7 +21,7 @@ log = logging.getLogger("scheduler")
 class Book:
     """Every change of a job goes through here.  What memory shows is on disk; what is done was on disk before.
 
-    `committed` is told of each change, `act` of each thing to do about it; both only start things.
+    `committed` is told of each change, `act` of each thing to do about it; both only start things.  `meter` counts.
     """
 
     def __init__(
@@ -32,9 +32,10 @@ class Book:
         policy: RetryPolicy,
         committed: Callable[[Job], None],
         act: Callable[[Job, Action], None],
+        meter: Callable[[Job | None, Job, Event | None], None] = lambda _before, _after, _event: None,
     ) -> None:
         self._journal, self._registry, self._policy = journal, registry, policy
-        self._told, self._act = committed, act
+        self._told, self._act, self._meter = committed, act, meter
         self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     async def advance(self, job: Job, event: Event) -> Job:
@@ -107,6 +108,7 @@ class Book:
     def _committed(self, before: Job | None, after: Job, event: Event | None) -> None:
         self._registry.put(after)
         self._told(after)
+        self._meter(before, after, event)
         was = before.status if before else "new"
         names = {"action": "job_advanced", "job_id": after.id, "fence": after.fence}
         names["event"] = type(event).__name__ if event else "Submitted"

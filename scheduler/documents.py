@@ -9,13 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Json, Phase, Status
+from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Json, Phase, ShippedCode, Status
 
 
 class Document(BaseModel):
-    """Frozen.  A client ignores fields it does not know, so that it can talk to a newer server."""
+    """Frozen.  A client ignores fields it does not know, so that it can talk to a newer server.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    A server sends every field, also one that has its default: clients in other languages may rely on it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", json_schema_serialization_defaults_required=True)
 
 
 def _without_unknown_fields(spec: Any) -> Any:
@@ -23,7 +26,7 @@ def _without_unknown_fields(spec: Any) -> Any:
     if not isinstance(spec, dict):
         return spec
     known = _known(JobSpec, spec)
-    for name, kind in (("resources", Gang), ("checkpoints", CheckpointPolicy)):
+    for name, kind in (("resources", Gang), ("checkpoints", CheckpointPolicy), ("code", ShippedCode)):
         if isinstance(part := known.get(name), dict):
             known[name] = _known(kind, part)
     return known
@@ -39,6 +42,11 @@ class Liveness(StrEnum):
     ALIVE = "alive"
     UNKNOWN = "unknown"
     """It does not answer.  That ends nothing, until a deadline makes it lost."""
+
+
+class ProblemField(Document):
+    field: str
+    message: str
 
 
 class ReasonDocument(Document):
@@ -142,6 +150,10 @@ class JobDocument(Document):
     registry_status: Status | None = Field(
         None, description="What the registry says; only when stale; null when it does not know the job."
     )
+    overdue: bool = Field(
+        False,
+        description="It has waited longer than it should: a person may want to start it, or to give it up.",
+    )
 
     @property
     def doubt(self) -> str | None:
@@ -160,6 +172,22 @@ class JobPage(Document):
         True, description="False when the registry did not answer for some of the jobs: those may be old."
     )
     note: str | None = Field(None, description="What could not be compared, and why, in words.")
+    counts: dict[Status, int] | None = Field(
+        None,
+        description="Jobs in each status that match the other filters; null when the registry did not answer.",
+    )
+
+
+class Changes(Document):
+    """What has changed since a caller looked last.  Ask again with `after=seq` and the same `life`."""
+
+    life: int = Field(
+        description="Which life of the scheduler counts here; in another one, load everything anew."
+    )
+    seq: int
+    jobs: list[JobDocument] = Field(description="Each changed job once, as it is now.")
+    counts: dict[Status, int] = Field(description="Jobs in each status, of everybody.")
+    missed: bool = Field(False, description="More has changed than is remembered: load everything anew.")
 
 
 class RepairDocument(Document):
@@ -270,6 +298,116 @@ class CheckpointPage(Document):
     checkpoints: list[CheckpointDocument] = Field(description="Newest first.")
 
 
+class ResumptionMark(Document):
+    """Where a later attempt went on: for a vertical line in a chart."""
+
+    attempt: int
+    step: int | None
+    at: datetime
+
+
+class SampleDocument(Document):
+    """A text that the model wrote while it was trained, as the loop reported it."""
+
+    attempt: int
+    step: int | None = None
+    prompt: str
+    text: str
+
+
+class MetricsDocument(Document):
+    """What the loop measured, through all attempts.  Columns of equal length, in the order of being said."""
+
+    job_id: str
+    attempt: list[int]
+    step: list[float] = Field(
+        description="The newest that the loop had told; of an attempt that tells none, its rows are counted."
+    )
+    at: list[float] = Field(description="Seconds since the epoch.")
+    series: dict[str, list[float | None]] = Field(
+        description="`loss`, `learning_rate`, `tokens_per_s`, ...: whatever numbers the loop said; null where not."
+    )
+    total_points: int = Field(
+        description="How many there are; more than are here, when they were thinned out."
+    )
+    resumptions: list[ResumptionMark] = Field(default_factory=list)
+    samples: list[SampleDocument] = Field(default_factory=list, description="Newest first.")
+
+
+class JobRef(Document):
+    job_id: str
+    name: str
+
+
+class Forecast(Document):
+    """When a job would start, as things stand."""
+
+    position: int | None = Field(None, description="1 is next.")
+    ahead: list[JobRef] = Field(default_factory=list, description="Who is before it in the line, at most 10.")
+    num_ahead: int = 0
+    starts_in_s: float | None = Field(None, description="0: now; null: nobody can tell.")
+    message: str = Field(description="A sentence: `position 3, behind A and B; starts in about 6 min`.")
+
+
+class EffectDocument(Document):
+    """What an action would do, told before it is done."""
+
+    job_id: str
+    action: str
+    allowed: bool
+    message: str = Field(description="What would happen, or why it may not; one sentence for people.")
+    remedy: str | None = Field(None, description="What to do instead, when it is not allowed.")
+    forecast: Forecast | None = Field(None, description="For what puts the job in the line.")
+
+
+class NextStep(Document):
+    """Something a person may do now, most useful first."""
+
+    action: str = Field(
+        description="As in the path of the API: `pause`, `resume`, `force-start`, ...; or `logs`, `wait`."
+    )
+    why: str
+    command: str = Field(description="The same on the command line.")
+
+
+class Explanation(Document):
+    """Where a job stands and why, and what to do next."""
+
+    job_id: str
+    status: Status
+    message: str = Field(description="One sentence: where it stands, and why.")
+    reason: ReasonDocument
+    forecast: Forecast | None = Field(None, description="Only while it waits.")
+    next_steps: list[NextStep] = Field(default_factory=list)
+
+
+class MemoryEstimate(Document):
+    """What one rank needs, roughly; in bytes.  The parts add up to `total_bytes`."""
+
+    total_bytes: int
+    parts: dict[str, int] = Field(description="`weights`, `gradients`, `optimizer`, `activations`, ...")
+    available_bytes: int | None = Field(
+        None, description="On the smallest GPU, or else of the smallest node; null: not known."
+    )
+    message: str
+
+
+class PlanAnswer(Document):
+    """A submit that was not made: would it be accepted, and what would become of it?"""
+
+    valid: bool
+    errors: list[ProblemField] = Field(
+        default_factory=list, description="Every field that is wrong, and the remedy."
+    )
+    fits: bool | None = Field(
+        None, description="Whether the cluster could hold it now; null when it is not valid."
+    )
+    forecast: Forecast | None = None
+    memory: MemoryEstimate | None = Field(None, description="For loops that can tell.")
+    message: str = Field(description="The answer in a sentence.")
+    spec: dict[str, Any] | None = Field(None, description="As it would run: with every default written out.")
+
+
 class LogLines(Document):
     """Part of what one rank printed: whole lines where there are any.  The data of the event `log`."""
 
@@ -329,6 +467,8 @@ LOG_EVENTS: dict[str, type[LogLines | AttemptNotice | WaitNotice | DoubtNotice |
     "end": EndNotice,
 }
 """What a stream of logs says: the name of each event, and what its data is."""
+CHANGE_EVENTS: dict[str, type[Changes | DoubtNotice]] = {"jobs": Changes, "doubt": DoubtNotice}
+"""The same of a stream of changes."""
 
 
 class RankLog(Document):
@@ -381,6 +521,17 @@ class LoopHealth(Document):
     next_run_at: datetime | None = None
 
 
+class HolderDocument(Document):
+    """A running job's share of a node."""
+
+    job_id: str
+    name: str
+    user: str
+    ranks: int
+    cpus: float
+    gpus: float
+
+
 class NodeHealth(Document):
     node_id: str
     name: str
@@ -388,6 +539,8 @@ class NodeHealth(Document):
     gpus: float
     free_cpus: float
     free_gpus: float
+    draining: bool = False
+    held_by: list[HolderDocument] = Field(default_factory=list)
 
 
 class PoolHealth(Document):
@@ -429,11 +582,6 @@ class Health(Document):
     unmirrored_writes: int = 0
     nodes: list[NodeHealth] = Field(default_factory=list)
     pool: PoolHealth | None = None
-
-
-class ProblemField(Document):
-    field: str
-    message: str
 
 
 class ProblemDocument(Document):

@@ -23,6 +23,7 @@ SchedulerError
 ├── ServerUnreachable    503  seen by a client: no scheduler answers at the URL
 ├── WaitTimedOut         504  seen by a client: the job had not ended in time
 └── JobNotCompleted      409  seen by a client: it wants the result of a job that has none
+    └── JobFailed        409  because the job failed; it carries what the job raised
 
 Each class knows its HTTP status and a stable `code`; each instance pickles, because errors cross Ray.
 """
@@ -56,7 +57,7 @@ class SchedulerError(Exception):
         self.problems = problems
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.problems)
+        return type(self), (self.message, self.problems), self.__dict__
 
 
 class InvalidSpec(SchedulerError):
@@ -172,3 +173,22 @@ class WaitTimedOut(SchedulerError, TimeoutError):
 class JobNotCompleted(SchedulerError):
     http_status = 409
     code = "job_not_completed"
+
+
+class JobFailed(JobNotCompleted):
+    """The traceback of the job is a note of this error: Python prints it below the message."""
+
+    code = "job_failed"
+    job_id = ""
+    reason_code = ""
+    """The stable word for why, such as `exception`."""
+    remote_traceback: str | None = None
+    """What the job raised, where it raised it; None when it was not an exception that ended it."""
+
+    @classmethod
+    def of(cls, message: str, *, job_id: str, reason_code: str, remote_traceback: str | None) -> JobFailed:
+        error = cls(message)
+        error.job_id, error.reason_code, error.remote_traceback = job_id, reason_code, remote_traceback
+        if remote_traceback:
+            error.add_note(f"\nremote traceback of job {job_id}:\n\n{remote_traceback.rstrip()}")
+        return error

@@ -82,13 +82,14 @@ class SupabaseMirror:
         return await self._rows("scheduler_rows", p_ids=sorted(filter(_is_uuid, set(job_ids))))
 
     async def page(self, query: JobQuery) -> list[Row]:
-        """Without `job`.  A row that has no copy of it is filtered by the user and project of its spec."""
+        """Of a plain query, without `job`.  A row without a copy of it is filtered by user and project of its spec."""
         filters = {
             "p_statuses": sorted(query.statuses) or None,
             "p_user": query.user,
             "p_project": query.project,
         }
-        found = await self._rows("scheduler_page", p_limit=query.limit, **filters, **_bounds(query.after))
+        bounds = _bounds(query.after and query.after[:2])
+        found = await self._rows("scheduler_page", p_limit=query.limit, **filters, **bounds)
         return list(found.rows)
 
     async def check(self) -> str:

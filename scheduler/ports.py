@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.hangs import Pace
@@ -26,6 +27,7 @@ from scheduler.core.model import (
     Status,
 )
 from scheduler.core.reconcile import Repair, Row, Stub
+from scheduler.documents import MetricsDocument
 
 Run = tuple[JobId, Fence]
 
@@ -52,16 +54,57 @@ class OutboxRow:
     event: JobEvent
 
 
+class Sort(StrEnum):
+    """What a list is ordered by, downwards with a `-`.  Equals stand in the order of their creation."""
+
+    NEWEST = "-submitted"
+    OLDEST = "submitted"
+    NAME = "name"
+    NAME_DOWN = "-name"
+    USER = "user"
+    USER_DOWN = "-user"
+    STATUS = "status"
+    STATUS_DOWN = "-status"
+    UPDATED = "updated"
+    UPDATED_DOWN = "-updated"
+
+    @property
+    def by(self) -> str:
+        return self.value.removeprefix("-")
+
+    @property
+    def is_down(self) -> bool:
+        return self.value.startswith("-")
+
+
+class Place(NamedTuple):
+    """Where a job stands in a list."""
+
+    created_at: datetime
+    id: JobId
+    value: str | datetime = ""
+    """What the list is ordered by; empty in one that is ordered by `created_at` alone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
-    """A page of jobs, newest first: by `created_at`, then by id, both descending."""
+    """A page of jobs, in the order of *sort*, then of `created_at` and id, all up or all down."""
 
     statuses: frozenset[Status] = frozenset()
     user: str | None = None
     project: str | None = None
-    after: tuple[datetime, JobId] | None = None
-    """Only jobs older than this one: the last job of the page before."""
+    search: str | None = None
+    """Only jobs whose name contains it, whose id begins with it, or that have it as a label, `value` or
+    `key=value`; upper and lower case are one."""
+    sort: Sort = Sort.NEWEST
+    after: Place | None = None
+    """Only jobs that come after this place: that of the last job of the page before."""
     limit: int = 50
+
+    @property
+    def is_plain(self) -> bool:
+        """Newest first and without a search: what the database can answer as well."""
+        return self.sort is Sort.NEWEST and not self.search
 
 
 class Journal(Protocol):
@@ -91,8 +134,9 @@ class Journal(Protocol):
 
     async def page(self, query: JobQuery) -> list[Job]: ...
 
-    async def counts(self) -> dict[Status, int]:
-        """How many jobs stand in each status; statuses without jobs may be left out."""
+    async def counts(self, query: JobQuery | None = None) -> dict[Status, int]:
+        """How many jobs stand in each status, of those that match user, project and search of *query*; statuses
+        without jobs may be left out."""
         ...
 
     async def events(self, job_id: JobId) -> list[JobEvent]:
@@ -215,7 +259,8 @@ class Mirror(Protocol):
         ...
 
     async def page(self, query: JobQuery) -> list[Row]:
-        """As `Journal.page`, without the filter by project and user being indexed; `job` may be left out."""
+        """As `Journal.page` of a plain query, without the filter by project and user being indexed; `job` may be
+        left out."""
         ...
 
     async def check(self) -> str:
@@ -305,6 +350,18 @@ class Runner(Protocol):
 
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         """Part of a log of a run, live or long gone; a log that is not there yet is empty."""
+        ...
+
+    async def metrics(self, job_id: JobId, points: int) -> MetricsDocument:
+        """What all runs of a job said they measured, live or long gone, thinned out to *points*.
+
+        Raises StorageUnavailable.
+        """
+        ...
+
+    async def trends(self, job_ids: Collection[JobId], points: int) -> dict[JobId, list[float]]:
+        """The loss of each job in at most *points* numbers; jobs that told none are left out, and so are those
+        whose long history is still being read: ask again later.  Raises StorageUnavailable."""
         ...
 
     async def nodes(self) -> tuple[Node, ...]:

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from scheduler.advising import Advice
 from scheduler.answers import attempt_document, checkpoint_document, event_document
+from scheduler.asking import action_of
 from scheduler.core.attempts import step_of
 from scheduler.core.checkpoints import lineage
-from scheduler.core.model import Attempt, CheckpointId, Fence, Job, JobId, Saved, Status
+from scheduler.core.model import Attempt, CheckpointId, Fence, Job, JobId, JobSpec, Saved, Status
 from scheduler.documents import (
     AttemptPage,
+    Changes,
     CheckpointPage,
+    EffectDocument,
     EventPage,
+    Explanation,
     JobDocument,
     JobPage,
     LogChunk,
     LogView,
     LoopList,
+    MetricsDocument,
+    PlanAnswer,
     RankLog,
     ReasonDocument,
     RepairPage,
 )
+from scheduler.effects import refused
 from scheduler.errors import CheckpointNotFound, InvalidRequest
-from scheduler.paging import cursor_after, cursor_of_number, number_of_cursor, position_of_cursor
+from scheduler.feed import Feed
+from scheduler.paging import cursor_of, cursor_of_number, number_of_cursor, place_of
 from scheduler.ports import JobQuery, Journal, Runner
 from scheduler.reconciling import repair_document
 from scheduler.registry import Registry
@@ -43,12 +53,16 @@ class Questions:
         runner: Runner,
         door: Door,
         view: View,
+        feed: Feed,
         find: Callable[[JobId], Awaitable[Job | None]],
         get: Callable[[str], Awaitable[Job]],
+        advice: Advice,
     ) -> None:
         self._journal, self._registry, self._runner = journal, registry, runner
         self._door, self._view = door, view
-        self._find, self._get = find, get
+        self._feed, self._find, self._get = feed, find, get
+        self._advice = advice
+        self._life = journal.incarnation
 
     async def status(self, job_id: str) -> JobDocument:
         return self._view.document(await self._get(job_id))
@@ -99,6 +113,17 @@ class Questions:
             ],
         )
 
+    async def metrics(self, job_id: str, points: int) -> MetricsDocument:
+        """What the loop measured in all attempts, thinned out to *points* rows."""
+        job = await self._get(job_id)
+        return await self._runner.metrics(job.id, points)
+
+    async def trends(self, job_ids: list[str], points: int) -> dict[str, list[float]]:
+        """The loss of each job in at most *points* numbers.  Jobs that are not known, or told none, are left out."""
+        known = [JobId(job_id) for job_id in job_ids if await self._find(JobId(job_id))]
+        found = await self._runner.trends(known, points)
+        return {str(job_id): values for job_id, values in found.items()}
+
     async def checkpoint(self, job: Job, wanted: str) -> Saved:
         """The complete checkpoint *wanted*; CheckpointNotFound names those that there are."""
         found = {checkpoint.id: checkpoint for checkpoint in await self._runner.checkpoints(job.id)}
@@ -108,21 +133,37 @@ class Questions:
             raise CheckpointNotFound(f"job {job.id} has no complete checkpoint {wanted!r}; there is: {there}")
         return Saved(checkpoint=chosen.id, step=chosen.step, at=chosen.at)
 
-    async def jobs(
-        self,
-        statuses: frozenset[Status],
-        user: str | None,
-        project: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> JobPage:
-        after = position_of_cursor(cursor) if cursor else None
-        query = JobQuery(statuses=statuses, user=user, project=project, after=after, limit=limit)
+    async def jobs(self, query: JobQuery) -> JobPage:
         rows = await self._journal.page(query)
-        full = len(rows) == limit
+        is_full = len(rows) == query.limit
         return JobPage(
             jobs=[self._view.document(self._registry.get(job.id) or job) for job in rows],
-            next_cursor=cursor_after(rows[-1]) if rows and full else None,
+            next_cursor=cursor_of(place_of(rows[-1], query.sort), query.sort) if rows and is_full else None,
+            counts=await self._counts(query, rows),
+        )
+
+    async def _counts(self, query: JobQuery, rows: list[Job]) -> dict[Status, int]:
+        """Of all that match but the status: told by the page itself where it has all of them."""
+        if query.after or query.statuses or len(rows) == query.limit:
+            return await self._journal.counts(query)
+        return Counter(job.status for job in rows)
+
+    async def changes(self, after: int, life: int, wait_s: float) -> Changes:
+        """What has changed after number *after*: at once when there is something, else within *wait_s*.
+
+        In another *life*, and for whoever is too far behind, `missed` says that everything is to be loaded anew.
+        """
+        is_this_life = life == self._life
+        news = await self._feed.after(after, wait_s) if is_this_life else self._feed.since(0)
+        missed = news.job_ids is None or not is_this_life
+        told = [] if missed else news.job_ids or []
+        known = [job for job_id in told if (job := await self._find(job_id))]
+        return Changes(
+            life=self._life,
+            seq=news.seq,
+            jobs=[self._view.document(job) for job in known],
+            counts=await self._journal.counts(),
+            missed=missed,
         )
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
@@ -182,6 +223,22 @@ class Questions:
     async def _ending(self, job: Job, attempt: int) -> ReasonDocument | None:
         attempts = await self._journal.attempts(job.id)
         return next((attempt_document(one).reason for one in attempts if one.fence == attempt), None)
+
+    async def explain(self, job_id: str) -> Explanation:
+        return await self._advice.explainer.of(await self._get(job_id))
+
+    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+        """What *action*, as in the paths of the API, would do now; a checkpoint that is not there is refused."""
+        job, wanted = await self._get(job_id), action_of(action)
+        try:
+            chosen = await self.checkpoint(job, checkpoint) if checkpoint else None
+        except CheckpointNotFound as error:
+            return refused(job.id, action, error.message, "choose one that is there, or leave it out")
+        return await self._advice.effects.of(job, wanted, chosen)
+
+    async def plan(self, spec: JobSpec) -> PlanAnswer:
+        """A submit that is not made."""
+        return await self._advice.planner.of(spec)
 
     async def known_loops(self) -> LoopList:
         return await asyncio.to_thread(self._door.loops)

@@ -49,12 +49,17 @@ def take_control_words(progress: Json | None) -> tuple[Json | None, Said]:
     """Split what a loop said into the progress to show and the words meant for the scheduler."""
     if progress is None:
         return None, Said()
-    shown = {key: value for key, value in progress.items() if key not in ("resumed", "stop_seen")}
+    shown = {key: value for key, value in progress.items() if not _is_told_elsewhere(key, value)}
     resumed, seen = progress.get("resumed"), progress.get("stop_seen")
     return shown or None, Said(
         resumed=resumed if isinstance(resumed, dict) else None,
         stop_seen_at=datetime.fromtimestamp(seen, UTC) if isinstance(seen, int | float) else None,
     )
+
+
+def _is_told_elsewhere(key: str, value: Any) -> bool:
+    """Samples are long texts: they stay in the history of the job, and out of every answer and row."""
+    return key in ("resumed", "stop_seen") or (key == "samples" and isinstance(value, list))
 
 
 def _sentences(value: Any) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from scheduler.checkpoints import Checkpoints
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import JobId, Json, Node, NodeId, Outcome, Reason, StopKind
+from scheduler.documents import MetricsDocument
 from scheduler.errors import RunUnreachable, StorageUnavailable
 from scheduler.evidence import TAIL_BYTES, lost
+from scheduler.histories import Histories
 from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.processes import end_here
 from scheduler.run_actor import RunActor, RunPlan, run_name, run_of
@@ -49,6 +51,7 @@ class RayRunner:
         on_start: Callable[[NodeId, bool], None] = lambda _node, _warm: None,
     ) -> None:
         self._storage, self._namespace = storage, namespace
+        self._histories = Histories(storage)
         self._checkpoint_url = checkpoint_url
         self._env_vars, self._function_of = dict(env_vars), function_of
         self._observe_timeout_s, self._stop_grace_s = observe_timeout_s, stop_grace_s
@@ -142,6 +145,18 @@ class RayRunner:
 
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         return await asyncio.to_thread(self._folder(run).read_log, rank, offset, limit)
+
+    async def metrics(self, job_id: JobId, points: int) -> MetricsDocument:
+        try:
+            return await asyncio.to_thread(self._histories.metrics, job_id, points)
+        except OSError as error:
+            raise StorageUnavailable(f"what job {job_id} measured cannot be read: {error}") from error
+
+    async def trends(self, job_ids: Collection[JobId], points: int) -> dict[JobId, list[float]]:
+        try:
+            return await asyncio.to_thread(self._histories.trends, job_ids, points)
+        except OSError as error:
+            raise StorageUnavailable(f"what the jobs measured cannot be read: {error}") from error
 
     async def nodes(self) -> tuple[Node, ...]:
         return await asyncio.to_thread(_nodes)
@@ -257,4 +272,5 @@ def _node(node: dict[str, Any], available: Mapping[str, float] | None, *, draini
         available_cpus=available.get("CPU", 0.0) if available is not None else None,
         available_gpus=available.get("GPU", 0.0) if available is not None else None,
         draining=draining,
+        memory_bytes=int(total["memory"]) if "memory" in total else None,
     )

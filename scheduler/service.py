@@ -7,16 +7,15 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
+from scheduler import asking
+from scheduler.advising import advice
 from scheduler.answers import submitted
+from scheduler.asking import Action
 from scheduler.book import Book
 from scheduler.core import lifecycle, ordering, placement, reconcile
 from scheduler.core.lifecycle import (
-    AskStop,
-    ForceStart,
     GiveUp,
     Recover,
-    Restart,
-    Resume,
     RunEnded,
     StartRun,
     StopRun,
@@ -29,6 +28,7 @@ from scheduler.core.model import (
     NodeId,
     Outcome,
     Reason,
+    Saved,
     Snapshot,
     Status,
     StopKind,
@@ -48,7 +48,10 @@ from scheduler.errors import (
     NotAllowed,
     VersionConflict,
 )
+from scheduler.feed import WATCHED_PLACES, Feed, Places
 from scheduler.following import Follower
+from scheduler.measures import Silent, Telemetry
+from scheduler.metering import Meter
 from scheduler.pacing import Background, Loop
 from scheduler.ports import Clock, Journal, Mirror, Run, Runner, Webhook
 from scheduler.questions import Questions
@@ -76,21 +79,25 @@ class Service:
         door: Door,
         mirror: Mirror | None = None,
         webhook: Webhook | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.journal, self.runner, self.clock = journal, runner, clock
         self.settings, self.door = settings, door
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
-        self.view = View(self.registry, clock, settings.limits())
+        self.feed, self._places = Feed(), Places()
+        self.view = View(self.registry, clock, settings.limits(), settings.overdue_after_s)
         self.background = Background(clock)
         self.follower = Follower(runner, self.background, self._ended)
+        self.meter = Meter(telemetry or Silent())
         self.book = Book(
             journal=journal,
             registry=self.registry,
             policy=settings.retries(),
             committed=self._committed,
             act=self._act,
+            meter=self.meter.committed,
         )
         self.watcher = Watcher(
             runner=runner,
@@ -100,6 +107,7 @@ class Service:
             clock=clock,
             settings=settings,
             nodes=lambda: self.nodes,
+            told=lambda job_id: self.feed.tell([job_id]),
         )
         self.sync = Sync(
             journal=journal,
@@ -127,8 +135,21 @@ class Service:
             runner=runner,
             door=door,
             view=self.view,
+            feed=self.feed,
             find=self.book.find,
             get=self._get,
+            advice=advice(
+                journal=journal,
+                registry=self.registry,
+                runner=runner,
+                clock=clock,
+                settings=settings,
+                door=door,
+                view=self.view,
+                snapshot=self._snapshot,
+                possible_nodes=self._possible_nodes,
+                check_again=self._check_again,
+            ),
         )
         self.tick = Loop("tick", settings.tick_every_s, self.tick_once, clock)
         self.loops = (
@@ -174,32 +195,26 @@ class Service:
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         """Written down before any signal is sent; `cancelled` is shown when the processes are gone."""
-        return await self._ask_stop(job_id, by, StopKind.CANCEL)
+        return self.view.document(await self._ask(await self._get(job_id), Action.CANCEL, by))
 
     async def pause(self, job_id: str, by: str) -> JobDocument:
         """Saves and stops; `paused` is shown when the processes are gone.  A job that waits is held in the line."""
-        return await self._ask_stop(job_id, by, StopKind.PAUSE)
+        return self.view.document(await self._ask(await self._get(job_id), Action.PAUSE, by))
 
     async def preempt(self, job_id: str, by: str) -> JobDocument:
         """Saves, gives its nodes back, and returns to the line.  A job that waits there has given them already."""
-        return await self._ask_stop(job_id, by, StopKind.PREEMPT)
+        return self.view.document(await self._ask(await self._get(job_id), Action.PREEMPT, by))
 
     async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
         """Into the line again, to go on from the last checkpoint or from the one chosen; a held job is let go."""
         job = await self._get(job_id)
         chosen = await self.ask.checkpoint(job, checkpoint) if checkpoint else None
-        if job.status is not Status.QUEUED:
-            await self._check_again(job)
-        event = Resume(at=self.clock.now(), by=by, queue_seq=self.registry.next_seq(), checkpoint=chosen)
-        return self.view.document(await self.book.advance(job, event))
+        return self.view.document(await self._ask(job, Action.RESUME, by, chosen))
 
     async def restart(self, job_id: str, by: str) -> JobDocument:
         """Into the line again, from the beginning; its checkpoints stay and can be chosen later."""
         job = await self._get(job_id)
-        if job.status is not Status.QUEUED:
-            await self._check_again(job)
-        event = Restart(at=self.clock.now(), by=by, queue_seq=self.registry.next_seq())
-        return self.view.document(await self.book.advance(job, event))
+        return self.view.document(await self._ask(job, Action.RESTART, by))
 
     async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
         """Compare everything now.  Raises what the database raises."""
@@ -208,10 +223,7 @@ class Service:
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         """Into the line, from the beginning.  A job that waits there already keeps its place."""
         before = await self._get(job_id)
-        if before.status in (Status.PENDING, Status.FAILED, Status.CANCELLED):
-            await self._check_again(before)
-        seq = self.registry.next_seq()
-        job = await self.book.advance(before, ForceStart(at=self.clock.now(), by=by, queue_seq=seq))
+        job = await self._ask(before, Action.FORCE_START, by)
         position = self.registry.position(job)
         return ForceStartAnswer(
             success=True,
@@ -223,13 +235,7 @@ class Service:
         )
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
-        job = await self._get(job_id)
-        if job.status is Status.PAUSED:
-            raise NotAllowed(f"job {job.id} is paused and can go on: resume it, or cancel it")
-        reason = Reason(code="given_up", message=f"marked as failed by {by}")
-        return self.view.document(
-            await self.book.advance(job, GiveUp(at=self.clock.now(), by=by, reason=reason))
-        )
+        return self.view.document(await self._ask(await self._get(job_id), Action.FAIL, by))
 
     # Turns: each is one pass; `run_forever` paces them
 
@@ -268,7 +274,9 @@ class Service:
         now = self.clock.now()
         line = ordering.order(self.registry.queued(PLANNED_AT_ONCE), now=now)  # 1. who is first
         plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
-        self.view.planned({**line.paused, **plan.blocked}, now)  # 3. reasons, for whoever asks
+        self.view.planned({**line.paused, **plan.blocked}, now)  # 3. reasons, for whoever asks or watches
+        head = [job.id for job in self.registry.queued(WATCHED_PLACES)]
+        self.feed.tell(self._places.moved(head, self.view.blocked))
         await asyncio.gather(
             *(self._admit(job_id, plan, now) for job_id in plan.start)
         )  # 4. write it down, do it
@@ -277,6 +285,7 @@ class Service:
     async def observe_once(self) -> None:
         """Look at every run: proof of life, progress, time limit, hangs, drained nodes."""
         await self.watcher.once()
+        self.meter.look(self.registry)
 
     async def liveness_once(self) -> reconcile.Runs:
         """Compare what should run with what does; level-triggered, so a second pass finds nothing to do."""
@@ -316,6 +325,7 @@ class Service:
 
     def _committed(self, job: Job) -> None:
         self.view.blocked.pop(job.id, None)
+        self.feed.tell([job.id])
         self.tick.wake()
         self.sync.wake()
 
@@ -347,11 +357,12 @@ class Service:
 
     # Small things
 
-    async def _ask_stop(self, job_id: str, by: str, kind: StopKind) -> JobDocument:
-        job = await self._get(job_id)
-        return self.view.document(
-            await self.book.advance(job, AskStop(at=self.clock.now(), by=by, kind=kind))
-        )
+    async def _ask(self, job: Job, action: Action, by: str, chosen: Saved | None = None) -> Job:
+        if asking.looks_at_spec(action, job):
+            await self._check_again(job)
+        seq = self.registry.next_seq()
+        event = asking.event(action, job, at=self.clock.now(), by=by, end_of_line=seq, chosen=chosen)
+        return await self.book.advance(job, event)
 
     async def _get(self, job_id: str) -> Job:
         return await self.sync.adoption.get(job_id)

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     Default: the storage path, the folder `up` was called in, the home folder, the temporary folder."""
     allowed_loops: Annotated[tuple[str, ...], NoDecode] = ()
     """Loops besides `sft` and `torch_ddp`, as patterns such as `mypkg.loops:*`, separated by commas."""
+    allow_shipped_code: bool = False
+    """Take train functions that are sent along with a job: whoever may submit can then run anything as this user."""
     node_types: dict[str, NodeType] = {}
     """What an autoscaler may add: `{"gpu": {"cpus": 32, "gpus": 8, "max_nodes": 4}}`."""
 
@@ -49,6 +51,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     token: SecretStr | None = None
     """Bearer token of the API; required when `host` is not loopback."""
+    dashboard_url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
+    """Where people find the Ray dashboard, for links from the pages; `up` knows that of its own Ray."""
     supabase_url: str | None = None
     """As Supabase shows it, such as `https://abc.supabase.co`; without it the journal is the only store."""
     supabase_key: SecretStr | None = None
@@ -85,6 +89,8 @@ class Settings(BaseSettings):
     relay_backoff_s: float = Field(1.0, gt=0)
     """Pause after the first failed write to Supabase or to the webhook; doubles each time, with jitter."""
     relay_backoff_max_s: float = Field(300.0, gt=0)
+    overdue_after_s: float = Field(600.0, gt=0)
+    """A job that is pending, or waits in the line and is not held, for longer than this is shown as overdue."""
     list_budget_s: float = Field(2.0, gt=0)
     """How long a list, or a status, waits for the registry before it shows what the database has, unverified."""
     stop_grace_s: float = Field(60.0, gt=0)

@@ -42,6 +42,8 @@ class UpInfo:
     storage_path: str
     ray_token_path: str | None
     ray_temp_dir: str
+    metrics_url: str = ""
+    """Where Prometheus fetches what this machine measures."""
     processes: dict[str, tuple[int, float]]
     """Name -> (pid, when it was created in seconds since the epoch)."""
 
@@ -114,6 +116,7 @@ def _start(settings: Settings, num_cpus: int | None, num_gpus: int | None) -> Up
     # Ray Train's helper that removes placement groups asks "the" Ray of the machine who lives.  Where there are several it
     # would ask another one, which knows no such actor, and end a healthy run.
     environment["RAY_API_SERVER_ADDRESS"] = info.dashboard_url
+    environment.setdefault("SCHEDULER_DASHBOARD_URL", info.dashboard_url)
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(Path.cwd()), environment.get("PYTHONPATH")])
     )
@@ -150,6 +153,7 @@ def _plan(settings: Settings, processes: dict[str, tuple[int, float]]) -> UpInfo
         storage_path=str(settings.storage_path),
         ray_token_path=token,
         ray_temp_dir=f"/tmp/scheduler-{key}",
+        metrics_url=f"http://127.0.0.1:{_free_port(0)}/metrics",
         processes=processes,
     )
 
@@ -163,7 +167,6 @@ def _ray_command(info: UpInfo, num_cpus: int | None, num_gpus: int | None) -> li
             "runtime-env-agent-port",
             "dashboard-agent-listen-port",
             "dashboard-agent-grpc-port",
-            "metrics-export-port",
             "ray-client-server-port",
         )
     }
@@ -172,6 +175,7 @@ def _ray_command(info: UpInfo, num_cpus: int | None, num_gpus: int | None) -> li
         "node-ip-address": "127.0.0.1",
         "dashboard-host": "127.0.0.1",
         "dashboard-port": info.dashboard_url.rpartition(":")[2],
+        "metrics-export-port": str(httpx.URL(info.metrics_url).port),
         "temp-dir": info.ray_temp_dir,
         "min-worker-port": "0",
         "max-worker-port": "0",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -15,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from scheduler.core import placement
-from scheduler.core.model import SPEC, JobSpec, Node
+from scheduler.core.model import SHIPPED, SPEC, JobSpec, Json, Node, ShippedCode
 from scheduler.documents import LoopDocument, LoopList
 from scheduler.errors import InvalidSpec, Problem
 
@@ -28,6 +30,11 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 MAX_SPEC_BYTES = 256_000
 MAX_ROWS_CHECKED = 10_000
 _OWN_LOOP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_NO_SHIPPED_CODE = (
+    "this scheduler takes no function that is sent along, because whoever may submit could then run anything; put it "
+    "into a module that the cluster can import and submit `module:function`, or start the scheduler with "
+    "SCHEDULER_ALLOW_SHIPPED_CODE=true"
+)
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -40,9 +47,15 @@ class Door:
     """Checks specs against this scheduler's settings.  Reads files, so call it from a thread."""
 
     def __init__(
-        self, allowed_loops: Sequence[str], roots: Sequence[Path], node_types: Iterable[Node] = ()
+        self,
+        allowed_loops: Sequence[str],
+        roots: Sequence[Path],
+        node_types: Iterable[Node] = (),
+        *,
+        allow_shipped_code: bool = False,
     ) -> None:
         self._allowed = tuple(allowed_loops)
+        self._allow_shipped_code = allow_shipped_code
         self._roots = tuple(root.expanduser().resolve() for root in roots)
         self._node_types = tuple(node_types)
 
@@ -65,11 +78,22 @@ class Door:
         if problems:
             raise InvalidSpec.of(*problems)
 
+    def as_it_would_run(self, spec: JobSpec) -> Json:
+        """*spec*, which has passed `check`, with every default written out, those of its loop's config too."""
+        written: Json = SPEC.dump_python(spec, mode="json")
+        if spec.loop in BUILT_IN:
+            config = _load(BUILT_IN[spec.loop][1]).model_validate(spec.config)
+            written["config"] = config.model_dump(mode="json")
+        return written
+
     def loops(self) -> LoopList:
         documents = [_loop_document(name, config) for name, (_, config) in BUILT_IN.items()]
-        return LoopList(loops=documents, allowed=list(self._allowed))
+        shipped = [f"{SHIPPED}*"] if self._allow_shipped_code else []
+        return LoopList(loops=documents, allowed=[*self._allowed, *shipped])
 
     def _loop(self, spec: JobSpec) -> list[Problem]:
+        if spec.code is not None or spec.loop.startswith(SHIPPED):
+            return self._code(spec)
         if spec.loop in BUILT_IN:
             return []
         if not _OWN_LOOP.fullmatch(spec.loop):
@@ -85,6 +109,18 @@ class Door:
         allowed = ", ".join(self._allowed) or "none"
         remedy = f"start the scheduler with SCHEDULER_ALLOWED_LOOPS={spec.loop.split(':')[0]}:*"
         return [Problem("loop", f"{spec.loop!r} is not allowed here (allowed: {allowed}); {remedy}")]
+
+    def _code(self, spec: JobSpec) -> list[Problem]:
+        if not self._allow_shipped_code:
+            return [Problem("code", _NO_SHIPPED_CODE)]
+        if not spec.loop.startswith(SHIPPED):
+            return [
+                Problem(
+                    "loop",
+                    f"{spec.loop!r} comes with code of its own; say `{SHIPPED}name`, or leave `code` out",
+                )
+            ]
+        return shipped_problems(spec.code)
 
     def _config(self, spec: JobSpec) -> list[Problem]:
         if spec.loop not in BUILT_IN:
@@ -110,6 +146,22 @@ class Door:
         possible = [*nodes, *self._node_types]
         reason = placement.feasible(spec.resources, possible) if possible else None
         return [Problem("resources", reason.message)] if reason else []
+
+
+def shipped_problems(code: ShippedCode | None) -> list[Problem]:
+    """What would keep this Python from reading it.  It is not read here: reading it runs it."""
+    if code is None or not code.pickle:
+        words = "the function is not there (answers leave it out); submit it again from where it is"
+        return [Problem("code", words)]
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if code.python != here:
+        words = f"it was made by Python {code.python} and the cluster runs {here}; submit with Python {here}"
+        return [Problem("code.python", words)]
+    try:
+        base64.b64decode(code.pickle, validate=True)
+    except ValueError as error:
+        return [Problem("code.pickle", f"is not base64 ({error}); let the Python client make it")]
+    return []
 
 
 def _load(path: str) -> type[BaseModel]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from scheduler.answers import job_document, progress_of, why
+from scheduler.answers import OVERDUE_AFTER_S, job_document, progress_of, why
 from scheduler.core.hangs import Limits, Silence, judge
 from scheduler.core.model import Job, JobId, Phase, Reason, Status
 from scheduler.documents import JobDocument
@@ -19,8 +19,15 @@ PLANNED_AT_ONCE = 10_000
 class View:
     """Reads; changes nothing.  Placement leaves its reasons here after each pass."""
 
-    def __init__(self, registry: Registry, clock: Clock, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        limits: Limits | None = None,
+        overdue_after_s: float = OVERDUE_AFTER_S,
+    ) -> None:
         self._registry, self._clock, self._limits = registry, clock, limits or Limits()
+        self._overdue_after_s = overdue_after_s
         self.blocked: dict[JobId, Reason] = {}
         self.looked_at: datetime | None = None
 
@@ -36,6 +43,7 @@ class View:
             seen=self._registry.sighting(job),
             silence=self.silence(job),
             now=self._clock.now(),
+            overdue_after_s=self._overdue_after_s,
         )
 
     def silence(self, job: Job, at: datetime | None = None) -> Silence | None:

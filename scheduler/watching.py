@@ -9,9 +9,9 @@ from datetime import datetime
 
 from scheduler.book import Book
 from scheduler.core.lifecycle import AskStop, StopRun
-from scheduler.core.model import Job, Json, Node, Reason, StopKind
+from scheduler.core.model import Job, JobId, Json, Node, Reason, StopKind
 from scheduler.errors import RunUnreachable
-from scheduler.ports import Clock, Run, Runner
+from scheduler.ports import Clock, Observation, Run, Runner
 from scheduler.registry import Registry, Sighting
 from scheduler.settings import Settings
 from scheduler.silence import Silence
@@ -34,9 +34,10 @@ class Watcher:
         clock: Clock,
         settings: Settings,
         nodes: Callable[[], tuple[Node, ...]],
+        told: Callable[[JobId], None],
     ) -> None:
         self._runner, self._registry, self._book = runner, registry, book
-        self._view, self._clock, self._nodes = view, clock, nodes
+        self._view, self._clock, self._nodes, self._told = view, clock, nodes, told
         self._lost_after_s = settings.lost_after_s
         self._silence = Silence(clock.now(), settings.observe_every_s + 2 * settings.observe_timeout_s)
 
@@ -53,12 +54,16 @@ class Watcher:
         try:
             observation = await self._runner.observe(run)
         except RunUnreachable:
+            self._told(job.id)
             # Unknown is not dead: only past the deadline is the run killed, and its death then is a fact.
             if self._silence.unheard(run, pass_s) > self._lost_after_s:
                 await self._runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
         else:
             self._silence.heard(run)
+            before = self._registry.sighting(job)
             self._registry.see(job.id, Sighting(job.fence, observation, self._clock.now()))
+            if before is None or _shown(before.observation) != _shown(observation):
+                self._told(job.id)
             await self._judge(job, asked_at)
 
     def _out_of_time(self, job: Job) -> AskStop | None:
@@ -99,3 +104,8 @@ class Watcher:
         return AskStop(
             at=self._clock.now(), by="scheduler", kind=kind, why=why, evidence=evidence, fence=job.fence
         )
+
+
+def _shown(said: Observation) -> tuple[object, ...]:
+    """What of it a person sees; the rest moves with every look."""
+    return said.phase, said.progress, said.resumed, said.saved, said.stop_seen_at

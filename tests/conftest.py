@@ -119,6 +119,7 @@ def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) ->
         cluster=name,
         port=free_port(),
         allowed_loops=("tests.loops:*",),
+        allow_shipped_code=True,
         retry_backoff_s=0.2,
         max_losses=1,
         stop_grace_s=8.0,

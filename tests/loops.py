@@ -68,6 +68,12 @@ def hang(config: dict[str, Any]) -> dict[str, Any]:
     return quick_until(config, lambda step: time.sleep(config.get("hang_s", 3600)))
 
 
+def only_reports(config: dict[str, Any]) -> None:
+    """Written for Ray Train alone: knows no progress file."""
+    for step in range(1, config["steps"] + 1):
+        ray.train.report({"step": step, "accuracy": step / 10})
+
+
 def noisy(config: dict[str, Any]) -> dict[str, Any]:
     """Writes to stdout and stderr in every way there is: Python, the bare descriptor, a child process."""
     for number in range(config.get("lines", 3)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.core.model import NodeId
+from scheduler.core.model import Json, NodeId
 from scheduler.ports import Run, Runner
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
 from scheduler.testing.runner_contract import RunnerContract
@@ -22,3 +22,7 @@ class TestFakeRunner(RunnerContract):
     def let_end(self, runner: Runner, run: Run) -> None:
         assert isinstance(runner, FakeRunner)
         runner.end(run, COMPLETED)
+
+    def let_say(self, runner: Runner, run: Run, *lines: Json) -> None:
+        assert isinstance(runner, FakeRunner)
+        runner.said[run] = list(lines)

@@ -12,13 +12,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from scheduler.core.model import Status
 from scheduler.errors import JournalUnusable, JournalUnwritable, Superseded, VersionConflict
-from scheduler.journal import SqliteJournal, files
-from scheduler.ports import Journal
+from scheduler.journal import SqliteJournal, files, listing
+from scheduler.paging import place_of
+from scheduler.ports import JobQuery, Journal, Sort
 from scheduler.testing import a_change, a_job, a_repair, a_spec, advanced
 from scheduler.testing.disk_shim import build
 from scheduler.testing.journal_contract import JournalContract, Stored
@@ -369,15 +372,50 @@ async def test_every_list_reads_an_index(path: Path) -> None:
         files.QUERIES["outbox_size"]: "outbox_by_event",
         files.QUERIES["attempts"].replace("?", "'x'"): "sqlite_autoindex_attempts_1",
         files.QUERIES["job_by_key"].replace("?", "'x'"): "jobs_by_key",
-        "SELECT doc FROM jobs ORDER BY created_at DESC, id DESC LIMIT 5": "jobs_newest",
-        "SELECT doc FROM jobs WHERE status = 'x' ORDER BY created_at DESC, id DESC LIMIT 5": "jobs_by_status",
-        "SELECT doc FROM jobs WHERE user = 'x' AND (created_at, id) < (5, 'x') "
-        "ORDER BY created_at DESC, id DESC LIMIT 5": "jobs_by_user",
     }
     with closing(sqlite3.connect(path)) as file:
         for query, index in asked.items():
             plan = " ".join(row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {query}"))
             assert f"INDEX {index}" in plan and "TEMP B-TREE" not in plan, f"{query}: {plan}"
+
+
+_WALKS = {
+    JobQuery(): "SCAN listing",
+    JobQuery(statuses=frozenset({Status.FAILED})): "SCAN listing USING COVERING INDEX listing_by_status",
+    JobQuery(user="ann"): "SCAN listing USING COVERING INDEX listing_by_user",
+    JobQuery(project="p"): "SCAN listing USING COVERING INDEX listing_by_project",
+    JobQuery(sort=Sort.NAME): "SCAN listing USING COVERING INDEX listing_by_name",
+    JobQuery(sort=Sort.USER_DOWN): "SCAN listing USING COVERING INDEX listing_by_user",
+    JobQuery(sort=Sort.STATUS): "SCAN listing USING COVERING INDEX listing_by_status",
+    JobQuery(sort=Sort.UPDATED_DOWN): "SCAN listing USING COVERING INDEX listing_by_updated",
+    JobQuery(user="ann", project="p", search="x"): "SCAN listing",
+}
+
+
+@pytest.mark.parametrize(("query", "walk"), _WALKS.items(), ids=str)
+async def test_a_page_is_a_walk_that_sorts_nothing(path: Path, query: JobQuery, walk: str) -> None:
+    """L6: with a million finished jobs a page must not read them all, and never their documents."""
+    job, *_ = await _a_closed_journal(path)
+    for after in (None, place_of(job, query.sort)):
+        (step,) = _steps(path, replace(query, after=after))
+        assert step.replace("SEARCH", "SCAN").startswith(walk), step
+
+
+async def test_a_list_in_another_order_with_a_filter_reads_the_narrow_table_alone(path: Path) -> None:
+    """Sorting is cheap; looking each row up in an index's order is not."""
+    await _a_closed_journal(path)
+    query = JobQuery(sort=Sort.NAME, statuses=frozenset({Status.QUEUED}))
+    assert _steps(path, query) == ["SCAN listing", "USE TEMP B-TREE FOR ORDER BY"]
+
+
+def _steps(path: Path, query: JobQuery) -> list[str]:
+    """How SQLite finds the keys of a page."""
+    with closing(sqlite3.connect(path)) as file:
+        said: list[str] = []
+        file.set_trace_callback(said.append)
+        listing.page(file, query)
+        file.set_trace_callback(None)
+        return [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {said[0]}")]
 
 
 async def test_every_queue_is_read_from_where_it_is_asked(path: Path) -> None:

@@ -10,7 +10,7 @@ import ray
 from scheduler.actor import RUN_ENVIRONMENT
 from scheduler.core.model import NodeId
 from scheduler.runner import RayRunner
-from scheduler.testing.runner_contract import RunnerContract
+from scheduler.testing.runner_contract import RunnerContract, a_start, run_of
 from scheduler.validation import function_of
 from tests.conftest import Cluster
 
@@ -40,3 +40,14 @@ class TestRayRunner(RunnerContract):
     @pytest.fixture
     def node(self) -> NodeId:
         return NodeId(ray.get_runtime_context().get_node_id())
+
+    async def test_a_loop_that_only_reports_to_ray_train_has_curves_and_progress(
+        self, runner: RayRunner, node: NodeId
+    ) -> None:
+        """Most loops that people bring know nothing of progress files."""
+        start = a_start(node, "tests.loops:only_reports", steps=3)
+        await runner.start(start)
+        outcome = await runner.wait(run_of(start))
+        assert outcome.progress == {"step": 3, "accuracy": 0.3}
+        said = await runner.metrics(start.job_id, 100)
+        assert (said.step, said.series) == ([1, 2, 3], {"accuracy": [0.1, 0.2, 0.3]})

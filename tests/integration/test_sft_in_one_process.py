@@ -126,8 +126,72 @@ def test_progress_tells_every_phase_and_each_step_with_its_own_loss(job: Callabl
         merged |= line
     assert (merged["step"], merged["total_steps"]) == (4, 4)
     assert merged["tokens_per_s"] > 0
-    assert {"loss", "learning_rate", "epoch", "eval_loss", "time"} <= merged.keys()
+    assert {"loss", "learning_rate", "grad_norm", "epoch", "eval_loss", "time"} <= merged.keys()
     assert all("step" in line for line in lines if "loss" in line)
+
+
+def told_samples(run: Job) -> list[tuple[int, list[str]]]:
+    return [
+        (line["step"], [sample["text"] for sample in line["samples"]])
+        for line in run.lines()
+        if "samples" in line
+    ]
+
+
+PROMPTS = {"sample_prompts": ["what is number 3?", "what is number 7?"], "sample_max_tokens": 4}
+
+
+def test_samples_are_told_before_at_each_evaluation_and_at_the_end(job: Callable[..., Job]) -> None:
+    """Each once, and not again with every number: a line of progress must stay short."""
+    run = job(eval_every_steps=2, **PROMPTS)
+    said = run.run()
+    told = told_samples(run)
+    assert [step for step, _ in told] == [0, 2, 4]
+    assert [sample["before"] for sample in said["samples"]] == told[0][1]
+    assert [sample["after"] for sample in said["samples"]] == told[-1][1]
+    assert all(len(texts) == 2 for _, texts in told)
+
+
+def test_samples_are_told_as_often_as_the_job_says(job: Callable[..., Job]) -> None:
+    run = job(sample_every_steps=3, eval_every_steps=2, max_steps=7, **PROMPTS)
+    run.run()
+    assert [step for step, _ in told_samples(run)] == [0, 3, 6, 7]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_asking_for_samples_changes_no_later_loss(job: Callable[..., Job], method: str) -> None:
+    """Dropout would go on in eval mode or with other random numbers, and no two runs could be compared."""
+    settings = {"method": method, "max_steps": 6, "lora": {"dropout": 0.3}}
+    silent = job("silent", **settings)
+    silent.run()
+    asked = job("asked", sample_every_steps=1, **PROMPTS, **settings)
+    asked.run()
+    assert len(told_samples(asked)) == 7
+    assert asked.losses == silent.losses
+    assert same(weights(asked), weights(silent))
+
+
+def test_a_run_that_is_resumed_and_asked_ends_as_one_that_was_never_asked(
+    job: Callable[..., Job], at_step: Any
+) -> None:
+    """Exact resumption holds beside the samples."""
+    settings = {"max_steps": 6, "lora": {"dropout": 0.3}}
+    silent = job("silent", **settings)
+    silent.run()
+    stopped = job("stopped", sample_every_steps=2, **PROMPTS, **settings)
+    at_step(2, stopped.stop_file.touch)
+    assert stopped.run() == {"stopped": True, "steps": 3}
+    stopped.stop_file.unlink()
+    stopped.run()
+    assert [step for step, _ in told_samples(stopped)] == [0, 2, 4, 6]
+    assert same(weights(stopped), weights(silent))
+
+
+def test_the_held_out_loss_is_told_with_its_own_step(job: Callable[..., Job]) -> None:
+    """Lines that come fast are merged: the loss of step 2 must not appear at step 3."""
+    run = job(eval_every_steps=2, max_steps=6)
+    run.run()
+    assert [line["step"] for line in run.lines() if "eval_loss" in line] == [0, 2, 4, 6]
 
 
 def test_a_stop_is_obeyed_with_a_checkpoint_and_the_rest_comes_later(

@@ -36,6 +36,9 @@ def test_it_learns(job: Callable[..., Job]) -> None:
     first = next(line["loss"] for line in run.lines() if "loss" in line)
     assert said["train_loss"] < first / 2
     assert [metrics["step"] for metrics in run.reported] == [50, 100, 150, 200, 250, 300]
+    newest = run.lines()[-1] | run.lines()[-2]
+    assert newest["learning_rate"] == 0.01
+    assert newest["samples_per_s"] > 0
 
 
 def test_a_stop_before_the_first_step_saves_nothing(job: Callable[..., Job]) -> None:

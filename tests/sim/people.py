@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import SPEC, JobId, JobSpec
 from scheduler.health import health
+from scheduler.ports import JobQuery
 from scheduler.testing.clock import NOON
 from tests.sim.lives import Answer
 from tests.sim.scenario import LOOP, draw_spec
@@ -119,7 +120,7 @@ class Person:
             self._world.checks.promises.saw(job_id, seen, answer)
 
     async def list_jobs(self) -> None:
-        await self._world.ask("list", lambda it: it.ask.jobs(frozenset(), None, None, None, 50))
+        await self._world.ask("list", lambda it: it.ask.jobs(JobQuery()))
 
     async def ask_for_health(self) -> None:
         ask = partial(health, started_at=NOON, pool=None)

@@ -10,11 +10,15 @@ from scheduler.core.model import JobSpec, Status
 from scheduler.documents import (
     AttemptDocument,
     AttemptPage,
+    Changes,
     CheckpointDocument,
     CheckpointPage,
+    EffectDocument,
     EventDocument,
     EventPage,
+    Explanation,
     ForceStartAnswer,
+    Forecast,
     Health,
     JobDocument,
     JobPage,
@@ -22,6 +26,9 @@ from scheduler.documents import (
     LogView,
     LoopDocument,
     LoopList,
+    MetricsDocument,
+    NextStep,
+    PlanAnswer,
     RankLog,
     ReasonDocument,
     ReconcileAnswer,
@@ -30,6 +37,7 @@ from scheduler.documents import (
     SubmittedJob,
 )
 from scheduler.errors import JobNotFound
+from scheduler.ports import JobQuery
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 JOB_ID = "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001"
@@ -63,6 +71,11 @@ def a_repair(job_id: str = JOB_ID, **changes: Any) -> RepairDocument:
         "why": "last vouched for 640 s ago; the limit is 600 s",
     }
     return RepairDocument(**(values | changes))
+
+
+def a_forecast(**changes: Any) -> Forecast:
+    values: dict[str, Any] = {"position": 1, "starts_in_s": 360.0, "message": "next; starts in about 6 min"}
+    return Forecast(**(values | changes))
 
 
 class RecordingRegistry:
@@ -130,16 +143,14 @@ class RecordingRegistry:
         )
         return EventPage(job_id=job_id, events=[event])
 
-    async def jobs(
-        self,
-        statuses: frozenset[Status],
-        user: str | None,
-        project: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> JobPage:
-        await self._heard("jobs", statuses, user, project, cursor, limit)
-        return JobPage(jobs=list(self.known.values())[:limit], **self.says_of_pages)
+    async def jobs(self, query: JobQuery) -> JobPage:
+        await self._heard("jobs", query)
+        return JobPage(jobs=list(self.known.values())[: query.limit], **self.says_of_pages)
+
+    async def changes(self, after: int, life: int, wait_s: float) -> Changes:
+        """Nothing ever changes."""
+        await self._heard("changes", after, life, wait_s)
+        return Changes(life=1, seq=0, jobs=[], counts={}, missed=life != 1)
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         await self._heard("cancel", job_id, by)
@@ -193,6 +204,21 @@ class RecordingRegistry:
         )
         return CheckpointPage(job_id=found.job_id, checkpoints=[checkpoint])
 
+    async def metrics(self, job_id: str, points: int) -> MetricsDocument:
+        await self._heard("metrics", job_id, points)
+        return MetricsDocument(
+            job_id=self._find(job_id).job_id,
+            attempt=[1, 1],
+            step=[1, 2],
+            at=[NOW.timestamp(), NOW.timestamp() + 1],
+            series={"loss": [2.5, None]},
+            total_points=2,
+        )
+
+    async def trends(self, job_ids: list[str], points: int) -> dict[str, list[float]]:
+        await self._heard("trends", job_ids, points)
+        return {job_id: [2.5, 1.5] for job_id in job_ids if job_id in self.known}
+
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         await self._heard("force_start", job_id, by)
         return ForceStartAnswer(
@@ -230,6 +256,34 @@ class RecordingRegistry:
                 for rank, offset in offsets.items()
             ],
         )
+
+    async def explain(self, job_id: str) -> Explanation:
+        await self._heard("explain", job_id)
+        job = self._find(job_id)
+        step = NextStep(action="wait", why="it starts by itself", command=f"scheduler wait {job_id}")
+        return Explanation(
+            job_id=job_id,
+            status=job.status,
+            message="next; starts in about 6 min",
+            reason=job.reason,
+            forecast=a_forecast(),
+            next_steps=[step],
+        )
+
+    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+        await self._heard("effect", job_id, action, checkpoint)
+        return EffectDocument(
+            job_id=self._find(job_id).job_id,
+            action=action,
+            allowed=True,
+            message="it goes on from checkpoint 1.2 (step 20)",
+            forecast=a_forecast(),
+        )
+
+    async def plan(self, spec: JobSpec) -> PlanAnswer:
+        await self._heard("plan", spec)
+        forecast = a_forecast()
+        return PlanAnswer(valid=True, fits=True, forecast=forecast, message=forecast.message)
 
     async def loops(self) -> LoopList:
         await self._heard("loops")

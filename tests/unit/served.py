@@ -5,20 +5,34 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
 
 from scheduler import health
 from scheduler.clock import SystemClock
+from scheduler.core.checkpoints import Checkpoint, checkpoint_id
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import Cause, Ending, JobSpec, Node, NodeId, Outcome, Phase, Reason
+from scheduler.core.model import (
+    Cause,
+    Ending,
+    Fence,
+    JobId,
+    JobSpec,
+    Node,
+    NodeId,
+    Outcome,
+    Phase,
+    Reason,
+    Saved,
+)
+from scheduler.documents import MetricsDocument
+from scheduler.histories import Told, told_by
 from scheduler.journal.sqlite import SqliteJournal
 from scheduler.ports import LogPart, Observation, Run
 from scheduler.service import Service
@@ -34,14 +48,31 @@ TOKEN = "correct-horse"
 class _ScriptedRun:
     spec: JobSpec
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    progress: Any = None
+    """What it says now; until something is put here, what its config has."""
+    printed: str = ""
+    """What was put here after what its config has."""
+    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class ScriptedRunner:
-    """Runs do what their spec's config says: `seconds`, `fails`, `log`, `progress`; rank 0 writes the log."""
+    """Runs do what their spec's config says: `seconds`, `fails`, `log`, `progress`; rank 0 writes the log.
+
+    `says` is the list of progress lines of each of its runs, for the curves, or those of each attempt by its number;
+    `saves` the steps after which attempt 1 completed checkpoints; `phases` how many seconds each phase took."""
 
     def __init__(self) -> None:
         self.runs: dict[Run, _ScriptedRun] = {}
         self.gone: set[Run] = set()
+
+    def tell(self, job_id: str, **progress: Any) -> None:
+        """The newest run of the job has come so far."""
+        newest = max(run for run in self.runs if run[0] == job_id)
+        self.runs[newest].progress = progress
+
+    def write(self, job_id: str, text: str) -> None:
+        """The newest run of the job prints *text*."""
+        self.runs[max(run for run in self.runs if run[0] == job_id)].printed += text
 
     async def start(self, action: StartRun) -> None:
         self.runs.setdefault((action.job_id, action.fence), _ScriptedRun(action.spec))
@@ -56,33 +87,83 @@ class ScriptedRunner:
             await asyncio.wait_for(self.runs[run].stopped.wait(), config.get("seconds", 0.05))
         self.gone.add(run)
         if self.runs[run].stopped.is_set():
-            return Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="stopped when asked"))
+            stopped = Reason(code="stopped", message="stopped when asked")
+            return Outcome(ending=Ending.STOPPED, reason=stopped, saved=self._saved(run))
         if run[1] <= config.get("fails", 0):
             reason = Reason(code="exception", message="ValueError: a bad batch", detail="Traceback: ...")
-            return Outcome(ending=Ending.FAILED, cause=Cause.USER, reason=reason)
+            return Outcome(ending=Ending.FAILED, cause=Cause.USER, reason=reason, saved=self._saved(run))
         done = Reason(code="completed", message="every rank returned")
         result = {"output_dir": "/storage/out", "metrics": {"loss": 0.5}}
         return Outcome(ending=Ending.COMPLETED, reason=done, result=result)
 
     async def observe(self, run: Run) -> Observation:
-        return Observation(phase=Phase.TRAINING, progress=self.runs[run].spec.config.get("progress"))
+        said = self.runs[run].progress or self.runs[run].spec.config.get("progress")
+        return Observation(
+            phase=Phase.TRAINING, progress=said, saved=self._saved(run), phases=self._phases(self.runs[run])
+        )
+
+    def _phases(self, run: _ScriptedRun) -> dict[str, float]:
+        at, began = run.began_at.timestamp(), dict[str, float]()
+        for name, seconds in run.spec.config.get("phases", {}).items():
+            began[name] = at
+            at += seconds
+        return began
+
+    def _saved(self, run: Run) -> Saved | None:
+        found = [one for one in self._checkpoints_of(run[0]) if one.fence == run[1]]
+        return Saved(checkpoint=found[-1].id, step=found[-1].step, at=found[-1].at) if found else None
+
+    def _checkpoints_of(self, job_id: str) -> list[Checkpoint]:
+        first = self.runs.get((JobId(job_id), Fence(1)))
+        steps = first.spec.config.get("saves", []) if first else []
+        return [
+            Checkpoint(
+                id=checkpoint_id(Fence(1), number),
+                fence=Fence(1),
+                number=number,
+                step=step,
+                at=first.began_at if first else datetime.now(UTC),
+                seconds=0.5,
+                num_bytes=4_100_000,
+                num_files=3,
+                metrics={"loss": 3 / step},
+                path=f"/storage/{number}",
+            )
+            for number, step in enumerate(steps, 1)
+        ]
 
     async def examine(self, run: Run) -> dict[str, Any]:
         return {}
 
-    async def checkpoints(self, job_id: str) -> list[Any]:
-        return []
+    async def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        return self._checkpoints_of(job_id)
 
     async def live(self) -> frozenset[Run]:
         return frozenset(self.runs) - self.gone
 
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         said = self.runs[run].spec.config.get("log", "") if rank == 0 else ""
-        log = f"attempt {run[1]}\n{said}".encode()
+        printed = self.runs[run].printed if rank == 0 else ""
+        log = f"attempt {run[1]}\n{said}{printed}".encode()
         start = max(0, len(log) + offset) if offset < 0 else offset
         part = log[start : start + limit]
         end = start + len(part)
         return LogPart(text=part.decode(), offset=start, next_offset=end, is_end=end >= len(log))
+
+    async def metrics(self, job_id: JobId, points: int) -> MetricsDocument:
+        return self._told_by(job_id).document(job_id, points)
+
+    async def trends(self, job_ids: Collection[JobId], points: int) -> dict[JobId, list[float]]:
+        found = {job_id: self._told_by(job_id).table.trend(points) for job_id in job_ids}
+        return {job_id: values for job_id, values in found.items() if values}
+
+    def _told_by(self, job_id: JobId) -> Told:
+        runs = sorted(run for run in self.runs if run[0] == job_id)
+        return told_by({fence: self._says(self.runs[job_id, fence], fence) for _, fence in runs})
+
+    def _says(self, run: _ScriptedRun, attempt: int) -> list[Any]:
+        says = run.spec.config.get("says", [])
+        return says.get(str(attempt), []) if isinstance(says, dict) else says
 
     async def nodes(self) -> tuple[Node, ...]:
         return (Node(id=NodeId("node-1"), name="node-1", cpus=4.0),)
@@ -163,6 +244,9 @@ class Served:
     wire: Wire
     unready: Unready
     service: Service
+    registry: Any
+    """What the API asks.  An error put into `registry.away` is raised by every call from then on."""
+    runner: ScriptedRunner
 
     def call(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
@@ -185,15 +269,17 @@ class Served:
             retry_backoff_s=0.05,
         )
         journal = await SqliteJournal.open(self._folder / "journal.db")
+        self.runner = ScriptedRunner()
         self.service = Service(
             journal=journal,
-            runner=ScriptedRunner(),
+            runner=self.runner,
             clock=SystemClock(),
             settings=settings,
             door=Door((LOOP,), (self._folder,)),
         )
         await self.service.recover()
-        self.unready = Unready(create_app(registry_of(self.service), settings))
+        self.registry = registry_of(self.service)
+        self.unready = Unready(create_app(self.registry, settings))
         server = uvicorn.Server(uvicorn.Config(self.unready, port=0, log_level="error", lifespan="off"))
         serving, ticking = (
             asyncio.create_task(server.serve()),
@@ -218,32 +304,24 @@ def registry_of(service: Service) -> Any:
     async def how_it_is() -> Any:
         return await health.health(service, started_at=started_at, pool=None)
 
-    commands = (
-        "submit",
-        "submit_batch",
-        "cancel",
-        "pause",
-        "resume",
-        "restart",
-        "preempt",
-        "force_start",
-        "mark_failed",
-        "reconcile",
-    )
-    questions = (
-        "status",
-        "documents",
-        "events",
-        "attempts",
-        "checkpoints",
-        "jobs",
-        "logs",
-        "log_view",
-        "repairs",
-    )
-    forwarded = {name: getattr(service, name) for name in commands}
-    forwarded |= {name: getattr(service.ask, name) for name in questions}
-    return SimpleNamespace(**forwarded, loops=service.ask.known_loops, health=how_it_is)
+    named = {"loops": service.ask.known_loops, "health": how_it_is}
+
+    class InProcess:
+        """Commands are the service's, questions are those of its `ask`."""
+
+        away: Exception | None = None
+
+        def __getattr__(self, name: str) -> Any:
+            found = named.get(name) or getattr(service if hasattr(Service, name) else service.ask, name)
+
+            async def ask(*given: Any) -> Any:
+                if self.away:
+                    raise self.away
+                return await found(*given)
+
+            return ask
+
+    return InProcess()
 
 
 @contextmanager

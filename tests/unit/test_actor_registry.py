@@ -39,7 +39,7 @@ class FakeActor:
     def status(self) -> FakeActor:
         return self
 
-    health = reconcile = status
+    changes = health = reconcile = status
 
     def remote(self, *arguments: Any) -> Awaitable[Any]:
         return self._answer()
@@ -68,6 +68,29 @@ async def test_a_call_is_repeated_through_a_restart_of_the_actor(actor: Callable
     fake = actor(RESTARTING, GONE, "the job")
     assert await a_registry().status("j") == "the job"
     assert fake.answers == []
+
+
+async def test_changes_are_not_asked_for_again_while_the_actor_is_away(
+    actor: Callable[..., FakeActor],
+) -> None:
+    """P2: who listens is to hear at once that nobody answers; the hub asks again by itself."""
+    fake = actor(RESTARTING, "the changes")
+    with pytest.raises(RegistryUnavailable, match="restarting"):
+        await a_registry().changes(0, 1, 0.0)
+    assert fake.answers == ["the changes"]
+
+
+async def test_a_wait_for_changes_may_last_longer_than_other_calls(
+    actor: Callable[..., FakeActor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor_registry, "_HEALTH_TIMEOUT_S", 30.0)
+
+    async def after_a_while() -> str:
+        await asyncio.sleep(0.3)
+        return "the changes"
+
+    actor(after_a_while())
+    assert await a_registry().changes(0, 1, 5.0) == "the changes"
 
 
 async def test_the_actors_refusal_comes_out_as_it_went_in(actor: Callable[..., FakeActor]) -> None:

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from scheduler.core.model import Status
+from scheduler.core.model import JobId, Status
 from scheduler.documents import Health, ReconcileAnswer
 from scheduler.errors import (
     InvalidSpec,
@@ -17,8 +17,10 @@ from scheduler.errors import (
     Problem,
     RegistryUnavailable,
 )
+from scheduler.paging import cursor_of
+from scheduler.ports import JobQuery, Place, Sort
 from tests.unit.edge import SUBMIT, client_of, problem_of, spec
-from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document, a_repair
+from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_document, a_repair
 
 
 @pytest.fixture
@@ -108,6 +110,16 @@ class TestAnswers:
         refused = await client.post(f"{SUBMIT}/{JOB_ID}/resume?checkpoint=../x")
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "checkpoint")
 
+    async def test_what_the_loop_measured_comes_as_columns(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """U2: a chart draws them as they are; null where a row has no such number."""
+        registry.known[JOB_ID] = a_document()
+        said = (await client.get(f"{SUBMIT}/{JOB_ID}/metrics?points=50")).json()
+        assert (said["step"], said["series"]) == ([1, 2], {"loss": [2.5, None]})
+        await client.get(f"{SUBMIT}/{JOB_ID}/metrics")
+        assert registry.calls == [("metrics", JOB_ID, 50), ("metrics", JOB_ID, 1000)]
+
     async def test_attempts_and_checkpoints_are_rows(
         self, client: httpx.AsyncClient, registry: RecordingRegistry
     ) -> None:
@@ -130,14 +142,34 @@ class TestAnswers:
         self, client: httpx.AsyncClient, registry: RecordingRegistry
     ) -> None:
         """L6: a filter that is dropped shows jobs of others."""
-        query = "status=running,queued&user=ada&project=p&limit=7&cursor=c"
+        after = Place(NOW, JobId(JOB_ID), "llama 8b")
+        query = "status=running,queued&user=ada&project=p&search=llama&sort=-name&limit=7"
+        query += f"&cursor={cursor_of(after, Sort.NAME_DOWN)}"
         assert (await client.get(f"{SUBMIT}/jobs?{query}")).status_code == 200
         await client.get(f"{SUBMIT}/jobs")
         both = frozenset({Status.RUNNING, Status.QUEUED})
-        assert registry.calls == [
-            ("jobs", both, "ada", "p", "c", 7),
-            ("jobs", frozenset(), None, None, None, 50),
-        ]
+        asked = JobQuery(
+            statuses=both, user="ada", project="p", search="llama", sort=Sort.NAME_DOWN, after=after, limit=7
+        )
+        assert registry.calls == [("jobs", asked), ("jobs", JobQuery())]
+
+    @pytest.mark.parametrize("sort", list(Sort))
+    async def test_a_cursor_of_a_list_in_another_order_is_refused(
+        self, sort: Sort, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """It would begin anywhere, and hide jobs."""
+        value = NOW if sort.by == "updated" else "" if sort.by == "submitted" else "a b  c"
+        place = Place(NOW, JobId(JOB_ID), value)
+        cursor = cursor_of(place, sort)
+        for other in Sort:
+            response = await client.get(f"{SUBMIT}/jobs?sort={other}&cursor={cursor}")
+            if other is sort:
+                assert registry.calls.pop()[1].after == place
+            else:
+                problem = problem_of(response)
+                assert (problem.status, problem.errors[0].field) == (422, "cursor")
+                assert f"sorted by {sort}, and this one is sorted by {other}" in problem.detail
+        assert registry.calls == []
 
     async def test_a_log_is_read_from_its_end_with_a_negative_offset(
         self, client: httpx.AsyncClient, registry: RecordingRegistry

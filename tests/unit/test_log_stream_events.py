@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from served import app_at_port
 
 from scheduler.client import AsyncClient, Client
+from scheduler.client.event_stream import Decoder, ServerSentEvent
 from scheduler.core.model import Fence, JobId, Status
 from scheduler.documents import (
     LOG_EVENTS,
@@ -31,7 +32,6 @@ from scheduler.documents import (
     WaitNotice,
 )
 from scheduler.errors import JobNotFound, MirrorRefused, RegistryUnavailable, ServerUnreachable
-from scheduler.event_stream import Decoder, ServerSentEvent
 from scheduler.run_folder import RunFolder
 from scheduler.settings import Settings
 from serve_app import log_stream
@@ -698,7 +698,7 @@ def test_an_id_counts_when_its_event_is_whole() -> None:
 
 
 def test_httpx_is_told_to_wait_longer_than_the_heartbeat() -> None:
-    from scheduler import calls
+    from scheduler.client import calls
 
     timeout_s = calls.log_stream(JOB_ID, ranks=None, attempt=None, tail_bytes=None).timeout_s
     assert timeout_s is not None

@@ -48,6 +48,8 @@ def test_both_ways_of_saying_how_long_are_refused_with_both_values() -> None:
         ({"lr_schedule": "constant", "warmup_steps": 5}, "constant_with_warmup"),
         ({"eval_every_steps": 5}, "eval_dataset"),
         ({"sample_prompts": ["?"] * 9}, "sample_prompts"),
+        ({"sample_every_steps": 5}, "sample_prompts"),
+        ({"sample_prompts": ["?"], "sample_every_steps": 0}, "sample_every_steps"),
         ({"trust_remote_code": True}, "trust_remote_code"),
         ({"epochs": 3}, "epochs"),
         ({"keep_checkpoints": 3}, "keep_checkpoints"),

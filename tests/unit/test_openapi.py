@@ -12,13 +12,14 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from scheduler import health
 from scheduler.clock import SystemClock
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.model import JobId
-from scheduler.documents import Health, LoopList, ReconcileAnswer, RepairPage
+from scheduler.documents import Health, LoopList, MetricsDocument, ReconcileAnswer, RepairPage
+from scheduler.histories import told_by
 from scheduler.ports import LogPart, Runner
 from scheduler.service import Service
 from scheduler.settings import Settings
@@ -49,6 +50,9 @@ class IdleRunner(Runner):
 
     async def checkpoints(self, job_id: JobId) -> list[Checkpoint]:
         return []
+
+    async def metrics(self, job_id: JobId, points: int) -> MetricsDocument:
+        return told_by({}).document(job_id, points)
 
 
 class InProcess:
@@ -96,14 +100,17 @@ def description() -> dict[str, Any]:
 schema = schemathesis.openapi.from_asgi("/openapi.json", an_app(), headers=AUTHORIZED)
 
 
-@schema.parametrize()
+@schema.exclude(operation_id="changes").parametrize()  # it never ends
 @KNOWN
 def test_the_api_keeps_to_its_description_whatever_is_sent(case: schemathesis.Case) -> None:
     """No 500, no undescribed answer, no bad input taken: L1-L7, L9.
 
     Good input by the description may still be refused: it cannot tell which loops and files there are.
     """
-    case.call_and_validate(headers=AUTHORIZED, excluded_checks=[positive_data_acceptance])
+    excluded = [positive_data_acceptance]
+    if case.operation.definition.raw.get("operationId") == "plan":
+        excluded.append(negative_data_rejection)  # what is wrong with a spec is its answer
+    case.call_and_validate(headers=AUTHORIZED, excluded_checks=excluded)
 
 
 @schema.include(path_regex="job_id").parametrize()
@@ -140,15 +147,20 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
     assert sorted(operation["operationId"] for _, operation in operations()) == [
         "attempts",
         "cancel",
+        "changes",
         "checkpoints",
+        "effect",
         "events",
+        "explain",
         "force_start",
         "health",
         "jobs",
         "logs",
         "loops",
         "mark_failed",
+        "metrics",
         "pause",
+        "plan",
         "preempt",
         "reconcile",
         "repairs",

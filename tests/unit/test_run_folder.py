@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.core.model import CheckpointId, Ending, Outcome, Reason, Resumption
 from scheduler.resuming import UNTOLD
-from scheduler.run_folder import RunFolder
+from scheduler.run_folder import ProgressReader, RunFolder
 
 STOPPED = Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="as asked"))
 VERIFIED = Resumption(checkpoint=CheckpointId("1.3"), step=30, checked=("9 files",), skipped=("1.4 is torn",))
@@ -106,6 +106,31 @@ def test_a_loop_that_does_not_say_what_it_restored_is_not_called_exact(folder: R
     resumed = folder.account(STOPPED).resumed
     assert resumed is not None
     assert resumed.differs == (UNTOLD,)
+
+
+def test_samples_stay_out_of_what_is_shown_of_a_run(folder: RunFolder) -> None:
+    """They are long, and would be in every answer, and in every row of the database."""
+    say(folder, {"step": 3, "samples": [{"prompt": "2+2?", "text": "4"}]}, {"step": 4, "loss": 1.0})
+    assert folder.account(STOPPED).progress == {"step": 4, "loss": 1.0}
+
+
+def test_a_loop_may_count_its_samples_and_show_it(folder: RunFolder) -> None:
+    say(folder, {"step": 3, "samples": 96})
+    assert folder.account(STOPPED).progress == {"step": 3, "samples": 96}
+
+
+def test_a_loop_that_only_reports_is_given_as_long_again_as_it_took_to_the_first_report(
+    folder: RunFolder,
+) -> None:
+    """It may report once in two hours: without a pace it would be ended as hung an hour after the first report."""
+    hours_s = 7200.0
+    reported = {"phase": "training", "reported": True}
+    say(folder, LOADING, {**reported, "time": 1000.0 + hours_s, "step": 99, "loss": 1.0})
+    reader = ProgressReader(folder.progress_file)
+    assert reader.said() == {"step": 99, "loss": 1.0}
+    assert reader.pace is not None
+    assert (reader.pace.longest_s, reader.pace.typical_s) == (hours_s, hours_s / 100)
+    assert reader.stepped_at_s == 1000.0 + hours_s
 
 
 def test_why_it_was_ended_by_force_is_read_back(folder: RunFolder) -> None:

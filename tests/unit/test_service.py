@@ -15,7 +15,8 @@ from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Status
 from scheduler.errors import CheckpointNotFound, InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
-from scheduler.ports import Observation, Run
+from scheduler.paging import place_of_cursor
+from scheduler.ports import JobQuery, Observation, Run
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
@@ -76,12 +77,41 @@ async def test_a_submit_is_on_disk_before_it_is_answered(world: World) -> None:
     assert (await later.ask.status(job_id)).status == "queued"
 
 
+async def test_what_a_job_measured_is_told_while_it_runs_and_after(world: World) -> None:
+    """U2"""
+    job_id = await world.submit()
+    assert (await world.service.ask.metrics(job_id, 100)).total_points == 0
+    await world.settle()
+    run = (JobId(job_id), Fence(1))
+    world.runner.said[run] = [{"time": 5.0, "step": step, "loss": 1 / step} for step in range(1, 11)]
+    for _ in range(2):
+        said = await world.service.ask.metrics(job_id, 2)
+        assert (said.job_id, said.step, said.total_points) == (job_id, [1, 10], 10)
+        assert said.series["loss"][-1] == 0.1
+        if run in await world.runner.live():
+            world.runner.end(run, COMPLETED)
+            await world.settle()
+    assert await world.status(job_id) == "completed"
+    with pytest.raises(JobNotFound):
+        await world.service.ask.metrics(str(uuid.uuid4()), 4)
+
+
+async def test_trends_are_told_of_known_jobs_only(world: World) -> None:
+    """The ids of a page; whoever guesses the name of a folder learns nothing."""
+    job_id = await world.submit()
+    await world.settle()
+    for known in (job_id, "../other"):
+        world.runner.said[JobId(known), Fence(1)] = [{"loss": 2.0}, {"loss": 1.0}]
+    silent = await world.submit()
+    assert await world.service.ask.trends([job_id, silent, "../other"], 32) == {job_id: [2.0, 1.0]}
+
+
 async def test_a_disk_that_refuses_accepts_nothing(world: World) -> None:
     """L1: an error must mean that nothing was half-accepted."""
     world.disk.fail_next = JournalUnwritable("disk full")
     with pytest.raises(JournalUnwritable):
         await world.submit()
-    assert (await world.service.ask.jobs(frozenset(), None, None, None, 10)).jobs == []
+    assert (await world.service.ask.jobs(JobQuery(limit=10))).jobs == []
     assert world.service.registry.active() == []
 
 
@@ -328,8 +358,11 @@ async def test_old_jobs_are_read_from_disk_when_memory_forgot_them() -> None:
     for job_id in ids:
         await world.service.cancel(job_id, "ana")
     assert [await world.status(job_id) for job_id in ids] == ["cancelled"] * 3
-    page = await world.service.ask.jobs(frozenset({Status.CANCELLED}), None, None, None, 2)
-    rest = await world.service.ask.jobs(frozenset({Status.CANCELLED}), None, None, page.next_cursor, 2)
+    page = await world.service.ask.jobs(JobQuery(statuses=frozenset({Status.CANCELLED}), limit=2))
+    after = place_of_cursor(page.next_cursor)
+    rest = await world.service.ask.jobs(
+        JobQuery(statuses=frozenset({Status.CANCELLED}), after=after, limit=2)
+    )
     assert {job.job_id for job in [*page.jobs, *rest.jobs]} == set(ids)
 
 

@@ -24,8 +24,8 @@ from scheduler.errors import (
     RegistryUnavailable,
     Superseded,
 )
-from scheduler.paging import cursor_of, position_of_cursor
-from scheduler.ports import JobQuery, Rows
+from scheduler.paging import cursor_of, place_of_cursor
+from scheduler.ports import JobQuery, Place, Rows
 from scheduler.testing.memory_mirror import Database, MemoryMirror
 from serve_app.verified_reads import VerifiedReads
 from tests.unit.edge import SUBMIT, client_of, problem_of
@@ -59,24 +59,21 @@ class PagingRegistry(RecordingRegistry):
         super().__init__()
         self.known = {job.job_id: job for job in jobs}
 
-    async def jobs(
-        self,
-        statuses: frozenset[Status],
-        user: str | None,
-        project: str | None,
-        cursor: str | None,
-        limit: int,
-    ) -> JobPage:
-        await self._heard("jobs", statuses, user, project, cursor, limit)
-        after = position_of_cursor(cursor) if cursor else None
+    async def jobs(self, query: JobQuery) -> JobPage:
+        await self._heard("jobs", query)
         found = [
             job
-            for job in sorted(self.known.values(), key=lambda job: (job.created_at, job.job_id), reverse=True)
-            if (not statuses or job.status in statuses)
-            and (after is None or (job.created_at, job.job_id) < after)
-        ][:limit]
-        more = cursor_of(found[-1].created_at, found[-1].job_id) if len(found) == limit else None
-        return JobPage(jobs=found, next_cursor=more)
+            for job in sorted(self.known.values(), key=_place, reverse=query.sort.is_down)
+            if (not query.statuses or job.status in query.statuses)
+            and (query.search or "") in job.name
+            and (query.after is None or (_place(job) < query.after) == query.sort.is_down)
+        ][: query.limit]
+        more = cursor_of(_place(found[-1]), query.sort) if len(found) == query.limit else None
+        return JobPage(jobs=found, next_cursor=more, counts={Status.QUEUED: 7})
+
+
+def _place(job: JobDocument) -> Place:
+    return Place(job.created_at, JobId(job.job_id))
 
 
 class Copy(MemoryMirror):
@@ -209,7 +206,8 @@ class TestBothAnswer:
 async def all_pages(reads: VerifiedReads, limit: int) -> list[JobDocument]:
     cursor, shown = None, []
     while True:
-        page = await reads.jobs(frozenset(), None, None, cursor, limit)
+        after = place_of_cursor(cursor) if cursor else None
+        page = await reads.jobs(JobQuery(after=after, limit=limit))
         assert len(page.jobs) <= limit
         shown += page.jobs
         cursor = page.next_cursor
@@ -317,6 +315,73 @@ class TestOneIsSilent:
             for cursor in ("nonsense", "MjAyNi0wMS0wMVQwMDowMDowMCswMDowMCB4LGlkLmVxLjE"):
                 problem = problem_of(await client.get(f"{SUBMIT}/jobs?cursor={cursor}"))
                 assert (problem.status, problem.errors[0].field) == (422, "cursor")
+
+
+class TestOtherOrders:
+    """What the database cannot do by itself: the registry says which jobs, and the rows are compared by id."""
+
+    async def test_the_page_is_the_registrys_and_its_rows_are_compared(self) -> None:
+        """P1: a list by name must not hide that a row lies; rows of other pages say nothing here."""
+        registry = PagingRegistry(a_known_job(1, "failed"), a_known_job(2), a_known_job(3))
+        database = Copy(a_row(1, "running"), a_row(2), a_row(3), a_row(9))
+        page = await listed(registry, database, "?sort=submitted&limit=2")
+        assert [job.job_id for job in page.jobs] == [an_id(1), an_id(2)]
+        assert [marks(job) for job in page.jobs] == [(True, "running", "failed", True), AGREES]
+        assert (page.verified, page.note, page.counts) == (True, None, {Status.QUEUED: 7})
+        assert page.next_cursor is not None
+        assert database.calls == ["rows"]
+
+    async def test_a_job_whose_row_is_newer_is_asked_for_again(self) -> None:
+        registry = PagingRegistry(a_known_job(1, "completed", version=3))
+        listed_before = a_known_job(1, "running", version=2)
+
+        async def a_moment_ago(query: JobQuery) -> JobPage:
+            return JobPage(jobs=[listed_before])
+
+        registry.jobs = a_moment_ago  # type: ignore[method-assign]
+        page = await listed(registry, Copy(a_row(1, "completed", version=3)), "?sort=name")
+        assert [(job.status, marks(job)) for job in page.jobs] == [(Status.COMPLETED, AGREES)]
+
+    async def test_a_silent_database_leaves_the_registrys_word(self) -> None:
+        database = Copy()
+        database.refuses = {"rows": MirrorUnavailable("connection reset")}
+        page = await listed(PagingRegistry(a_known_job(1)), database, "?search=job")
+        assert [marks(job) for job in page.jobs] == [AGREES]
+        assert (page.verified, page.note) == (True, "1 not compared with the database: connection reset")
+
+    async def test_without_the_registry_the_newest_rows_are_served_and_the_answer_says_so(self) -> None:
+        """P2: in another order than was asked for, which nobody must take for the one that was."""
+        registry = PagingRegistry()
+        registry.refuses = RegistryUnavailable("the actor is restarting")
+        database = Copy(a_row(1, name="llama"), a_row(2, name="other"), a_row(3, name="LLAMA 2"))
+        page = await listed(registry, database, "?search=llama&sort=name&limit=3")
+        assert [job.job_id for job in page.jobs] == [an_id(3), an_id(1)]
+        assert (page.verified, page.next_cursor, page.counts) == (False, None, None)
+        assert page.note is not None
+        assert "the actor is restarting" in page.note
+        assert page.note.endswith("newest first, and searched for in the newest 3 alone")
+        sorted_only = await listed(registry, database, "?sort=-name")
+        assert (sorted_only.note or "").endswith("newest first")
+
+    async def test_without_the_registry_a_later_page_is_refused(self) -> None:
+        """The database would begin anew, and whoever follows cursors would never come to an end."""
+        registry = PagingRegistry(a_known_job(1), a_known_job(2))
+        database = Copy(a_row(1), a_row(2))
+        first = await listed(registry, database, "?sort=submitted&limit=1")
+        registry.refuses = RegistryUnavailable("the actor is restarting")
+        async with reading(registry, database) as client:
+            url = f"{SUBMIT}/jobs?sort=submitted&limit=1&cursor={first.next_cursor}"
+            problem = problem_of(await client.get(url))
+        assert (problem.status, problem.code) == (503, "registry_unavailable")
+        assert "sorted by submitted" in problem.detail
+
+    async def test_when_nobody_answers_both_reasons_are_told(self) -> None:
+        registry, database = PagingRegistry(), Copy()
+        registry.refuses = RegistryUnavailable("the actor is gone")
+        database.refuses = {"page": MirrorUnavailable("connection refused")}
+        async with reading(registry, database) as client:
+            problem = problem_of(await client.get(f"{SUBMIT}/jobs?sort=name"))
+        assert "the actor is gone; connection refused" in problem.detail
 
 
 class TestOneJob:
