@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.finite import finite
 from scheduler.core.hangs import Silence
 from scheduler.core.model import (
     Attempt,
@@ -38,8 +39,6 @@ from scheduler.rows import job_of
 
 SILENT_AFTER_S = 15.0
 """Runs are asked every second: one that was not heard for so long is not known to be alive."""
-OVERDUE_AFTER_S = 600.0
-"""As the settings have it, unless told otherwise."""
 _UNTOLD = Reason(code="untold", message="the database gives no reason")
 
 
@@ -51,8 +50,8 @@ def job_document(
     looked_at: datetime | None,
     seen: Sighting | None,
     now: datetime,
+    overdue_after_s: float,
     silence: Silence | None = None,
-    overdue_after_s: float = OVERDUE_AFTER_S,
 ) -> JobDocument:
     """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
     observation = seen.observation if seen else None
@@ -95,7 +94,7 @@ def is_overdue(job: Job, now: datetime, after_s: float) -> bool:
     return (now - since).total_seconds() > after_s
 
 
-def row_document(row: Row, *, now: datetime, doubt: str) -> JobDocument:
+def row_document(row: Row, *, now: datetime, overdue_after_s: float, doubt: str) -> JobDocument:
     """A job as the database has it, not verified; *doubt* says why nobody vouches for it."""
     job = job_of(row)
     return JobDocument(
@@ -118,7 +117,7 @@ def row_document(row: Row, *, now: datetime, doubt: str) -> JobDocument:
         spec=shown(job.spec),
         result=ResultDocument(**job.result) if job.result else None,
         verified=False,
-        overdue=is_overdue(job, now, OVERDUE_AFTER_S),
+        overdue=is_overdue(job, now, overdue_after_s),
     )
 
 
@@ -163,13 +162,12 @@ def attempt_document(attempt: Attempt) -> AttemptDocument:
 
 
 def checkpoint_document(checkpoint: Checkpoint, *, is_next: bool) -> CheckpointDocument:
-    loss = checkpoint.metrics.get("loss")
     return CheckpointDocument(
         checkpoint=checkpoint.id,
         attempt=checkpoint.fence,
         step=checkpoint.step,
         at=checkpoint.at,
-        loss=loss if isinstance(loss, int | float) and not isinstance(loss, bool) else None,
+        loss=finite(checkpoint.metrics.get("loss")),
         num_bytes=checkpoint.num_bytes,
         num_files=checkpoint.num_files,
         seconds=checkpoint.seconds,
@@ -280,21 +278,24 @@ def _liveness(job: Job, seen: Sighting | None, now: datetime) -> Liveness | None
 def _evidence(job: Job, looked_at: datetime | None, seen: Sighting | None, now: datetime) -> str:
     if job.status is Status.RUNNING:
         if seen is None:
-            return "not verified yet: the run has not answered since this scheduler started"
+            return "not verified yet: this scheduler has not heard from the run"
         step = (seen.observation.progress or {}).get("step")
         what = seen.observation.phase.value if step is None else f"step {step}"
         if _liveness(job, seen, now) is Liveness.UNKNOWN:
             return f"not verified for {_age(now, seen.at)}: the run does not answer; last seen: {what}"
         return f"{what}, {_age(now, seen.at)} ago"
     if job.status is Status.QUEUED:
-        return (
-            f"in the line; placement looked {_age(now, looked_at)} ago"
-            if looked_at
-            else "in the line; on disk"
-        )
+        return _evidence_of_waiting(job, looked_at, now)
     if job.status is Status.COMPLETED:
         return "the run left its final record"
     return "on disk; no process of it is left" if job.attempt else "on disk; it never ran"
+
+
+def _evidence_of_waiting(job: Job, looked_at: datetime | None, now: datetime) -> str:
+    """A pass of placement before the job came into the line says nothing of it."""
+    if looked_at is None or (job.queued_at and looked_at < job.queued_at):
+        return "in the line, on disk; placement has not looked since it came"
+    return f"in the line; placement looked {_age(now, looked_at)} ago"
 
 
 def _age(now: datetime, then: datetime) -> str:

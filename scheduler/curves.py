@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from scheduler.core.finite import finite
 from scheduler.documents import MetricsDocument, ResumptionMark, SampleDocument
 
 NO_SERIES = frozenset({"time", "step", "total_steps", "stop_seen"})
@@ -155,19 +156,6 @@ def numbers_in(line: Mapping[str, Any]) -> dict[str, float]:
         for name, value in line.items()
         if name not in NO_SERIES and (number := finite(value)) is not None
     }
-
-
-def finite(value: Any) -> float | None:
-    """None for whatever is no finite number: a loop may write anything."""
-    if type(value) is float:  # nearly all are: a history may have millions
-        return value if math.isfinite(value) else None
-    if type(value) is not int:
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number
 
 
 def _said(column: Sequence[float]) -> list[int]:

@@ -114,7 +114,9 @@ class Effects:
             took_s = [one.seconds for one in await self._runner.checkpoints(job.id)]
         except StorageUnavailable:
             took_s = []
-        return f"about {span(pace.typical_s + max(took_s, default=0.0))}, {limit}"
+        if not took_s:
+            return f"about {span(pace.typical_s)} and the time to save, {limit}"
+        return f"about {span(pace.typical_s + max(took_s))}, {limit}"
 
     def lost_by_kill(self, job: Job) -> str:
         """What a kill now would cost, in words."""

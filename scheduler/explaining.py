@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from scheduler.answers import SILENT_AFTER_S
 from scheduler.asking import Action
 from scheduler.core.forecast import about, span
 from scheduler.core.lifecycle import in_words
@@ -15,7 +16,8 @@ from scheduler.outlook import Outlook
 from scheduler.ports import Clock
 from scheduler.viewing import View
 
-_ANEW = "begin again at the beginning; what it has saved stays"
+_TO_ANSWER = timedelta(seconds=SILENT_AFTER_S)
+"""A run that was started so shortly before is not doubted for its silence."""
 _WITHDRAWN = "withdraw it; it can be restarted later"
 
 
@@ -57,7 +59,8 @@ class Explainer:
     def _of_running(self, job: Job, seen: JobDocument) -> str:
         why = seen.reason.message
         if seen.liveness is not Liveness.ALIVE:
-            return f"believed to run: {seen.evidence}"
+            is_new = job.admitted_at is not None and self._clock.now() - job.admitted_at < _TO_ANSWER
+            return f"{why}; {seen.evidence}" if is_new else f"believed to run: {seen.evidence}"
         if job.stop:
             return why
         left_s = self._outlook.left_s(job, self._clock.now())
@@ -79,6 +82,10 @@ def _of_waiting(job: Job, forecast: Forecast | None, why: str) -> str:
 
 def _goes_on(job: Job) -> str:
     return f"goes on from checkpoint {in_words(job.saved)}" if job.saved else "begins at the beginning"
+
+
+def _anew(job: Job) -> str:
+    return f"begin again at the beginning{'; what it has saved stays' if job.saved else ''}"
 
 
 def _never_ran(job: Job) -> str:
@@ -113,14 +120,14 @@ def _candidates(job: Job, seen: JobDocument) -> Iterator[tuple[Action | str, str
             yield from _while_it_runs(job, seen)
         case Status.PAUSED:
             yield Action.RESUME, f"it {_goes_on(job)}"
-            yield Action.RESTART, _ANEW
+            yield Action.RESTART, _anew(job)
             yield Action.CANCEL, _WITHDRAWN
         case Status.FAILED:
             yield from _after_a_failure(job, seen)
         case Status.CANCELLED:
             if job.saved:
                 yield Action.RESUME, f"it {_goes_on(job)}"
-            yield Action.RESTART, _ANEW
+            yield Action.RESTART, _anew(job)
         case Status.COMPLETED:
             yield "status", "see its output and its last numbers"
             yield "logs", "see what it printed"
@@ -164,7 +171,7 @@ def _after_a_failure(job: Job, seen: JobDocument) -> Iterator[tuple[Action | str
         return
     if job.saved:
         yield Action.RESUME, f"it {_goes_on(job)}, once what is wrong has been put right"
-    yield Action.RESTART, _ANEW
+    yield Action.RESTART, _anew(job)
     yield "logs", "see what it printed before it ended"
 
 

@@ -16,8 +16,6 @@ from scheduler.pacing import Loop
 from scheduler.service import Service
 
 EVERY_S = 5.0
-LOOKED_AT = 1000
-"""Of the jobs that wait: those whose turn it is next."""
 
 
 class Gauges:
@@ -48,7 +46,7 @@ class Gauges:
             self._telemetry.set(measures.JOBS, counts.get(status, 0), status=status.value)
 
     def _line(self) -> None:
-        waiting = [job for job in self._service.registry.queued(LOOKED_AT) if not job.held]
+        waiting = [job for job in self._service.registry.queued(measures.LOOKED_AT) if not job.held]
         now = self._service.clock.now()
         since = min((job.queued_at for job in waiting if job.queued_at), default=None)
         gangs = [job.spec.resources for job in waiting]

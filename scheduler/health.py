@@ -10,18 +10,15 @@ from scheduler import __version__
 from scheduler.core.invariants import violations
 from scheduler.core.model import Node, Status
 from scheduler.documents import DatabaseHealth, Health, HolderDocument, NodeHealth, PoolHealth
-from scheduler.holding import Holding, holdings
+from scheduler.holding import Holding, cpus_of, gpus_of, holdings
 from scheduler.service import Service
 
 
 async def health(service: Service, *, started_at: datetime, pool: PoolHealth | None) -> Health:
     found = problems(service)
     held = holdings(service.registry.running())
-    gpus = [
-        {"node": node.name, "gpus": node.gpus, "free": node.available_gpus}
-        for node in service.nodes
-        if node.gpus
-    ]
+    nodes = [_node(node, held.get(node.id, ())) for node in service.nodes]
+    gpus = [{"node": node.name, "gpus": node.gpus, "free": node.free_gpus} for node in nodes if node.gpus]
     return Health(
         status="degraded" if found else "healthy",
         problems=found,
@@ -38,7 +35,7 @@ async def health(service: Service, *, started_at: datetime, pool: PoolHealth | N
         database=_database(service),
         loops={loop.name: loop.health() for loop in service.loops},
         unmirrored_writes=await service.journal.outbox_size(),
-        nodes=[_node(node, held.get(node.id, ())) for node in service.nodes],
+        nodes=nodes,
         pool=pool,
     )
 
@@ -58,8 +55,8 @@ def _node(node: Node, held: Sequence[Holding]) -> NodeHealth:
         name=node.name,
         cpus=node.cpus,
         gpus=node.gpus,
-        free_cpus=node.available_cpus or 0.0,
-        free_gpus=node.available_gpus or 0.0,
+        free_cpus=cpus_of(node, held).free,
+        free_gpus=gpus_of(node, held).free,
         draining=node.draining,
         held_by=[_holder(holding) for holding in held],
     )

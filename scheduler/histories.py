@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from scheduler.core.finite import finite
 from scheduler.core.model import Fence, JobId
-from scheduler.curves import Table, finite, numbers_in
+from scheduler.curves import Table, numbers_in
 from scheduler.documents import MetricsDocument, ResumptionMark, SampleDocument
 from scheduler.run_folder import RunFolder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.core.model import Job, Node, NodeId
@@ -27,7 +27,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Of one kind of thing, on all nodes together.  The three add up to what there is."""
+    """Of one kind of thing, on a node or on all together.  The three add up to what there is."""
 
     held: float = 0.0
     free: float = 0.0
@@ -47,23 +47,34 @@ def holdings(running: Iterable[Job]) -> Mapping[NodeId, list[Holding]]:
     return found
 
 
-def cpu_use(nodes: Iterable[Node], held: Mapping[NodeId, list[Holding]]) -> Use:
-    return _use(
-        (node.cpus, node.available_cpus, sum(one.cpus for one in held.get(node.id, ()))) for node in nodes
+def cpu_use(nodes: Iterable[Node], held: Mapping[NodeId, Sequence[Holding]]) -> Use:
+    return _sum(cpus_of(node, held.get(node.id, ())) for node in nodes)
+
+
+def gpu_use(nodes: Iterable[Node], held: Mapping[NodeId, Sequence[Holding]]) -> Use:
+    return _sum(gpus_of(node, held.get(node.id, ())) for node in nodes)
+
+
+def cpus_of(node: Node, held: Iterable[Holding]) -> Use:
+    return _use(node.cpus, node.available_cpus, sum(one.cpus for one in held))
+
+
+def gpus_of(node: Node, held: Iterable[Holding]) -> Use:
+    return _use(node.gpus, node.available_gpus, sum(one.gpus for one in held))
+
+
+def _use(total: float, available: float | None, ours: float) -> Use:
+    """*available* is what Ray says.  It lags: what is held by our books is not free.  Where it is not known, our
+    books are all there is."""
+    left = max(0.0, total - ours)
+    free = left if available is None else min(left, available)
+    return Use(held=total - left, free=free, other=left - free)
+
+
+def _sum(uses: Iterable[Use]) -> Use:
+    found = list(uses)
+    return Use(
+        held=sum(use.held for use in found),
+        free=sum(use.free for use in found),
+        other=sum(use.other for use in found),
     )
-
-
-def gpu_use(nodes: Iterable[Node], held: Mapping[NodeId, list[Holding]]) -> Use:
-    return _use(
-        (node.gpus, node.available_gpus, sum(one.gpus for one in held.get(node.id, ()))) for node in nodes
-    )
-
-
-def _use(nodes: Iterable[tuple[float, float | None, float]]) -> Use:
-    """Of (total, said by Ray to be available, held).  Ray lags: what is held by our books is not free."""
-    held = free = other = 0.0
-    for total, available, ours in nodes:
-        left = max(0.0, total - ours)
-        unused = left if available is None else min(left, available)
-        held, free, other = held + total - left, free + unused, other + left - unused
-    return Use(held, free, other)

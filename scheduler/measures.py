@@ -79,16 +79,20 @@ def _seconds(name: str, text: str, buckets: tuple[float, ...], *tags: str) -> Me
 _SHORT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _LONG_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0, 259200.0)
 
+LOOKED_AT = 1000
+"""Of the jobs that wait: those whose turn it is next."""
+_OF_THE_LINE = f"of the next {LOOKED_AT:,} in the line, without those that are held"
+
 # Jobs and their line
 JOBS = _gauge("jobs", "Jobs in each status, of all times.", "status")
 JOBS_ACCEPTED = _counter("jobs_accepted", "Jobs taken in: submitted, or found in the database.")
 QUEUE_OLDEST_WAIT = _gauge(
-    "queue_oldest_wait_seconds", "How long the job has waited that waits longest; held ones are left out."
+    "queue_oldest_wait_seconds", f"How long the job has waited that waits longest; {_OF_THE_LINE}."
 )
 JOBS_OVERDUE = _gauge(
-    "jobs_overdue", "Jobs that have waited for more than SCHEDULER_OVERDUE_AFTER_S; held ones are left out."
+    "jobs_overdue", f"Jobs that have waited for more than SCHEDULER_OVERDUE_AFTER_S; {_OF_THE_LINE}."
 )
-QUEUED_GPUS = _gauge("queued_gpus", "GPUs that the waiting jobs need to start; held ones are left out.")
+QUEUED_GPUS = _gauge("queued_gpus", f"GPUs that the waiting jobs need to start; {_OF_THE_LINE}.")
 QUEUE_WAIT = _seconds("queue_wait", "From entering the line to getting nodes.", _LONG_S)
 
 # Runs

@@ -11,11 +11,12 @@ from scheduler.answers import shown
 from scheduler.core import lifecycle, placement
 from scheduler.core.estimate import Training, memory
 from scheduler.core.model import JobId, JobSpec, Json, Node, Snapshot
-from scheduler.documents import MemoryEstimate, PlanAnswer, ProblemField
-from scheduler.errors import InvalidSpec, SchedulerError
+from scheduler.documents import MemoryEstimate, PlanAnswer
+from scheduler.errors import InvalidSpec
 from scheduler.model_files import read_shape
 from scheduler.outlook import END_OF_LINE, Outlook
 from scheduler.ports import Clock
+from scheduler.refusals import not_valid
 from scheduler.validation import Door
 
 _UNSUBMITTED = JobId("plan")
@@ -57,21 +58,6 @@ class Planner:
             message=f"it would be accepted: {forecast.message}{doubt}",
             spec=written,
         )
-
-
-def not_valid(error: SchedulerError) -> PlanAnswer:
-    """*error* names every field that is wrong; without fields it is about the whole."""
-    problems = [ProblemField(field=one.field, message=one.message) for one in error.problems]
-    found = problems or [ProblemField(field="body", message=error.message)]
-    count = "1 thing is wrong" if len(found) == 1 else f"{len(found)} things are wrong"
-    return PlanAnswer(
-        valid=False,
-        errors=found,
-        fits=None,
-        memory=None,
-        message=f"it would not be accepted: {count}; {found[0].field}: {found[0].message}",
-        spec=None,
-    )
 
 
 def _shortage(needed: MemoryEstimate | None) -> str:

@@ -31,9 +31,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from scheduler.core.finite import finite
 from scheduler.core.hangs import Pace
 from scheduler.core.model import Fence, JobId, Json, NodeId, Outcome, Reason, Resumption, Saved
-from scheduler.curves import finite
 from scheduler.ports import LogPart, RankProcess
 from scheduler.resuming import take_control_words
 

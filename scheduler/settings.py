@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -171,9 +172,19 @@ class Settings(BaseSettings):
         named = str(value).replace("{cluster}", info.data.get("cluster", "default"))
         return Path(named).expanduser().absolute()
 
+    @field_validator("token", mode="after")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError(
+                "a header can only carry visible ASCII characters: leave out spaces, line ends and letters with accents; "
+                "`openssl rand -hex 32` makes a good one"
+            )
+        return value
+
     @model_validator(mode="after")
     def _token_beyond_loopback(self) -> Settings:
-        if self.token is None and self.host not in ("127.0.0.1", "localhost", "::1"):
+        if not self.token and self.host not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError(
                 f"host {self.host} is reachable from other machines: set SCHEDULER_TOKEN to a long random secret, "
                 "or keep the default SCHEDULER_HOST=127.0.0.1"

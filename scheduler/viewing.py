@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from scheduler.answers import OVERDUE_AFTER_S, job_document, progress_of, why
+from scheduler.answers import job_document, progress_of, why
 from scheduler.core.hangs import Limits, Silence, judge
 from scheduler.core.model import Job, JobId, Phase, Reason, Status
 from scheduler.documents import JobDocument
@@ -19,14 +19,8 @@ PLANNED_AT_ONCE = 10_000
 class View:
     """Reads; changes nothing.  Placement leaves its reasons here after each pass."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        clock: Clock,
-        limits: Limits | None = None,
-        overdue_after_s: float = OVERDUE_AFTER_S,
-    ) -> None:
-        self._registry, self._clock, self._limits = registry, clock, limits or Limits()
+    def __init__(self, registry: Registry, clock: Clock, limits: Limits, overdue_after_s: float) -> None:
+        self._registry, self._clock, self._limits = registry, clock, limits
         self._overdue_after_s = overdue_after_s
         self.blocked: dict[JobId, Reason] = {}
         self.looked_at: datetime | None = None

@@ -37,6 +37,20 @@ from scheduler.ports import JobQuery
 _HEALTH_TIMEOUT_S = 2.0
 _RECONCILE_TIMEOUT_S = 120.0
 _PAUSE_S = 0.2
+_CHANGING = frozenset(
+    [
+        "submit",
+        "submit_batch",
+        "cancel",
+        "pause",
+        "resume",
+        "restart",
+        "preempt",
+        "force_start",
+        "mark_failed",
+        "reconcile",
+    ]
+)
 
 
 class ActorAway(Exception):
@@ -175,10 +189,7 @@ class ActorRegistry:
             what = str(error).strip().partition("\n")[0]
             raise ActorAway(f"{type(error).__name__}: {what}") from error
         except TimeoutError:
-            raise RegistryUnavailable(
-                f"the scheduler did not answer {method} within {timeout_s:g} s; whether it was done is not "
-                "known: ask again"
-            ) from None
+            raise _late(method, timeout_s) from None
 
     async def _actor(self) -> ActorHandle[Any]:
         if self._handle is None:
@@ -193,3 +204,11 @@ class ActorRegistry:
             f"the scheduler actor {self._name!r} does not answer ({why}); it is restarting, or was stopped: "
             "ask again in a few seconds, then see `scheduler doctor`"
         )
+
+
+def _late(method: str, timeout_s: float) -> RegistryUnavailable:
+    """A question that stayed without an answer has done nothing; of a command that is not known."""
+    late = f"the scheduler did not answer within {timeout_s:g} s"
+    if method in _CHANGING:
+        return RegistryUnavailable(f"{late}; whether it was done is not known ({method}): ask again")
+    return RegistryUnavailable(f"{late}; ask again in a moment")

@@ -23,6 +23,7 @@ class Sides:
 
     documents: Mapping[str, JobDocument]
     rows: Mapping[str, Row]
+    overdue_after_s: float
     unheard: frozenset[str] = frozenset()
     """Jobs that the registry was asked about without an answer."""
     unseen: frozenset[str] = frozenset()
@@ -54,11 +55,14 @@ class Sides:
 
     def _only_in_database(self, row: Row, now: datetime) -> JobDocument:
         if row.id in self.unheard:
-            return row_document(row, now=now, doubt="the registry did not answer")
-        document = row_document(row, now=now, doubt="the registry does not know this job")
+            return self._of_row(row, now, "the registry did not answer")
+        document = self._of_row(row, now, "the registry does not know this job")
         is_stale = row.status in _CLAIMS
         marks = {"stale": is_stale, "database_status": row.status if is_stale else None}
         return document.model_copy(update=marks)
+
+    def _of_row(self, row: Row, now: datetime, doubt: str) -> JobDocument:
+        return row_document(row, now=now, overdue_after_s=self.overdue_after_s, doubt=doubt)
 
     def _place(self, job_id: str) -> Place:
         known = self.documents.get(job_id) or self.rows[job_id]
@@ -71,10 +75,13 @@ def has_words(row: Row, search: str | None) -> bool:
     return wanted in row.name.casefold() or row.id.startswith(wanted)
 
 
-def unverified_page(rows: list[Row], limit: int, now: datetime, why: str) -> JobPage:
+def unverified_page(
+    rows: list[Row], limit: int, *, now: datetime, overdue_after_s: float, why: str
+) -> JobPage:
     """A page of which the registry said nothing."""
+    doubt = "the registry did not answer"
     return JobPage(
-        jobs=[row_document(row, now=now, doubt="the registry did not answer") for row in rows],
+        jobs=[row_document(row, now=now, overdue_after_s=overdue_after_s, doubt=doubt) for row in rows],
         next_cursor=cursor_of(Place(rows[-1].created_at, rows[-1].id))
         if rows and len(rows) >= limit
         else None,

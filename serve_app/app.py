@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import TypeAdapter
 
 from scheduler import __version__
-from scheduler.core.model import SPEC
+from scheduler.core.model import SPEC, JobSpec
 from scheduler.documents import (
     AttemptPage,
     BatchAnswer,
@@ -33,8 +33,8 @@ from scheduler.documents import (
     SubmitBatch,
 )
 from scheduler.errors import InvalidRequest, InvalidSpec, SchedulerError
-from scheduler.planning import not_valid
 from scheduler.ports import Mirror
+from scheduler.refusals import not_valid
 from scheduler.settings import Settings
 from serve_app import limits, live_stream, log_stream, openapi, pages, problems
 from serve_app.guard import Guard
@@ -76,7 +76,9 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
 
     Holds no state but who listens, so any number may run.
     """
-    reads = VerifiedReads(registry, database, settings.list_budget_s)
+    reads = VerifiedReads(
+        registry, database, budget_s=settings.list_budget_s, overdue_after_s=settings.overdue_after_s
+    )
     hub = Hub(registry)
     app = FastAPI(
         title="Training scheduler",
@@ -118,8 +120,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
     ) -> JobDocument:
         """Answers when the job is on disk."""
         spec = await limits.read(request, SPEC, settings.max_body_bytes)
-        spec = replace(spec, user=asker) if asker and not spec.user else spec
-        job, created = await registry.submit(str(uuid.uuid4()), spec, key)
+        job, created = await registry.submit(str(uuid.uuid4()), _signed(spec, asker), key)
         response.status_code = 201 if created else 200
         response.headers["Location"] = f"{BASE}/status/{job.job_id}"
         return job
@@ -134,8 +135,8 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
     )
     async def submit_batch(request: Request, asker: Asker) -> BatchAnswer:
         batch = await limits.read(request, BATCH, settings.max_body_bytes)
-        specs = [replace(spec, user=asker) if asker and not spec.user else spec for spec in batch.jobs]
-        return BatchAnswer(jobs=await registry.submit_batch([(str(uuid.uuid4()), spec) for spec in specs]))
+        jobs = [(str(uuid.uuid4()), _signed(spec, asker)) for spec in batch.jobs]
+        return BatchAnswer(jobs=await registry.submit_batch(jobs))
 
     @app.get(f"{BASE}/status/{{job_id}}", tags=["jobs"], summary="How a job stands", responses=_OF_ONE_JOB)
     async def status(job_id: UUID) -> JobDocument:
@@ -165,7 +166,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
             spec = await limits.read(request, SPEC, settings.max_body_bytes)
         except (InvalidSpec, InvalidRequest) as error:
             return not_valid(error)
-        return await registry.plan(replace(spec, user=asker) if asker and not spec.user else spec)
+        return await registry.plan(_signed(spec, asker))
 
     @app.get(
         f"{BASE}/{{job_id}}/explain",
@@ -361,6 +362,11 @@ def _add_server(app: FastAPI, registry: Registry, reads: VerifiedReads) -> None:
             response.status_code = 503
             response.headers["Retry-After"] = str(problems.RETRY_AFTER_S)
             return await reads.health_without_registry(error.message)
+
+
+def _signed(spec: JobSpec, asker: str | None) -> JobSpec:
+    """With who submits it: what it says itself, else who asked."""
+    return replace(spec, user=asker) if asker and not spec.user else spec
 
 
 _OF_ONE_JOB: dict[int | str, Any] = openapi.refusals(404, 422, 502)

@@ -60,6 +60,8 @@ class Guard:
                 _require_token(self._token, path, headers)
             if method not in _READING:
                 _require_same_site(headers)
+            else:
+                _require_link(headers)
         except Unauthorized as error:
             return answer(error, {"WWW-Authenticate": _challenge(path)})
         except Forbidden as error:
@@ -79,9 +81,12 @@ class Guard:
 def _require_token(token: str, path: str, headers: Headers) -> None:
     given = _given_token(path, headers.get("authorization", ""))
     if given is None:
-        raise Unauthorized(
-            "this server wants its token; send `Authorization: Bearer <token>` (clients read SCHEDULER_TOKEN)"
+        how = (
+            "give it as the password, with your name as the user"
+            if _is_page(path)
+            else "send `Authorization: Bearer <token>` (clients read SCHEDULER_TOKEN)"
         )
+        raise Unauthorized(f"this server wants its token; {how}")
     if not secrets.compare_digest(given.encode(), token.encode()):
         raise Unauthorized("the token is not the one this server was started with; check SCHEDULER_TOKEN")
 
@@ -120,6 +125,13 @@ def _require_same_site(headers: Headers) -> None:
         raise Forbidden(
             "a page of another site may not change jobs here; use the client, the CLI or this server's page"
         )
+
+
+def _require_link(headers: Headers) -> None:
+    """A page of another site may lead here.  What it loads it cannot read, but streams that it opens are work."""
+    is_foreign = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+    if is_foreign and headers.get("sec-fetch-mode") != "navigate":
+        raise Forbidden("a page of another site may link to this server, and load nothing from it")
 
 
 def _same(origin: str, headers: Headers) -> bool:

@@ -90,7 +90,7 @@ def answer(hub: Hub, query: ChangesQuery, last_event_id: str | None) -> EventStr
     """The stream.  Raises InvalidRequest before it begins."""
     begun_at = last_event_id or query.position
     position = Position.of(begun_at) if begun_at else None
-    return EventStream(_body(hub, Wanted(query), position), headers={"X-Accel-Buffering": "no"})
+    return EventStream(_body(hub, Wanted(query), position))
 
 
 async def _body(hub: Hub, wanted: Wanted, position: Position | None) -> AsyncIterator[bytes]:

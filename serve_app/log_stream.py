@@ -48,6 +48,10 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
+    def __init__(self, content: AsyncIterator[bytes], status_code: int = 200) -> None:
+        """FastAPI takes the status for its description of the API from here."""
+        super().__init__(content, status_code, {"X-Accel-Buffering": "no"})  # else nginx collects events
+
 
 class Stage(StrEnum):
     """How much of an attempt was sent."""
@@ -323,7 +327,7 @@ async def answer(
             return Response(status_code=204)
         follower.position = replace(follower.position, stage=Stage.OVER)
     stream = LogStream(registry, job_id, follower, pace or Pace())
-    return EventStream(stream.body(), headers={"X-Accel-Buffering": "no"})
+    return EventStream(stream.body())
 
 
 def is_at_rest(view: LogView) -> bool:

@@ -107,7 +107,8 @@ def changes_stream() -> dict[int | str, Json]:
         "Events `jobs` and `doubt`; their data is JSON.  Given back, the `id` of an event lets the stream go on after "
         "it.  A comment comes at least every 10 s."
     )
-    example = 'id: 3.17\nevent: jobs\ndata: {"life": 3, "seq": 17, "counts": {"running": 2}, "missed": false, "jobs": []}\n\n'
+    data = '{"life": 3, "seq": 17, "counts": {"running": 2}, "missed": false, "jobs": []}'
+    example = f"id: 3.17\nevent: jobs\ndata: {data}\n\n"
     return {
         200: {
             "description": told,

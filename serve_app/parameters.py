@@ -14,6 +14,9 @@ from scheduler.paging import place_of_cursor
 from scheduler.ports import JobQuery, Sort
 from serve_app import problems
 
+CHECKPOINT = r"[0-9]{1,10}\.[0-9]{1,10}"
+"""The id of one, `<attempt>.<number>`."""
+
 
 def each_once(request: Request) -> None:
     """Raises InvalidRequest for a parameter that is given twice: which of the two was meant?"""
@@ -78,7 +81,7 @@ class ResumeQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
     checkpoint: str | None = Field(
         None,
-        pattern=r"^[0-9]{1,10}\.[0-9]{1,10}$",
+        pattern=f"^{CHECKPOINT}$",
         description="Go on from this one, `<attempt>.<number>`, as GET .../checkpoints lists them.",
         examples=["2.3"],
     )

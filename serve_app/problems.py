@@ -15,8 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from scheduler.core.model import Gang, JobSpec
-from scheduler.documents import ProblemDocument, ProblemField
+from scheduler.documents import ProblemDocument
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, SchedulerError
+from scheduler.refusals import problem_fields
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def problem(
         status=status,
         detail=detail,
         code=code,
-        errors=[ProblemField(field=one.field, message=one.message) for one in problems],
+        errors=problem_fields(problems),
     )
     return Response(document.model_dump_json(), status, headers, MEDIA_TYPE)
 

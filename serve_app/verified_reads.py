@@ -51,8 +51,11 @@ class VerifiedReads:
     A list takes at most *budget_s* and half a second, whoever hangs; a status at most twice *budget_s*.
     """
 
-    def __init__(self, registry: Registry, database: Mirror | None, budget_s: float) -> None:
-        self._registry, self._database, self._budget_s = registry, database, budget_s
+    def __init__(
+        self, registry: Registry, database: Mirror | None, *, budget_s: float, overdue_after_s: float
+    ) -> None:
+        self._registry, self._database = registry, database
+        self._budget_s, self._overdue_after_s = budget_s, overdue_after_s
 
     async def jobs(self, query: JobQuery) -> JobPage:
         """A page of jobs; a stale one may stand in it under either of its states.
@@ -70,7 +73,7 @@ class VerifiedReads:
         if isinstance(page, Silence):
             if isinstance(rows, Silence):
                 raise _both_silent(page, rows)
-            return unverified_page(rows, query.limit, datetime.now(UTC), page.why)
+            return self._unverified(rows, query.limit, page)
         if isinstance(rows, Silence):
             return page.model_copy(update={"note": f"not compared with the database: {rows.why}"})
         return await self._union(self._database, page, rows, query.limit, until_s)
@@ -90,7 +93,12 @@ class VerifiedReads:
             raise _both_silent(document, found)
         if not found.rows:
             raise RegistryUnavailable(f"{document.why}; the database has no job {job_id}: ask again later")
-        return row_document(found.rows[0], now=datetime.now(UTC), doubt="the registry does not answer")
+        return row_document(
+            found.rows[0],
+            now=datetime.now(UTC),
+            overdue_after_s=self._overdue_after_s,
+            doubt="the registry does not answer",
+        )
 
     async def health_without_registry(self, why: str) -> Health:
         """Degraded, with what is known of the database."""
@@ -110,7 +118,7 @@ class VerifiedReads:
         page = await _heard(self._registry.jobs(query), until_s)
         if isinstance(page, Silence):
             return await self._newest_rows(database, query, page, until_s + self._budget_s)
-        sides = Sides(documents={job.job_id: job for job in page.jobs}, rows={})
+        sides = self._sides(page, [])
         shown = list(sides.documents)
         sides, unseen = await _look_up(database, sides, shown, until_s + _GRACE_S)
         sides, unheard = await self._listen_again(sides, shown, until_s + 2 * _GRACE_S)
@@ -136,7 +144,7 @@ class VerifiedReads:
         if isinstance(rows, Silence):
             raise _both_silent(silence, rows)
         found = [row for row in rows if has_words(row, query.search)]
-        page = unverified_page(found, query.limit, datetime.now(UTC), silence.why)
+        page = self._unverified(found, query.limit, silence)
         told = f"{page.note}; newest first" + (
             f", and searched for in the newest {query.limit} alone" if query.search else ""
         )
@@ -145,7 +153,7 @@ class VerifiedReads:
     async def _union(
         self, database: Mirror, page: JobPage, rows: Sequence[Row], limit: int, until_s: float
     ) -> JobPage:
-        sides = Sides(documents={job.job_id: job for job in page.jobs}, rows={row.id: row for row in rows})
+        sides = self._sides(page, rows)
         found = sides.newest_first()
         shown = found[:limit]
         # The registry comes last: nothing it said is older than the row it is compared with.
@@ -158,6 +166,18 @@ class VerifiedReads:
             verified=unheard is None,
             note="; ".join(filter(None, (unheard, unseen))) or None,
             counts=page.counts,
+        )
+
+    def _sides(self, page: JobPage, rows: Sequence[Row]) -> Sides:
+        return Sides(
+            documents={job.job_id: job for job in page.jobs},
+            rows={row.id: row for row in rows},
+            overdue_after_s=self._overdue_after_s,
+        )
+
+    def _unverified(self, rows: list[Row], limit: int, silence: Silence) -> JobPage:
+        return unverified_page(
+            rows, limit, now=datetime.now(UTC), overdue_after_s=self._overdue_after_s, why=silence.why
         )
 
     async def _listen_again(self, sides: Sides, shown: list[str], until_s: float) -> tuple[Sides, str | None]:

@@ -16,7 +16,6 @@ from scheduler.errors import SchedulerError
 
 Offer = tuple[str, str]
 """What may stand there, and what it is."""
-SORTS = ("-submitted", "submitted", "name", "-name", "user", "-user", "-updated", "updated")
 _PATIENCE_S = 0.5
 _MOST_OFFERED = 50
 _BUILT_IN_LOOPS = ("sft", "torch_ddp")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from scheduler.documents import ProblemDocument, ProblemField
+from scheduler.documents import ProblemDocument
 from scheduler.errors import (
     BodyTooLarge,
     CheckpointNotFound,
@@ -17,6 +17,7 @@ from scheduler.errors import (
     Unauthorized,
     WaitTimedOut,
 )
+from scheduler.refusals import problem_fields
 
 EXIT_CODES = """\b
 Exit codes:
@@ -69,7 +70,7 @@ def problem_document(error: SchedulerError) -> ProblemDocument:
         status=error.http_status,
         detail=error.message,
         code=error.code,
-        errors=[ProblemField(field=one.field, message=one.message) for one in error.problems],
+        errors=problem_fields(error.problems),
     )
 
 

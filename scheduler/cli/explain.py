@@ -13,8 +13,9 @@ from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.submit import Loop, Name, SpecPath, Values, spec_given
 from scheduler.cli.views import COLOUR, print_json, print_page
 from scheduler.client.spec_file import SpecFile
-from scheduler.documents import Explanation, MemoryEstimate, PlanAnswer, ProblemField
+from scheduler.documents import Explanation, MemoryEstimate, PlanAnswer
 from scheduler.errors import InvalidSpec, Problem
+from scheduler.refusals import problem_fields
 
 Line = tuple[str, str | Text]
 
@@ -86,8 +87,7 @@ def _asked(given: SpecFile, url: str | None) -> PlanAnswer:
 def _with_lines(answer: PlanAnswer, given: SpecFile) -> PlanAnswer:
     """Each error with the line of the file that it is about."""
     placed = given.placed(InvalidSpec.of(*(Problem(one.field, one.message) for one in answer.errors)))
-    errors = [ProblemField(field=one.field, message=one.message) for one in placed.problems]
-    return answer.model_copy(update={"errors": errors})
+    return answer.model_copy(update={"errors": problem_fields(placed.problems)})
 
 
 def _parts(memory: MemoryEstimate) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from time import monotonic
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
 from scheduler.client import JobHandle
+from scheduler.client.job_view import number
 from scheduler.core.model import Phase, Status
 from scheduler.documents import JobDocument
 
@@ -47,14 +47,6 @@ def measures(progress: dict[str, Any] | None) -> list[str]:
         *([f"loss {loss:.4g}"] if loss is not None else []),
         *([f"{speed:.0f} tokens/s"] if speed is not None else []),
     ]
-
-
-def number(progress: dict[str, Any] | None, name: str) -> float | None:
-    """None where the loop said nothing, or nothing that is a finite number."""
-    value = (progress or {}).get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def duration(seconds: float) -> str:

@@ -24,12 +24,13 @@ from scheduler.client import Client
 from scheduler.core.model import Status
 from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest, RegistryUnavailable, SchedulerError, ServerUnreachable
+from scheduler.ports import Sort
 
 WATCH_EVERY_S = 2.0
 AWAY = (ServerUnreachable, RegistryUnavailable)
 _STATUSES = completion.one_of_many(Status)
 _COLUMNS = completion.one_of_many(COLUMNS)
-_SORTS = completion.one_of(completion.SORTS)
+_SORTS = completion.one_of(Sort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def list_jobs(
     sort: Annotated[
         str | None,
         typer.Option(
-            help=f"One of {', '.join(completion.SORTS)}; `-` begins at the other end.",
+            help=f"One of {', '.join(Sort)}; `-` begins at the other end.",
             autocompletion=_SORTS,
         ),
     ] = None,

@@ -14,6 +14,7 @@ from rich.text import Text
 from scheduler.cli.follow import printable
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.views import console, print_json
+from scheduler.curves import LOSSES
 from scheduler.documents import MetricsDocument
 from scheduler.errors import InvalidRequest
 
@@ -55,7 +56,7 @@ def chart(steps: list[float], values: list[float], *, width: int, rows: int = _R
     lines = ["".join("*" if height == row else " " for height in heights) for row in reversed(range(rows))]
     labels = [f"{high:.4g}", *[""] * (rows - 2), f"{low:.4g}"]
     drawn = [f"{label:>{_AXIS - 2}} |{line}".rstrip() for label, line in zip(labels, lines, strict=True)]
-    first, last = f"step {steps[0]:g}", f"{max(steps):g}"
+    first, last = f"step {steps[0]:.15g}", f"{max(steps):.15g}"
     return [*drawn, " " * _AXIS + first + last.rjust(max(len(last) + 1, len(columns) - len(first)))]
 
 
@@ -70,7 +71,7 @@ def _columns(steps: list[float], values: list[float], width: int) -> list[float 
 
 def _chosen(found: MetricsDocument, series: str | None) -> str:
     if series is None:
-        return "loss" if "loss" in found.series else next(iter(found.series), "")
+        return next((name for name in (*LOSSES, *found.series) if name in found.series), "")
     if series not in found.series:
         raise InvalidRequest(f"--series {series}: the job measured {', '.join(found.series) or 'nothing'}")
     return series

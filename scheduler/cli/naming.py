@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
 
 from scheduler.cli.errors import AmbiguousJob
 from scheduler.cli.follow import printable
 from scheduler.client import Client
 from scheduler.documents import JobDocument
-from scheduler.errors import InvalidRequest, JobNotFound, Problem
+from scheduler.errors import InvalidRequest, JobNotFound, Problem, RegistryUnavailable
 
 _SHORTEST_PREFIX = 4
 _MOST_NAMED = 6
@@ -20,7 +19,8 @@ _WHOLE_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def job_id_of(client: Client, text: str) -> str:
     """The id of the one job that *text* names.
 
-    Raises JobNotFound when there is none, and AmbiguousJob, which names the candidates, when there are several.
+    Raises JobNotFound when there is none, AmbiguousJob, which names the candidates, when there are several, and
+    RegistryUnavailable when it cannot be told: a list without the registry has not all jobs.
     """
     if _WHOLE_ID.fullmatch(text):
         return text.lower()
@@ -43,11 +43,16 @@ def is_named(job: JobDocument, text: str) -> bool:
 def _named(client: Client, text: str) -> list[JobDocument]:
     """All that *text* names, or more than one of them."""
     looked_at, found = 0, list[JobDocument]()
-    for job in islice(client.list_jobs(search=text, limit=_MOST_LOOKED_AT), _MOST_LOOKED_AT):
-        looked_at += 1
-        found += [job] if is_named(job, text) else []
-        if len(found) == _MOST_NAMED:
-            return found
+    for page in client.job_pages(search=text, limit=_MOST_LOOKED_AT):
+        if not page.verified:
+            raise RegistryUnavailable(
+                f"which job {text!r} is cannot be told now; give the whole id, as `scheduler list` shows it "
+                f"({page.note})"
+            )
+        looked_at += len(page.jobs)
+        found += [job for job in page.jobs if is_named(job, text)]
+        if len(found) >= _MOST_NAMED:
+            return found[:_MOST_NAMED]
     if looked_at == _MOST_LOOKED_AT and len(found) < 2:
         raise InvalidRequest(
             f"{text!r} is part of the names of more than {_MOST_LOOKED_AT:,} jobs, too many to tell which "

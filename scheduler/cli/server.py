@@ -59,15 +59,33 @@ def up(
 
 
 def down(cluster: Cluster = None, as_json: AsJson = False) -> None:
-    """Stop what `up` started.  Queued jobs stay on disk and are there again after the next `up`."""
+    """Stop what `up` started.  Queued jobs stay on disk and are there again after the next `up`.  Running ones are ended
+    without saving, and go on then from their last checkpoints: pause them first to lose nothing."""
     settings = read_settings(cluster=cluster)
     with server_parts("down"):
         from scheduler.up import down as stop
+        from scheduler.up import read_info
+    info = read_info(settings)
+    ended = _running(info.api_url) if info else 0
     was_up = stop(settings)
     if as_json:
-        print_json({"was_up": was_up})
+        print_json({"was_up": was_up, "ended_runs": ended})
     else:
-        print("stopped" if was_up else f"nothing of cluster {settings.cluster!r} was up")
+        print(_stopped(ended) if was_up else f"nothing of cluster {settings.cluster!r} was up")
+
+
+def _running(url: str) -> int | None:
+    """Jobs that run; None when the scheduler does not tell."""
+    with suppress(SchedulerError):
+        return (connect(url).health().registry.get("jobs") or {}).get("running", 0)
+    return None
+
+
+def _stopped(ended: int | None) -> str:
+    if not ended:
+        return "stopped" if ended == 0 else "stopped; how many jobs were running is not known"
+    jobs = "1 running job was" if ended == 1 else f"{ended} running jobs were"
+    return f"stopped; {jobs} ended without saving, and count as lost: `scheduler up` lets them go on from what was saved"
 
 
 def doctor(port: Port = None, host: Host = None, cluster: Cluster = None, as_json: AsJson = False) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from scheduler.cli.keys import can_read_keys, next_keys, reading_keys
-from scheduler.cli.listing import AWAY
+from scheduler.cli.listing import AWAY, fetch
 from scheduler.cli.options import AsJson, Url
 from scheduler.cli.top_view import Frame, Snapshot, page_lines, plain_lines, summary
 from scheduler.cli.views import console, print_json
@@ -50,13 +50,13 @@ def top(
 
 def look(client: Client) -> Snapshot:
     """Ask once for everything."""
-    running = next(iter(client.job_pages(status=Status.RUNNING, sort="submitted", limit=_MOST_RUNNING)))
-    waiting = next(
-        iter(client.job_pages(status=[Status.QUEUED, Status.PENDING], sort="submitted", limit=_MOST_WAITING))
-    )
-    notes = [note for note in (running.note, waiting.note) if note]
-    if waiting.next_cursor:
-        notes.append(f"of those that wait, the {len(waiting.jobs)} that were submitted first are shown")
+    running = fetch(client, {"status": Status.RUNNING, "sort": "submitted", "limit": _MOST_RUNNING})
+    waits = [Status.QUEUED, Status.PENDING]
+    waiting = fetch(client, {"status": waits, "sort": "submitted", "limit": _MOST_WAITING})
+    notes = [*running.notes, *waiting.notes]
+    for what, found in (("run", running), ("wait", waiting)):
+        if found.has_more:
+            notes.append(f"of those that {what}, the {len(found.jobs)} that were submitted first are shown")
     return Snapshot(
         health=client.health(),
         running=running.jobs,

@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from scheduler.cli.columns import one_line, short_ids
-from scheduler.cli.follow import duration, measures, number, printable
+from scheduler.cli.follow import duration, measures, printable
 from scheduler.cli.listing import in_words
 from scheduler.cli.views import COLOUR, holder_words
+from scheduler.client.job_view import number
 from scheduler.core.model import Status
 from scheduler.documents import Health, JobDocument, NodeHealth
 

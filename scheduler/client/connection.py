@@ -15,8 +15,9 @@ from scheduler.client.flows import Flow
 from scheduler.client.shipping import fields_of
 from scheduler.client.specs import login_name, signed, to_spec
 from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Status
-from scheduler.documents import JobDocument, PlanAnswer, ProblemField, SubmittedJob
+from scheduler.documents import JobDocument, PlanAnswer, SubmittedJob
 from scheduler.errors import InvalidRequest, InvalidSpec, ServerUnreachable
+from scheduler.refusals import not_valid
 from scheduler.settings import ClientSettings
 
 T = TypeVar("T")
@@ -154,10 +155,7 @@ class Connection:
         try:
             call = calls.plan(self._ready(spec, fields))
         except InvalidSpec as error:
-            problems = [ProblemField(field=one.field, message=one.message) for one in error.problems]
-            return PlanAnswer(
-                valid=False, errors=problems, message=error.message, fits=None, memory=None, spec=None
-            )
+            return not_valid(error)
         return (yield from self.flow(call))
 
     def _ready(self, spec: Spec | TrainFunction | None, fields: Mapping[str, Any]) -> JobSpec:

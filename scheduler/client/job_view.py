@@ -6,6 +6,8 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from scheduler.core.finite import finite
+from scheduler.core.model import Json
 from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 
@@ -62,7 +64,7 @@ class View(AsyncView):
 def in_words(job: JobDocument) -> str:
     """`running 40/100, loss 1.23`: short enough for one line."""
     parts = [str(job.status) + (f" {steps}" if (steps := steps_in_words(job)) else "")]
-    if (loss := _number(job, "loss")) is not None:
+    if (loss := number(job.progress, "loss")) is not None:
         parts.append(f"loss {loss:.4g}")
     if job.doubt:
         parts.append(job.doubt)
@@ -73,12 +75,12 @@ def steps_in_words(job: JobDocument) -> str:
     step, total = step_of(job)
     if step is None:
         return ""
-    return f"{step:g}/{total:g}" if total else f"step {step:g}"
+    return f"{step:.15g}/{total:.15g}" if total else f"step {step:.15g}"
 
 
 def step_of(job: JobDocument) -> tuple[float | None, float | None]:
     """The step it is at, and how many there are; None where the loop did not say."""
-    return _number(job, "step"), _number(job, "total_steps")
+    return number(job.progress, "step"), number(job.progress, "total_steps")
 
 
 def as_html(job: JobDocument, url: str, seen: str) -> str:
@@ -99,7 +101,7 @@ def as_html(job: JobDocument, url: str, seen: str) -> str:
 
 
 def _rows(job: JobDocument) -> list[tuple[str, str]]:
-    loss = _number(job, "loss")
+    loss = number(job.progress, "loss")
     return [
         ("phase", job.phase or ""),
         ("position", str(job.queue_position or "")),
@@ -116,6 +118,6 @@ def _bar(job: JobDocument) -> str:
     return f" <progress value='{step:g}' max='{total:g}'></progress>" if step is not None and total else ""
 
 
-def _number(job: JobDocument, name: str) -> float | None:
-    value = (job.progress or {}).get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+def number(progress: Json | None, name: str) -> float | None:
+    """None where the loop said nothing, or nothing that is a finite number."""
+    return finite((progress or {}).get(name))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from scheduler.core.finite import finite
 from scheduler.core.model import CheckpointId, CheckpointPolicy, Fence, Json, Origin
 
 
@@ -87,16 +86,10 @@ def best(checkpoints: Iterable[Checkpoint], policy: CheckpointPolicy) -> list[Ch
     measured = [
         (value if policy.best_is == "min" else -value, one)
         for one in newest_first(checkpoints)
-        if (value := _finite(one.metrics.get(policy.best_metric))) is not None
+        if (value := finite(one.metrics.get(policy.best_metric))) is not None
     ]
     return [one for _, one in sorted(measured, key=lambda pair: pair[0])[: policy.keep_best]]
 
 
 def _age(checkpoint: Checkpoint) -> tuple[int, int]:
     return checkpoint.fence, checkpoint.number
-
-
-def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from scheduler.core import ordering, placement
+from scheduler.core.finite import finite
 from scheduler.core.hangs import Pace
 from scheduler.core.model import Allocation, Gang, Job, JobId, Json, Node, NodeId, Snapshot, Status
 
@@ -20,6 +21,8 @@ MAX_LINE = 1000
 """Jobs of the line that are played: who stands behind them does not keep them waiting for long."""
 MAX_LOOKS = 50_000
 """Jobs that placement looks at in one forecast, over all of its passes: about a tenth of a second."""
+HORIZON_S = 10 * 365 * 86_400.0
+"""A loop that never ends by itself may say any number of steps; no calendar reaches as far as some."""
 SOONEST_S = 1.0
 """A run that should have ended by now, and has not, ends so soon."""
 MAX_NAMED = 2
@@ -89,6 +92,8 @@ def play(target: JobId, scene: Scene, max_looks: int = MAX_LOOKS) -> Start:
             return Start(why=f"nobody can tell when: {_why_unknown(scene)}")
         if looks > max_looks:
             return Start(more_than_s=at_s)
+        if next_s > HORIZON_S:
+            return Start(more_than_s=HORIZON_S)
         at_s = next_s
         scene = _released(scene, at_s)
 
@@ -98,9 +103,9 @@ def left_s(
 ) -> float | None:
     """How much longer a run will take by its own steps and its time limit; None: it tells neither."""
     told = progress or {}
-    step, total = told.get("step"), told.get("total_steps")
+    step, total = finite(told.get("step")), finite(told.get("total_steps"))
     known: list[float] = []
-    if pace and isinstance(step, int) and isinstance(total, int):
+    if pace and step is not None and total is not None:
         since_s = (now - stepped_at).total_seconds() if stepped_at else 0.0
         known.append(max(0.0, (total - step) * pace.typical_s - since_s))
     if job.spec.max_runtime_s is not None and job.admitted_at is not None:
@@ -136,9 +141,9 @@ def _took_s(job: Job) -> float | None:
 
 
 def _share_left(job: Job) -> float:
-    done = job.saved.step if job.saved else None
-    total = (job.progress or {}).get("total_steps")
-    return max(0.0, 1 - done / total) if done and isinstance(total, int) and total > 0 else 1.0
+    done = finite(job.saved.step) if job.saved else None
+    total = finite((job.progress or {}).get("total_steps"))
+    return max(0.0, 1 - done / total) if done and total and total > 0 else 1.0
 
 
 def sentence(position: int, ahead: Sequence[str], start: Start) -> str:

@@ -10,8 +10,14 @@ from scheduler.settings import Settings
 from serve_app.live import Hub
 from serve_app.pages import acting, asking, assets, health, monitor, recent, repairs, submit, visitor
 from serve_app.pages.rendering import Renderer
+from serve_app.problems import shown
 from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
+
+
+class NoSuchPage(SchedulerError):
+    http_status = 404
+    code = "unknown_path"
 
 
 def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
@@ -42,4 +48,12 @@ def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settin
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return renderer.page(request, "docs.html", api=request.app.openapi())
+        return renderer.page(request, "docs.html", page_name="docs", api=request.app.openapi())
+
+    @app.get("/training/{rest:path}", include_in_schema=False)
+    async def elsewhere(request: Request, rest: str) -> Response:
+        """Mistyped, or where only a form leads: a browser that goes back to its answer asks so."""
+        if not rest:
+            return RedirectResponse("/training")
+        error = NoSuchPage(f"There is no page {shown(request.url.path)} to look at.")
+        return renderer.page(request, "refused.html", 404, error=error, heading="No such page")

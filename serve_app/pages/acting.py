@@ -17,13 +17,13 @@ from serve_app.pages.actions import ACTIONS, Asked, Outcome, carry_out
 from serve_app.pages.asking import job_id_in, own_path, soon
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.visitor import Visitor, form_of
+from serve_app.parameters import CHECKPOINT
 from serve_app.problems import shown
 from serve_app.registry import Registry
 
 MAX_JOBS = 500
 MAX_TOLD = 20
 """Jobs whose effect is told before; for each of them the scheduler plays its line forward."""
-_CHECKPOINT = re.compile(r"[0-9]{1,10}\.[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Wish:
         ids = tuple(dict.fromkeys(job_id_in(one) for one in given.get("jobs", "").split(",") if one))
         if not 1 <= len(ids) <= MAX_JOBS:
             raise InvalidRequest(f"{len(ids)} jobs are marked; mark 1 to {MAX_JOBS} of them in the list")
-        if checkpoint and (action != "resume" or not _CHECKPOINT.fullmatch(checkpoint)):
+        if checkpoint and (action != "resume" or not re.fullmatch(CHECKPOINT, checkpoint)):
             raise InvalidRequest(
                 f"checkpoint {shown(checkpoint)} cannot be used; `resume` takes one such as 2.3"
             )

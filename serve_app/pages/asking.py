@@ -42,6 +42,9 @@ def job_id_in(text: str) -> str:
 
 def own_path(text: str) -> str:
     """*text* if it leads to one of our pages, else the list: a form must not send anybody elsewhere."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # as for `//[`
+        return "/training"
     is_ours = not parts.scheme and not parts.netloc and parts.path.startswith("/training")
     return text if is_ours and "\\" not in text else "/training"

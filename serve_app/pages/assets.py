@@ -26,10 +26,10 @@ class NoSuchFile(SchedulerError):
 def add(app: FastAPI) -> None:
     @app.get("/static/{path:path}", include_in_schema=False)
     async def static(path: str) -> Response:
-        version, name = _split(path)
+        given, name = _split(path)
         if name not in _files():
             return answer(NoSuchFile(f"there is no file {name[:100]!r} here"))
-        kept = {"Cache-Control": _FOR_EVER} if version == _version() else None
+        kept = {"Cache-Control": _FOR_EVER} if given == version() else None
         return FileResponse(STATIC / name, media_type=_TYPES[Path(name).suffix], headers=kept)
 
 
@@ -39,7 +39,7 @@ def url(name: str) -> str:
     The version stands before the name, so that what a module imports from `./` has it too: under two URLs it
     would be two modules, and each key pressed would count twice.
     """
-    return f"/static/{_version()}/{name}"
+    return f"/static/{version()}/{name}"
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -55,7 +55,7 @@ def _files() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
-def _version() -> str:
+def version() -> str:
     """Of all files together."""
     digest = hashlib.sha256()
     for name in sorted(_files()):

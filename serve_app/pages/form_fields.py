@@ -145,7 +145,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

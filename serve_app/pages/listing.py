@@ -10,8 +10,8 @@ from fastapi import Request
 from scheduler.core.model import Status
 from scheduler.paging import place_of_cursor
 from scheduler.ports import JobQuery, Sort
-from serve_app.parameters import statuses_in
-from serve_app.problems import invalid, shown
+from serve_app.parameters import sort_in, statuses_in
+from serve_app.problems import invalid
 
 JOBS_SHOWN = 50
 _MAX_TEXT, _MAX_CURSOR = 200, 2000
@@ -38,7 +38,7 @@ class Listing:
         for name, most in (("user", _MAX_TEXT), ("project", _MAX_TEXT), ("search", _MAX_TEXT)):
             if len(getattr(self, name)) > most:
                 raise invalid(name, f"is longer than {most} characters")
-        sort = self._sort()
+        sort = sort_in(self.order)
         return JobQuery(
             statuses=statuses_in(self.status),
             user=self.user or None,
@@ -48,11 +48,6 @@ class Listing:
             after=place_of_cursor(self.cursor[:_MAX_CURSOR], sort) if self.cursor else None,
             limit=JOBS_SHOWN,
         )
-
-    def _sort(self) -> Sort:
-        if self.sort and self.sort not in set(Sort):
-            raise invalid("sort", f"{shown(self.sort)} is not an order; known are: {', '.join(Sort)}")
-        return Sort(self.sort or Sort.NEWEST)
 
     @property
     def order(self) -> str:
@@ -86,8 +81,8 @@ class Listing:
         other = name if first.startswith("-") else f"-{name}"
         return self.url(sort=other if self.order == first else first)
 
-    def direction(self, name: str) -> str:
-        """For `aria-sort` of the column *name*."""
-        if self.order.removeprefix("-") != name:
+    def direction(self, *names: str) -> str:
+        """For `aria-sort` of a column that can be sorted by each of *names*."""
+        if self.order.removeprefix("-") not in names:
             return "none"
         return "descending" if self.order.startswith("-") else "ascending"

@@ -16,6 +16,7 @@ from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 from scheduler.ports import JobQuery
 from serve_app.live import Doubt, Hub, News, Position, Said
+from serve_app.pages.asking import soon
 from serve_app.pages.rendering import Renderer
 from serve_app.registry import Registry
 
@@ -45,7 +46,7 @@ class Proofs:
 
     async def _read(self) -> bytes:
         try:
-            page = await self._registry.jobs(JobQuery(statuses=_ACTIVE, limit=_MOST_PROOFS))
+            page = await soon(self._registry.jobs(JobQuery(statuses=_ACTIVE, limit=_MOST_PROOFS)))
         except SchedulerError:
             return b""
         return _event("proofs", {job.job_id: self._draw(job) for job in page.jobs})

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
-from scheduler.documents import JobDocument
+from scheduler.curves import LOSSES
+from scheduler.documents import JobDocument, MetricsDocument
 from scheduler.errors import InvalidRequest, SchedulerError
 from scheduler.settings import Settings
 from serve_app.live import Hub, Position
@@ -21,6 +22,7 @@ from serve_app.pages.job_sight import Sight, submitted_text
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.sparkline import sparkline
 from serve_app.pages.start_bar import start_bar
+from serve_app.parameters import CHECKPOINT
 from serve_app.problems import answer, shown
 from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
@@ -100,12 +102,12 @@ def add(
     async def effect(jobId: str = "", action: str = "", checkpoint: str = "") -> Response:
         """What the card of a job says about its button, when another checkpoint is chosen."""
         try:
-            if action not in ACTIONS or not re.fullmatch(r"([0-9]{1,10}\.[0-9]{1,10})?", checkpoint):
+            if action not in ACTIONS or not re.fullmatch(f"({CHECKPOINT})?", checkpoint):
                 raise InvalidRequest(f"{shown(action)} from {shown(checkpoint)} is nothing that can be asked")
             (found,) = await all_of(registry.effect(job_id_in(jobId), action, checkpoint or None))
         except SchedulerError as error:
             found = error
-        return HTMLResponse(renderer.text("effect.html", effect=found))
+        return renderer.part("effect.html", effect=found)
 
     @app.get("/training/spec", include_in_schema=False)
     async def spec(request: Request, jobId: str = "") -> Response:
@@ -114,10 +116,10 @@ def add(
             found = await sight.spec_as_run(job_id_in(jobId))
         except SchedulerError as error:
             if is_part(request):
-                return HTMLResponse(renderer.text("spec_part.html", refusal=error))
+                return renderer.part("spec_part.html", refusal=error)
             return refuse(request, error)
         if is_part(request):
-            return HTMLResponse(renderer.text("spec_part.html", refusal=None, **found))
+            return renderer.part("spec_part.html", refusal=None, **found)
         return renderer.page(request, "spec.html", refusal=None, **found)
 
 
@@ -133,6 +135,6 @@ def _drawn(now: dict[str, Any]) -> dict[str, Any]:
     return now | {"start": start_bar(now["job"], datetime.now(UTC)), "actions": ACTIONS}
 
 
-def _losses(metrics: Any) -> list[float]:
-    name = next((one for one in ("loss", "train_loss", *metrics.series) if one in metrics.series), None)
-    return [value for value in metrics.series.get(name, []) if value is not None] if name else []
+def _losses(metrics: MetricsDocument) -> list[float]:
+    name = next((one for one in LOSSES if one in metrics.series), None)
+    return [value for value in metrics.series[name] if value is not None] if name else []

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 
 from scheduler.errors import InvalidRequest, SchedulerError
 from serve_app.live import Hub, Position
@@ -54,7 +54,7 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedRea
         ids = [job_id_in(one) for one in request.query_params.get("jobs", "").split(",")[:JOBS_SHOWN]]
         found = await soon(registry.trends(ids, _TREND_POINTS))
         lines = {job_id: line for job_id, values in found.items() if (line := sparkline(values))}
-        return HTMLResponse(renderer.text("trends.html", lines=lines))
+        return renderer.part("trends.html", lines=lines)
 
     @app.post("/training/marked", include_in_schema=False)
     async def marked(request: Request) -> Response:

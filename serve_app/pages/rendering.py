@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from scheduler.core.finite import finite
 from scheduler.core.model import Status
 from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
@@ -21,6 +22,9 @@ from serve_app.pages.masking import masked
 from serve_app.pages.visitor import Visitor
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
+PAGES = "Scheduler-Pages"
+"""A header of each page and part: the version of the scripts that it was made for.  What has none is not ours."""
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
@@ -33,13 +37,21 @@ class Renderer:
     def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         visitor = Visitor.of(request)
         values = {"page_name": ""} | values
-        response = HTMLResponse(self.text(name, visitor=visitor, **values), status)
+        response = _html(self.text(name, visitor=visitor, **values), status)
         visitor.greet(response)
         return response
+
+    def part(self, name: str, **values: Any) -> HTMLResponse:
+        """The same for everybody."""
+        return _html(self.text(name, **values))
 
     def text(self, name: str, **values: Any) -> str:
         """For parts that are the same for everybody; *values* holds no visitor then."""
         return self._templates.get_template(name).render(now=datetime.now(UTC), **values)
+
+
+def _html(text: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(text, status, headers={PAGES: assets.version()})
 
 
 def is_part(request: Request) -> bool:
@@ -66,6 +78,8 @@ def _environment() -> Environment:
         without=without,
         masked=masked,
         sentence=sentence,
+        printed=printed,
+        counted=counted,
         spelled=spelled,
     )
     environment.tests.update(refusal=lambda found: isinstance(found, SchedulerError))
@@ -96,6 +110,16 @@ def sentence(words: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(whole))))
 
 
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def printed(text: str) -> str:
+    """As a terminal would leave it: without colours, and of a line that was written over, what was last."""
+    lines = _ESCAPES.sub("", text).split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+
+
 def spelled(name: str) -> str:
     """`RunEnded` as people write it."""
     return re.sub(r"(?<=[a-z])([A-Z])", r" \1", name).lower()
@@ -118,17 +142,17 @@ def progress(job: JobDocument) -> str:
     said = job.progress or {}
     step, total = said.get("step"), said.get("total_steps")
     parts = [] if step is None else [f"step {step}" + (f" of {total}" if total else "")]
-    loss, speed = said.get("loss"), said.get("tokens_per_s")
-    if isinstance(loss, int | float):
+    loss, speed = finite(said.get("loss")), finite(said.get("tokens_per_s"))
+    if loss is not None:
         parts.append(f"loss {loss:.4g}")
-    if isinstance(speed, int | float):
+    if speed is not None:
         parts.append(f"{speed:.0f} tokens/s")
     return ", ".join(parts)
 
 
 def percent(job: JobDocument) -> int | None:
     said = job.progress or {}
-    step, total = said.get("step"), said.get("total_steps")
-    if not (isinstance(step, int | float) and isinstance(total, int | float) and total > 0):
+    step, total = finite(said.get("step")), finite(said.get("total_steps"))
+    if step is None or total is None or total <= 0:
         return None
-    return max(0, min(100, round(100 * step / total)))
+    return round(100 * max(0.0, min(1.0, step / total)))

@@ -44,8 +44,13 @@ def start_bar(job: JobDocument, now: datetime) -> StartBar | None:
         for index, ((name, at), end) in enumerate(zip(began, ends, strict=True))
     ]
     names = [one.name for one in all_of_it]
-    first_step = names.index(Phase.TRAINING) if Phase.TRAINING in names else len(names)
-    return StartBar(stretches=_laid_out(all_of_it[:first_step]), after=tuple(all_of_it[first_step:]))
+    if Phase.TRAINING not in names:
+        return StartBar(stretches=_laid_out(all_of_it), after=())
+    first_step = names.index(Phase.TRAINING)
+    # Training, saving and evaluating take turns, and only the first moment of each is known.
+    seconds = sum(one.seconds for one in all_of_it[first_step:])
+    since = Stretch(name=Phase.TRAINING, seconds=seconds, is_open=job.finished_at is None)
+    return StartBar(stretches=_laid_out(all_of_it[:first_step]), after=(since,))
 
 
 def _laid_out(stretches: list[Stretch]) -> tuple[Stretch, ...]:

@@ -65,6 +65,17 @@ def add(
         name = "submit_form.html" if is_part(request) else "submit.html"
         return renderer.page(request, name, status, page_name="submit", form=form)
 
+    def refuse(request: Request, error: SchedulerError) -> Response:
+        heading = "The job was not submitted"
+        if not is_part(request):
+            return renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
+        # What was typed stays where it is.
+        response = renderer.page(
+            request, "submit_refused.html", error.http_status, error=error, heading=heading
+        )
+        response.headers.update({"HX-Retarget": "#submit-refused", "HX-Reswap": "innerHTML show:top"})
+        return response
+
     @app.get("/training/submit", include_in_schema=False)
     async def form(request: Request, loop: str = "", source: str = "") -> Response:
         try:
@@ -84,11 +95,11 @@ def add(
             loops = (await soon(registry.loops())).loops
             filled, job = _filled(loops, given), await _source(reads, given)
         except SchedulerError as error:
-            return renderer.page(
-                request, "refused.html", error.http_status, error=error, heading="The job was not submitted"
-            )
+            return refuse(request, error)
         if given.get("do") == "loop":
             return show(request, filled)
+        if left_out := _left_out(filled, given):
+            return show(request, replace(filled, errors=[left_out]), InvalidSpec.http_status)
         try:
             spec = _spec(filled, job, max_body_bytes)
             if given.get("do") != "submit":
@@ -142,6 +153,15 @@ def _spec(form: Form, job: JobDocument | None, max_body_bytes: int) -> JobSpec:
     if left := [one.path for one in form.fields if HIDDEN in form.values.get(one.path, "") and job is None]:
         raise InvalidSpec.of(*(Problem(path, "was masked; write it in full") for path in left))
     return limits.parse(json.dumps(value).encode(), SPEC)
+
+
+def _left_out(form: Form, given: Mapping[str, str]) -> Problem | None:
+    """What was typed while the form was that of another loop; it must not be dropped without a word."""
+    known = {one.path for one in form.fields}
+    left = [name for name, text in given.items() if name.startswith("config") and text and name not in known]
+    if not left:
+        return None
+    return Problem("loop", f"{form.loop} has no {', '.join(left)}: look at its fields below, then go on")
 
 
 async def _planned(registry: Registry, form: Form, spec: JobSpec) -> Form:

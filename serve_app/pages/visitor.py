@@ -6,17 +6,20 @@ import base64
 import binascii
 import contextlib
 import secrets
+import unicodedata
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote
 
 from fastapi import Request, Response
 
-from scheduler.errors import SchedulerError
+from scheduler.errors import InvalidRequest, SchedulerError
 from serve_app import limits
 
 ME = "scheduler_me"
 CSRF = "scheduler_csrf"
 MAX_FORM_BYTES = 400_000
+MAX_FIELDS = 2000
+_MAX_NAME = 200
 _YEAR_S = 365 * 24 * 3600
 
 
@@ -43,9 +46,10 @@ class Visitor:
     @classmethod
     def of(cls, request: Request) -> Visitor:
         known = request.cookies.get(CSRF, "")
-        name = unquote(request.cookies.get(ME, "")) or _basic_user(request)
-        here = f"{request.url.path}?{request.url.query}" if request.method == "GET" else "/training"
-        return cls(name=name[:200], csrf=known or secrets.token_urlsafe(24), is_new=not known, here=here)
+        name = _printable(unquote(request.cookies.get(ME, ""))) or _printable(_basic_user(request))
+        query = f"?{request.url.query}" if request.url.query else ""
+        here = f"{request.url.path}{query}" if request.method == "GET" else "/training"
+        return cls(name=name, csrf=known or secrets.token_urlsafe(24), is_new=not known, here=here)
 
     @property
     def by(self) -> str:
@@ -57,22 +61,33 @@ class Visitor:
             response.set_cookie(CSRF, self.csrf, max_age=_YEAR_S, httponly=True, samesite="strict")
 
 
+def _printable(name: str) -> str:
+    """What can stand in a history, and in a database: no NUL, nothing that moves a cursor or turns text round."""
+    kept = (one for one in name if unicodedata.category(one) not in ("Cc", "Cf", "Cs"))
+    return "".join(kept).strip()[:_MAX_NAME]
+
+
 def remember(response: Response, name: str) -> None:
-    response.set_cookie(ME, quote(name.strip()[:200]), max_age=_YEAR_S, httponly=True, samesite="strict")
+    response.set_cookie(ME, quote(_printable(name)), max_age=_YEAR_S, httponly=True, samesite="strict")
 
 
 async def form_of(request: Request) -> dict[str, list[str]]:
     """The fields of a form that one of our pages sent, each with its values; raises OldForm for any other."""
     body = await limits.body(request, MAX_FORM_BYTES)
     fields: dict[str, list[str]] = {}
-    for name, value in parse_qsl(
-        body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=2000
-    ):
+    for name, value in _pairs(body.decode("utf-8", "replace")):
         fields.setdefault(name, []).append(value)
     given, known = "".join(fields.pop("csrf", [])), request.cookies.get(CSRF, "")
     if not known or not secrets.compare_digest(given.encode(), known.encode()):
         raise OldForm
     return fields
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise InvalidRequest(f"the form has more than {MAX_FIELDS:,} fields; send fewer") from None
 
 
 def _basic_user(request: Request) -> str:

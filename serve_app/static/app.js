@@ -1,4 +1,4 @@
-// What every page has: theme, keyboard, dialogs, and ages that go on counting.
+// What every page has: theme, keyboard, dialogs, ages that go on counting, and answers that are not taken for more.
 // Nothing here is needed to read a page or to act: without it links lead to pages, and forms are sent.
 
 const dialog = document.getElementById("dialog");
@@ -6,6 +6,11 @@ const help = document.getElementById("help");
 
 export function announce(words) {
   document.getElementById("announce").textContent = words;
+}
+
+// `1 job`, `2 jobs`
+export function counted(number, what) {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
 
 export function duration(seconds) {
@@ -19,9 +24,11 @@ export function duration(seconds) {
 // Ages
 
 let skew = 0; // milliseconds that the server's clock is ahead of ours
-export function serverTime(isoNow) {
-  skew = Date.parse(isoNow) - Date.now();
+export function serverTime(isoNow, atMs = Date.now()) {
+  skew = Date.parse(isoNow) - atMs;
 }
+const came = performance.getEntriesByType("navigation")[0];
+serverTime(document.body.dataset.now, came ? performance.timeOrigin + came.responseStart : Date.now());
 
 export function tellAges(root = document) {
   for (const time of root.querySelectorAll("time[data-ago]")) {
@@ -29,7 +36,15 @@ export function tellAges(root = document) {
     if (time.textContent !== words) time.textContent = words;
   }
 }
-setInterval(tellAges, 1000);
+setInterval(() => tellAges(), 1000);
+
+// Where the pointer is, the moment itself: as the clock on the wall has it, and as the logs have it.
+document.addEventListener("mouseover", (event) => {
+  const time = event.target.closest?.("time[datetime]");
+  if (!time) return;
+  const moment = new Date(time.dateTime);
+  time.title = `${moment.toLocaleString()} here, ${moment.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+});
 
 // Theme
 
@@ -55,6 +70,58 @@ for (const button of document.querySelectorAll("[data-theme-switch]")) {
   });
 }
 
+// Asking the server
+
+const PATIENCE_MS = 15000;
+const PAGES = "Scheduler-Pages"; // a header of all that our pages and their parts are made of
+const loadedVersion = new URL(import.meta.url).pathname.split("/")[2];
+
+// Given up in time: an answer that never comes must not keep a page from asking again.
+export async function ask(url, headers = {}) {
+  const answer = await fetch(url, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
+  isOurs(answer.headers.get(PAGES));
+  return answer;
+}
+
+// Whether it has the header; that of a later server is told of, for this page has the scripts of the one before.
+function isOurs(version) {
+  const notice = document.getElementById("renewed");
+  if (version && version !== loadedVersion && notice.hidden) {
+    notice.hidden = false;
+    announce("The server has been renewed since this page was loaded.");
+  }
+  return Boolean(version);
+}
+
+// The page of a proxy, or a problem document, is no part of ours: its words are shown, as text.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (!detail.shouldSwap || isOurs(detail.xhr.getResponseHeader(PAGES))) return;
+  detail.target = document.getElementById("dialog-body");
+  detail.swapOverride = "innerHTML";
+  detail.serverResponse = refusal(detail.xhr).outerHTML;
+});
+
+function refusal(xhr) {
+  const section = document.createElement("section");
+  const add = (name, words, attributes) => {
+    const part = Object.assign(document.createElement(name), { textContent: words });
+    for (const [key, value] of Object.entries(attributes)) part.setAttribute(key, value);
+    section.append(part);
+  };
+  add("h2", "Not done, as far as is known", { id: "dialog-title" });
+  add("p", said(xhr), { role: "alert" });
+  add("button", "Close", { type: "button", "data-close": "" });
+  return section;
+}
+
+function said(xhr) {
+  try {
+    return JSON.parse(xhr.responseText).detail;
+  } catch {
+    return `The server, or a proxy before it, answers ${xhr.status}. Look how things stand before you try again.`;
+  }
+}
+
 // Dialogs: whatever is loaded into the dialog's body is shown in it.
 
 document.addEventListener("htmx:afterSwap", (event) => {
@@ -64,9 +131,10 @@ document.addEventListener("htmx:afterSwap", (event) => {
 });
 document.addEventListener("htmx:sendError", () => announce("The server cannot be reached; look how things stand before you try again."));
 document.addEventListener("click", (event) => {
-  if (event.target.closest("[data-close]")) {
-    event.preventDefault();
-    event.target.closest("dialog")?.close();
+  const around = event.target.closest("[data-close]")?.closest("dialog");
+  if (around) {
+    event.preventDefault(); // on a page of its own the link leads back
+    around.close();
   }
   if (event.target.closest("[data-help]")) help.showModal();
 });
@@ -81,6 +149,13 @@ export function onKey(key, act) {
 onKey("?", () => help.showModal());
 onKey("r", () => location.reload());
 onKey("/", () => document.querySelector("input[type=search]")?.focus());
+
+// What is called a button is pressed like one.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== " " || !event.target.matches?.("a[role=button]")) return;
+  event.preventDefault();
+  event.target.click();
+});
 
 function isTyping(target) {
   return target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]");

@@ -1,5 +1,7 @@
 // The curves of a job, drawn by uPlot: what attempts repeated is faint, and where a job went on is marked.
 
+import { ask, counted } from "./app.js";
+
 const POINTS_IN_TABLE = 60;
 const MOST_FADED = 6;
 const HEIGHT = 220;
@@ -193,7 +195,7 @@ class Chart {
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute(
       "aria-label",
-      `${this.group.name}: ${count} points, now ${told(last)}; went on ${this.marks.length} times. The numbers are in the table below.`,
+      `${this.group.name}: ${counted(count, "point")}, now ${told(last)}; went on ${counted(this.marks.length, "time")}. The numbers are in the table below.`,
     );
   }
 }
@@ -211,10 +213,12 @@ export function startCharts(section) {
     if (!newest?.step.length) return;
     const groups = groupsOf(Object.keys(newest.series));
     if (!charts.size) area.replaceChildren();
+    area.classList.add("expected");
     for (const group of groups) {
-      const key = `${group.name} ${group.series}`;
-      if (!charts.has(key)) charts.set(key, new Chart(group, area, "job"));
-      charts.get(key).show(newest, { along: along.value, isLog: log.checked });
+      if (!charts.has(group.name)) charts.set(group.name, new Chart(group, area, "job"));
+      const chart = charts.get(group.name);
+      chart.group = group; // a loop may begin to say `eval_loss` late
+      chart.show(newest, { along: along.value, isLog: log.checked });
     }
     section.querySelector("#chart-tools").hidden = false;
     section.querySelector("#charts-note").textContent =
@@ -251,7 +255,7 @@ export function startCharts(section) {
     isWanted = false;
     const began = Date.now();
     try {
-      const answer = await fetch(section.dataset.charts);
+      const answer = await ask(section.dataset.charts);
       if (answer.ok) {
         newest = await answer.json();
         show();

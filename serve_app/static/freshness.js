@@ -1,16 +1,24 @@
 // How fresh a live page is: "Updated 4 s ago", amber when nothing was heard for too long, and why.
 // Each event of the stream counts, its heartbeats too: they say that nothing has changed.
+// A connection may be dead without a word, as after a night with the lid closed: then it is to be opened anew.
 
 import { duration } from "./app.js";
 
+const STALE_AFTER_S = 10;
+const SILENT_AFTER_S = 20;
+
 export class Freshness {
-  constructor(element, staleAfterS = 10) {
+  // *whenSilent* is called when nothing has come for long, and again as long as nothing comes.
+  constructor(element, whenSilent = () => {}) {
     this.element = element;
-    this.staleAfterS = staleAfterS;
-    this.heardAt = Date.now();
+    this.whenSilent = whenSilent;
+    this.heardAt = this.triedAt = Date.now();
     this.words = null;
     this.isPaused = false;
-    setInterval(() => this.tell(), 1000);
+    setInterval(() => {
+      this.tell();
+      this.listenAgain();
+    }, 1000);
     this.tell();
   }
 
@@ -32,9 +40,16 @@ export class Freshness {
     this.tell();
   }
 
+  listenAgain() {
+    const since = Math.max(this.heardAt, this.triedAt);
+    if (this.isPaused || document.hidden || Date.now() - since < SILENT_AFTER_S * 1000) return;
+    this.triedAt = Date.now();
+    this.whenSilent();
+  }
+
   tell() {
     const ageS = (Date.now() - this.heardAt) / 1000;
-    const isLate = ageS > this.staleAfterS && !this.isPaused;
+    const isLate = ageS > STALE_AFTER_S && !this.isPaused;
     const age = `Updated ${duration(ageS)} ago`;
     let said = age;
     if (this.isPaused) said = `Paused, ${age.toLowerCase()}`;

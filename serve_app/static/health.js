@@ -10,7 +10,7 @@ health.addEventListener("htmx:beforeRequest", (event) => {
   if (document.hidden) event.preventDefault();
 });
 health.addEventListener("htmx:beforeSwap", (event) => {
-  // A proxy's error page says nothing about the scheduler.
+  // A proxy's error page says nothing about the scheduler; the age says that nothing is heard.
   if (event.detail.xhr.status !== 200) event.detail.shouldSwap = false;
 });
 health.addEventListener("htmx:afterSwap", () => {

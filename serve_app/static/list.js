@@ -1,7 +1,7 @@
 // The list, live: rows change where they stand, new ones come in at the top, and nothing that a person
 // has marked, typed or scrolled to is lost.  What the list is about stands in its URL.
 
-import { announce, onKey, serverTime, tellAges } from "./app.js";
+import { announce, ask, counted, onKey, serverTime, tellAges } from "./app.js";
 import { Freshness } from "./freshness.js";
 import { showTrends, trendsOf } from "./trends.js";
 import { marksOn, tellMarks, unmark } from "./marks.js";
@@ -10,7 +10,7 @@ const list = document.getElementById("list");
 const newer = document.getElementById("newer");
 const pause = document.getElementById("pause");
 const doubt = document.getElementById("doubt");
-const fresh = new Freshness(document.querySelector("[data-freshness]"));
+const fresh = new Freshness(document.querySelector("[data-freshness]"), () => source && again());
 
 const listing = () => document.getElementById("listing").dataset;
 const row = (jobId) => document.getElementById(`job-${jobId}`);
@@ -40,7 +40,7 @@ function load() {
 async function loadOnce() {
   let text;
   try {
-    const answer = await fetch(location.pathname + location.search, { headers: { "HX-Request": "true" } });
+    const answer = await ask(location.pathname + location.search, { "HX-Request": "true" });
     text = await answer.text();
     if (!text.includes('id="listing"')) return false;
   } catch {
@@ -89,6 +89,7 @@ function change(old, now) {
   if (Number(now.dataset.version) < Number(old.dataset.version)) return;
   const isNews = old.dataset.status !== now.dataset.status;
   const isGone = !hasStatus(now);
+  keepDoubt(old, now);
   Idiomorph.morph(old, now, { callbacks: keeping });
   const changed = row(now.dataset.job);
   changed.classList.toggle("gone", isGone);
@@ -96,6 +97,17 @@ function change(old, now) {
   tellAges(changed);
   if (now.dataset.status === "running" || isNews) trendsOf(now.dataset.job);
 }
+
+// What is told live was not compared with the database: a row that differed is doubted until it is compared again.
+function keepDoubt(old, now) {
+  if (!("stale" in old.dataset) || "stale" in now.dataset) return;
+  now.dataset.stale = "";
+  const told = old.querySelector(".doubt:not(.overdue)");
+  if (told) now.querySelector(".state").append(told.cloneNode(true));
+  soon(compareAgain, 10_000);
+}
+
+const compareAgain = () => load();
 
 function flash(one) {
   one.classList.remove("fresh");
@@ -143,7 +155,7 @@ function arrive(one) {
 
 function tellNewer() {
   newer.hidden = waiting.size === 0;
-  const words = waiting.size === 1 ? "1 new job" : `${waiting.size} new jobs`;
+  const words = counted(waiting.size, "new job");
   if (waiting.size && newer.textContent !== words) {
     newer.textContent = words;
     announce(words);
@@ -173,14 +185,14 @@ function soon(act, everyMs = 1000) {
 
 // Counts: those of everybody do not tell those of a filter, only that they may have changed.
 
-let counted = null;
+let countsHeard = null;
 
 function hearCounts(counts) {
   if ("filtered" in listing()) {
     const told = JSON.stringify(counts);
     // A second after a change, but not again within five, however busy the others are.
-    if (counted && counted !== told) soon(load, Math.max(1000, loadedAt + 5000 - Date.now()));
-    counted = told;
+    if (countsHeard && countsHeard !== told) soon(load, Math.max(1000, loadedAt + 5000 - Date.now()));
+    countsHeard = told;
     return;
   }
   let all = 0;
@@ -238,7 +250,7 @@ function stop() {
 // Lost: what changed meanwhile is read once, then it is listened to again.
 function again() {
   stop();
-  const wait = retryMs;
+  const wait = retryMs * (0.5 + Math.random() / 2); // not all pages at once
   retryMs = Math.min(2 * retryMs, 5000);
   setTimeout(async () => {
     if (isPaused || document.hidden || source) return;

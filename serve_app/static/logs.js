@@ -1,6 +1,11 @@
-// The log of a rank, live: followed, searched, and never more lines than a browser likes to hold.
+// The log of a rank, live: followed, searched, and never more of it than a browser likes to hold.
+
+import { announce } from "./app.js";
 
 const MOST_LINES = 5000;
+const MOST_CHARS = 2_000_000;
+const MOST_IN_LINE = 20_000;
+const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])/g;
 const TAIL_BYTES = 65536;
 
 export function startLogs(section) {
@@ -14,6 +19,9 @@ export function startLogs(section) {
   let isOver = false;
   let open = null; // the line whose end has not come yet
   let lastOffset = 0;
+  let chars = 0;
+  let retryMs = 1000;
+  let retrying = null;
 
   // The stream
 
@@ -25,7 +33,8 @@ export function startLogs(section) {
     else query.set("tail_bytes", TAIL_BYTES);
     isOver = false;
     say("connecting…");
-    stream = new EventSource(`/training/logs/stream?${query}`);
+    const url = `/training/logs/stream?${query}`;
+    stream = new EventSource(url);
     const on = (name, act) =>
       stream.addEventListener(name, (event) => {
         if (event.lastEventId) position = event.lastEventId;
@@ -39,17 +48,50 @@ export function startLogs(section) {
       isOver = true;
       stop();
       say(`ended: ${said.reason.message}`);
+      announce(`The log has ended: ${said.reason.message}`);
     });
-    stream.addEventListener("open", () => say("live"));
+    stream.addEventListener("open", () => {
+      retryMs = 1000;
+      say("live");
+    });
     stream.addEventListener("error", () => {
       if (stream?.readyState !== EventSource.CLOSED) return say("the server is not heard; trying again");
       stop();
-      isOver = true; // all of it was sent before, or it is refused: until the job changes
-      if (state.textContent === "connecting…") say("");
+      learnWhy(url);
     });
   }
 
+  // A browser gives up without a word why: all was sent before (204), it is refused, or nobody is there for now.
+  async function learnWhy(url) {
+    const asking = new AbortController();
+    try {
+      const answer = await fetch(url, { signal: asking.signal });
+      if (stream) return undefined; // another log was chosen meanwhile
+      if (answer.status === 204) {
+        isOver = true;
+        return say("");
+      }
+      if (answer.status >= 400 && answer.status < 500) {
+        isOver = true; // until the job changes
+        return say(`refused: ${(await answer.json()).detail}`);
+      }
+    } catch {
+      // Nobody is there: as with a proxy that says so.
+    } finally {
+      asking.abort();
+    }
+    if (stream) return undefined;
+    say("the server is not heard; trying again");
+    return document.hidden ? undefined : later();
+  }
+
+  function later() {
+    retrying = setTimeout(listen, retryMs);
+    retryMs = Math.min(2 * retryMs, 10_000);
+  }
+
   function stop() {
+    clearTimeout(retrying);
     stream?.close();
     stream = null;
   }
@@ -58,6 +100,7 @@ export function startLogs(section) {
     position = null;
     lastAttempt = 0;
     open = null;
+    chars = 0;
     lines.replaceChildren();
     const chosen = attempt.value ? `&attempt=${attempt.value}` : "";
     by("download").href = `/training/logs/download?jobId=${jobId}&rank=${rank.value}${chosen}`;
@@ -97,8 +140,7 @@ export function startLogs(section) {
     const added = document.createDocumentFragment();
     parts.forEach((text, index) => {
       if (index === 0 && open && said.offset === lastOffset) {
-        open.textContent += text;
-        sift(open);
+        write(open, open.printed + text);
         return;
       }
       open = lineOf(text);
@@ -113,13 +155,26 @@ export function startLogs(section) {
   function lineOf(text) {
     const line = document.createElement("div");
     line.className = "line";
-    line.textContent = text;
-    sift(line);
+    write(line, text);
     return line;
   }
 
+  // As a terminal would leave it: without colours, and of what was written over, as a progress bar is, the last.
+  function write(line, text) {
+    const before = line.textContent.length;
+    const bare = text.replace(ESCAPES, "").replace(/\r$/, "");
+    const last = bare.slice(bare.lastIndexOf("\r") + 1);
+    line.printed = text.slice(-MOST_IN_LINE - 1);
+    line.textContent = last.length > MOST_IN_LINE ? `… ${last.slice(-MOST_IN_LINE)}` : last;
+    chars += line.textContent.length - before;
+    sift(line);
+  }
+
   function settle() {
-    while (lines.childElementCount > MOST_LINES) lines.firstElementChild.remove();
+    while (lines.childElementCount > MOST_LINES || (chars > MOST_CHARS && lines.childElementCount > 1)) {
+      chars -= lines.firstElementChild.textContent.length;
+      lines.firstElementChild.remove();
+    }
     lines.dataset.lines = lines.childElementCount;
     if (search.value) tellFound();
     if (follow.checked) toEnd();
@@ -139,8 +194,10 @@ export function startLogs(section) {
 
   search.addEventListener("input", () => {
     lines.querySelectorAll(".line").forEach(sift);
-    if (search.value) tellFound();
-    else say(isOver ? "" : "live");
+    if (search.value) {
+      tellFound();
+      announce(state.textContent);
+    } else say(isOver ? "" : "live");
     if (follow.checked) toEnd();
   });
 

@@ -1,6 +1,6 @@
 // Marked rows, and what may be asked of all of them at once.
 
-import { announce } from "./app.js";
+import { announce, counted } from "./app.js";
 
 const form = document.getElementById("marks");
 const bulk = document.getElementById("bulk");
@@ -13,7 +13,7 @@ export function tellMarks() {
   const all = boxes();
   const count = marked().length;
   bulk.classList.toggle("some", count > 0);
-  document.getElementById("marked").textContent = count === 1 ? "1 job marked" : `${count} jobs marked`;
+  document.getElementById("marked").textContent = `${counted(count, "job")} marked`;
   for (const box of all) box.closest("tr").classList.toggle("is-marked", box.checked);
   const head = document.getElementById("mark-all");
   if (!head) return;

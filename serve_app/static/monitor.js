@@ -1,7 +1,7 @@
 // The page of a job, live: what has changed is asked for and morphed in, so that what was unfolded, marked or
 // scrolled to stays as it is.
 
-import { tellAges } from "./app.js";
+import { ask, tellAges } from "./app.js";
 import "./acting.js";
 import { startCharts } from "./charts.js";
 import { Freshness } from "./freshness.js";
@@ -9,7 +9,7 @@ import { startLogs } from "./logs.js";
 
 const job = document.getElementById("job");
 const jobId = job.dataset.job;
-const fresh = new Freshness(job.querySelector("[data-freshness]"));
+const fresh = new Freshness(job.querySelector("[data-freshness]"), goOn);
 const charts = startCharts(document.getElementById("charts"));
 const logs = startLogs(document.getElementById("logs"));
 
@@ -44,9 +44,7 @@ function isOver() {
 }
 
 async function load(part) {
-  const answer = await fetch(`/training/monitor?jobId=${jobId}&part=${part}`, {
-    headers: { "HX-Request": "true" },
-  });
+  const answer = await ask(`/training/monitor?jobId=${jobId}&part=${part}`, { "HX-Request": "true" });
   if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.detail ?? `the server answers ${answer.status}`);
   const old = document.getElementById(`job-${part}`);
   for (const node of Idiomorph.morph(old, await answer.text(), morphing)) {
@@ -144,10 +142,16 @@ document.addEventListener("visibilitychange", () => {
     logs.pause();
     return;
   }
+  goOn();
+});
+
+function goOn() {
+  hush();
+  logs.pause();
   everything();
   listen();
   logs.resume();
-});
+}
 
 // An answer in the card, or in the dialog, says that something has changed; the stream may be slower.
 document.addEventListener("htmx:afterRequest", (event) => {

@@ -1,6 +1,11 @@
 // The small curves of the rows: loaded when the page is there, so that it never waits for them.
 
-const RENEWED_MS = 10_000;
+import { ask } from "./app.js";
+
+// With 200 pages open this is 6 requests in a second, of the 200 or so that the proxy before this server can take;
+// every 10 s it would be a tenth of all it can.  They come apart, as a change is heard by all pages at once.
+const RENEWED_MS = 25_000;
+const APART_MS = 10_000;
 const changed = new Set();
 let renewing = null;
 
@@ -9,7 +14,7 @@ export async function showTrends(jobIds) {
   if (!jobIds.length) return;
   let text;
   try {
-    const answer = await fetch(`/training/trends?jobs=${jobIds.join(",")}`);
+    const answer = await ask(`/training/trends?jobs=${jobIds.join(",")}`);
     if (!answer.ok) return;
     text = await answer.text();
   } catch {
@@ -30,5 +35,5 @@ export function trendsOf(jobId) {
     const jobIds = [...changed];
     changed.clear();
     if (!document.hidden) showTrends(jobIds.slice(0, 50));
-  }, RENEWED_MS);
+  }, RENEWED_MS + APART_MS * Math.random());
 }

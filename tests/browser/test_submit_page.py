@@ -123,6 +123,28 @@ def test_without_a_script_the_form_works_too(browser: Browser, served: Served) -
     context.close()
 
 
+def test_what_was_typed_for_one_loop_is_not_submitted_as_another(browser: Browser, served: Served) -> None:
+    """The fields of the other loop would be left out without a word."""
+    context = browser.new_context(base_url=served.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/training/submit?loop=sft")
+    page.locator("[name='config.max_steps']").fill("7")
+    page.get_by_label("One that is here").select_option("torch_ddp")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("main")).to_contain_text(
+        "torch_ddp has no config.max_steps: look at its fields below"
+    )
+    expect(page.locator("[name='config.steps']")).to_be_visible()
+    assert jobs(served) == []
+    context.close()
+
+
+def test_a_check_says_its_sentence_once(page: Page, served: Served) -> None:
+    page.goto("/training/submit?loop=sft")
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("#plan")).to_have_text(re.compile("It would not be accepted\\s+2 things are wrong; "))
+
+
 def test_a_form_of_another_site_is_refused(served: Served) -> None:
     """Any page that a user visits could otherwise start jobs in their name."""
     form = {"do": "submit", "loop": LOOP, "own_loop": LOOP, "config": "{}"}

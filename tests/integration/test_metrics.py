@@ -68,9 +68,12 @@ def prometheus(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
 def asked(prometheus: str, query: str) -> list[Any]:
     """What Prometheus answers; nothing while it is still starting."""
     try:
-        answer = httpx.get(f"{prometheus}/query", params={"query": query}, timeout=30).json()
+        response = httpx.get(f"{prometheus}/query", params={"query": query}, timeout=30)
     except httpx.HTTPError:
         return []
+    if response.status_code == 503:
+        return []
+    answer = response.json()
     assert answer["status"] == "success", (query, answer)
     return answer["data"]["result"]
 

@@ -39,7 +39,7 @@ class FakeActor:
     def status(self) -> FakeActor:
         return self
 
-    changes = health = reconcile = status
+    changes = health = reconcile = pause = status
 
     def remote(self, *arguments: Any) -> Awaitable[Any]:
         return self._answer()
@@ -133,8 +133,17 @@ async def test_an_actor_that_does_not_exist_is_a_503_in_words(
 async def test_an_actor_that_hangs_is_given_up(actor: Callable[..., FakeActor]) -> None:
     """Every request would hang with it, up to the last connection."""
     actor(asyncio.Event().wait())
-    with pytest.raises(RegistryUnavailable, match=r"did not answer status within 0\.2 s"):
+    with pytest.raises(RegistryUnavailable, match=r"did not answer within 0\.2 s; ask again in a moment$"):
         await a_registry().status("j")
+
+
+async def test_of_a_command_without_an_answer_it_is_not_known_whether_it_was_done(
+    actor: Callable[..., FakeActor],
+) -> None:
+    """And only of a command: a question that stayed open has changed nothing."""
+    actor(asyncio.Event().wait())
+    with pytest.raises(RegistryUnavailable, match=r"whether it was done is not known \(pause\): ask again$"):
+        await a_registry().pause("j", "ann")
 
 
 async def test_a_reconcile_may_take_longer_than_other_calls(actor: Callable[..., FakeActor]) -> None:

@@ -698,14 +698,14 @@ def test_up_says_where_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((settings, block))
         return info
 
-    stand_in(monkeypatch, "up", up=up, down=lambda settings: True)
+    stand_in(monkeypatch, "up", up=up, down=lambda settings: True, read_info=lambda settings: None)
     page = run("up", "--port", "8123", "--cluster", "two", "--block")
     assert [block for _, block in asked] == [False, True]
     assert (asked[0][0].port, asked[0][0].cluster) == (8123, "two")
     for where in ("http://x/m", "http://x/d", "`scheduler down`"):
         assert where in page.out
     assert run("down").out == "stopped\n"
-    assert run("down", "--json").document == {"was_up": True}
+    assert run("down", "--json").document == {"was_up": True, "ended_runs": 0}
 
 
 def test_up_that_cannot_start_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

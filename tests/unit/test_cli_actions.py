@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from command_line import run
+from recording_registry import a_document
 from served import LOOP, Served, scheduler_at
 
 from scheduler.cli.columns import COLUMNS
 from scheduler.cli.keys import keys_in
+from scheduler.cli.naming import job_id_of
+from scheduler.cli.top import look
 from scheduler.client import Client, JobHandle
 from scheduler.core.model import Status
+from scheduler.documents import JobPage
+from scheduler.errors import RegistryUnavailable
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +72,14 @@ def test_more_candidates_than_anybody_reads_are_counted_not_listed(served: Serve
     err = run("status", "octuplet").err
     assert "may be one of at least 6 jobs" in err
     assert err.count("octuplet, queued") == 6
+
+
+def test_without_the_registry_a_name_is_not_guessed() -> None:
+    """The database lists its newest jobs alone: an older one may have the same name, and be the one that is meant."""
+    page = JobPage(jobs=[a_document(name="twin")], verified=False, note="the registry did not answer")
+    client: Any = SimpleNamespace(job_pages=lambda **_: iter([page]))
+    with pytest.raises(RegistryUnavailable, match=r"give the whole id.*did not answer"):
+        job_id_of(client, "twin")
 
 
 # Several jobs
@@ -189,6 +204,23 @@ def test_top_in_a_pipe_is_printed_once_and_whole(served: Served) -> None:
     assert positions == sorted(positions)
     assert job.id in {one["job_id"] for one in document["waiting"]}
     assert document["health"]["nodes"][0]["held_by"][0]["name"] == "blocker"
+
+
+def test_top_turns_the_pages_of_long_lists_and_says_where_it_stops() -> None:
+    """A run that is not shown must not look as if it were not there."""
+
+    def job_pages(status: Any, limit: int, **_: Any) -> Iterator[JobPage]:
+        for number in range(limit // 100):
+            jobs = [a_document(str(UUID(int=100 * number + one))) for one in range(100)]
+            yield JobPage(jobs=jobs, next_cursor="more", counts={Status.RUNNING: 1000})
+
+    client: Any = SimpleNamespace(job_pages=job_pages, health=lambda: None)
+    seen = look(client)
+    assert (len(seen.running), len(seen.waiting)) == (500, 200)
+    assert seen.notes == (
+        "of those that run, the 500 that were submitted first are shown",
+        "of those that wait, the 200 that were submitted first are shown",
+    )
 
 
 def test_keys_that_come_in_one_piece_are_told_apart() -> None:

@@ -77,6 +77,11 @@ def test_the_page_has_a_chart_the_ranges_and_the_resumptions(told: list[MetricsD
     assert "the job measured loss, learning_rate" in unknown.err
 
 
+def test_a_loss_by_another_name_is_drawn_before_anything_else(told: list[MetricsDocument]) -> None:
+    told.append(measured(series={"epoch": [1, 1, 1], "train_loss": [4.0, 2.0, 1.5]}))
+    assert run("metrics", JOB_ID).out.startswith("train_loss\n")
+
+
 def test_csv_is_read_by_what_reads_csv(told: list[MetricsDocument]) -> None:
     """What was not said at a step is empty, not 0."""
     rows = list(csv.DictReader(io.StringIO(run("metrics", JOB_ID, "--csv").out)))

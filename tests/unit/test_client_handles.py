@@ -181,6 +181,8 @@ def test_what_people_wrote_is_escaped() -> None:
         (None, "running"),
         ({"step": 3}, "running step 3"),
         ({"step": 40, "total_steps": 100, "loss": 1.23456}, "running 40/100, loss 1.235"),
+        ({"step": 1_234_567, "total_steps": 2_000_000}, "running 1234567/2000000"),
+        ({"step": 10**400, "loss": 10**400}, "running"),
         ({"step": "x", "total_steps": True, "loss": None}, "running"),
     ],
 )

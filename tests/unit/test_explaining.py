@@ -17,7 +17,7 @@ from scheduler.core.lifecycle import StopRun
 from scheduler.core.model import JOB, Fence, Gang, JobId, JobSpec, Node, NodeId, Status, Stop, StopKind
 from scheduler.documents import EffectDocument, Forecast
 from scheduler.errors import InvalidRequest, JobNotFound, SchedulerError, StorageUnavailable
-from scheduler.planning import not_valid
+from scheduler.refusals import not_valid
 from scheduler.testing.builders import a_job, a_spec
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, failed
@@ -188,8 +188,33 @@ class TestExplain:
     async def test_a_run_that_does_not_answer_is_only_believed_to_run(self, world: World) -> None:
         """Nothing is said that is not backed."""
         job_id = await submit(world, "it")
+        world.clock.advance(60)
         told = await world.service.ask.explain(job_id)
         assert told.message.startswith("believed to run: not verified yet")
+
+    async def test_a_run_that_was_just_started_is_not_doubted_for_its_silence(self, world: World) -> None:
+        job_id = await submit(world, "it")
+        told = await world.service.ask.explain(job_id)
+        assert told.message.startswith("attempt 1 is starting on 1 node; not verified yet")
+
+    async def test_a_pass_of_placement_before_a_job_came_is_no_proof_of_its_place(self, world: World) -> None:
+        await submit(world, "first")
+        world.clock.advance(5)
+        job_id = await world.submit(a_loop(name="next", resources=WHOLE))
+        assert (await world.service.ask.status(job_id)).evidence == (
+            "in the line, on disk; placement has not looked since it came"
+        )
+        await world.settle()
+        assert (await world.service.ask.status(job_id)).evidence == "in the line; placement looked 0 s ago"
+
+    async def test_where_nothing_was_saved_nothing_is_said_to_stay(self, world: World) -> None:
+        job_id = await submit(world, "it")
+        world.runner.end(run_of(world, job_id), failed("a bad batch"))
+        await world.settle()
+        told = await world.service.ask.explain(job_id)
+        assert [step.why for step in told.next_steps if step.action == "restart"] == [
+            "begin again at the beginning"
+        ]
 
     async def test_a_job_that_is_too_large_for_what_is_left_is_told_to_be_withdrawn(
         self, world: World
@@ -318,7 +343,7 @@ class TestEffect:
         await tell(world, job_id, 42, of=100, every_s=12)
         told = await effect(world, job_id, "pause")
         assert told.message.startswith(
-            "it stops at its next step and saves; about 12 s, after 60 s it is ended"
+            "it stops at its next step and saves; about 12 s and the time to save, after 60 s it is ended"
         )
         assert told.forecast is None
         world.runner.save(run_of(world, job_id), step=42)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core import ordering, placement
-from scheduler.core.forecast import MAX_LOOKS, Hold, Scene, Start, Usual, left_s, play, sentence, span
+from scheduler.core.forecast import (
+    HORIZON_S,
+    MAX_LOOKS,
+    Hold,
+    Scene,
+    Start,
+    Usual,
+    left_s,
+    play,
+    sentence,
+    span,
+)
 from scheduler.core.hangs import Pace
 from scheduler.core.model import Allocation, CheckpointId, Job, Node, NodeId, Saved, Stop, StopKind
 from scheduler.testing.builders import a_job, a_node, a_spec
@@ -177,6 +189,17 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 
 class TestAgreement:
+    @pytest.mark.parametrize("steps", [sys.maxsize, 10**300, 10**400])
+    def test_a_run_without_an_end_keeps_nobody_from_a_forecast(self, steps: int) -> None:
+        """Loops that run until somebody stops them tell such numbers; no calendar reaches so far."""
+        job = a_job("running", admitted_at=NOON)
+        pace = Pace(steps=9, typical_s=2.0, longest_s=3.0)
+        told = {"step": 10, "total_steps": steps}
+        left = left_s(job, progress=told, pace=pace, stepped_at=NOON, now=NOON)
+        start = play("a", scene([waiting("a", ranks=4)], running("endless", left)))
+        assert start.after_s is None
+        assert (start.more_than_s == HORIZON_S) == (left is not None)
+
     @given(scenes())
     def test_now_is_said_exactly_when_placement_would_start_it(self, seen: Scene) -> None:
         """Else the scheduler promises what it does not do."""

@@ -91,6 +91,21 @@ async def test_gpus_are_held_free_or_somebody_elses(measured: Measured) -> None:
     assert await measured.value(measures.NODES, state="draining") == 1
 
 
+async def test_health_and_metrics_agree_about_what_is_free(measured: Measured) -> None:
+    """A node of which Ray does not tell what is available is not full: our own runs are all that is known of it.
+    And what they hold is not free, also while Ray still says so."""
+    measured.runner.nodes_now = (
+        a_node("node-1", cpus=8.0, gpus=4.0, available_cpus=None, available_gpus=None),
+        a_node("node-2", cpus=4.0, available_cpus=3.0),
+    )
+    await measured.submit(cpus=2.0, gpus=1.0, ranks=2)
+    await measured.start()
+    said = await health.health(measured.service, started_at=measured.clock.now(), pool=None)
+    assert [(node.free_cpus, node.free_gpus) for node in said.nodes] == [(4, 2), (3, 0)]
+    assert said.gpu_info == [{"node": "node-1", "gpus": 4, "free": 2}]
+    assert await measured.value(measures.CPUS, state="free") == 7
+
+
 async def test_the_line_tells_its_longest_wait_and_the_gpus_it_needs(measured: Measured) -> None:
     """Without those that a person holds back: nothing is wrong when they wait."""
     await measured.submit(gpus=1.0, ranks=3)

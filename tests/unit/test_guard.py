@@ -56,6 +56,11 @@ class TestToken:
         assert (await client.get("/training", auth=("any", "wrong"))).status_code == 401
         assert (await client.get(f"{SUBMIT}/jobs", auth=("any", TOKEN))).status_code == 401
 
+    async def test_whoever_gives_no_token_is_told_how_to(self, client: httpx.AsyncClient) -> None:
+        """A person cannot put a header into a browser, and a client has no form for a password."""
+        assert "as the password" in problem_of(await client.get("/training")).detail
+        assert "Bearer" in problem_of(await client.get(f"{SUBMIT}/jobs")).detail
+
 
 class TestBrowsers:
     @pytest.mark.parametrize(

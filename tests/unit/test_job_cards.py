@@ -12,7 +12,7 @@ from scheduler.core.model import Gang, JobSpec, Status
 from scheduler.documents import CheckpointDocument, ReasonDocument, SavedDocument
 from serve_app.pages.cards import card
 from serve_app.pages.job_sight import submitted_text
-from serve_app.pages.rendering import sentence, spelled
+from serve_app.pages.rendering import percent, progress, sentence, spelled
 from serve_app.pages.start_bar import start_bar
 from tests.unit.edge import client_of
 from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_document
@@ -21,6 +21,23 @@ from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_docu
 def a_checkpoint(name: str, **changes: Any) -> CheckpointDocument:
     values = {"checkpoint": name, "attempt": 1, "at": NOW, "num_bytes": 1, "num_files": 1, "seconds": 0.1}
     return CheckpointDocument.model_validate(values | changes)
+
+
+@pytest.mark.parametrize(
+    ("said", "share"),
+    [
+        ({"step": 3, "total_steps": 4}, 75),
+        ({"step": 5, "total_steps": 4}, 100),
+        ({"step": 1e308, "total_steps": 1e-300}, 100),
+        ({"step": 10**400, "total_steps": 4}, None),
+        ({"step": True, "total_steps": True}, None),
+        ({"step": 3, "total_steps": 0}, None),
+    ],
+)
+def test_whatever_a_loop_or_a_row_says_can_be_shown(said: dict[str, Any], share: int | None) -> None:
+    job = a_document(status=Status.RUNNING, progress=said | {"loss": 10**400, "tokens_per_s": "fast"})
+    assert percent(job) == share
+    assert "loss" not in progress(job)
 
 
 class TestCard:
@@ -88,6 +105,16 @@ class TestStartBar:
         assert bar.total_s == 10
         assert [(one.name, one.seconds, one.is_open) for one in bar.after] == [("training", 60, True)]
         assert sum(one.width for one in bar.stretches) == pytest.approx(1000)
+
+    def test_a_first_checkpoint_does_not_end_the_training(self) -> None:
+        """Only the first moment of each phase is known: a loop trains again after it has saved."""
+        phases = {
+            name: NOW + timedelta(seconds=at)
+            for name, at in (("starting", 0), ("training", 1), ("saving", 17))
+        }
+        bar = start_bar(a_document(status=Status.RUNNING, phases=phases), NOW + timedelta(seconds=90))
+        assert bar
+        assert [(one.name, one.seconds, one.is_open) for one in bar.after] == [("training", 89, True)]
 
     def test_a_start_that_goes_on_grows(self) -> None:
         bar = start_bar(

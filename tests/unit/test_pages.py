@@ -10,11 +10,12 @@ import pytest
 
 from scheduler.clock import SystemClock
 from scheduler.core.model import JobId, JobSpec, Status
-from scheduler.documents import Health, ReasonDocument
+from scheduler.documents import Health, MetricsDocument, ReasonDocument
 from scheduler.errors import (
     RegistryUnavailable,
 )
 from scheduler.testing.memory_mirror import Database, MemoryMirror
+from serve_app.pages.visitor import MAX_FIELDS
 from tests.unit.edge import client_of
 from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_document
 
@@ -180,6 +181,19 @@ class TestPages:
             assert told in page.lower()
         assert "http-equiv" not in page, "a page of a finished job has nothing to renew"
 
+    @pytest.mark.parametrize(("name", "is_loss"), [("accuracy", False), ("train_loss", True)])
+    async def test_no_other_curve_is_called_the_loss(self, name: str, is_loss: bool) -> None:
+        class Measured(RecordingRegistry):
+            async def metrics(self, job_id: str, points: int) -> MetricsDocument:
+                found = await super().metrics(job_id, points)
+                return found.model_copy(update={"series": {name: [0.25, 0.75]}})
+
+        registry = Measured()
+        registry.known[JOB_ID] = a_document(attempt=1)
+        async with client_of(registry) as client:
+            page = (await client.get(f"/training/monitor?jobId={JOB_ID}")).text
+        assert ("oss from 0.25 to 0.75" in page) == is_loss
+
     @pytest.mark.parametrize(("job_id", "status"), [("", 422), ("x", 422), (JOB_ID, 404)])
     async def test_a_job_that_is_not_there_is_a_page_too(
         self, job_id: str, status: int, client: httpx.AsyncClient
@@ -202,6 +216,14 @@ class TestPages:
             assert "load it again" in response.text
             assert response.headers["content-type"].startswith("text/html")
         assert ("reconcile", False) not in registry.calls
+
+    async def test_a_form_with_more_fields_than_any_page_has_is_refused(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        client.cookies.set("scheduler_csrf", "known")
+        response = await client.post("/training/marked", content=b"csrf=known" + b"&jobs=1" * MAX_FIELDS)
+        assert response.status_code == 422
+        assert "more than 2,000 fields" in response.text
 
     @pytest.mark.parametrize("fields", [{"action": "cancel"}, {"action": "explode", "jobs": JOB_ID}])
     async def test_nothing_marked_leads_back_to_the_list(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -195,7 +195,9 @@ class TestBothAnswer:
         known = {number: statuses for number, statuses in enumerate(jobs, 1) if any(statuses)}
         registry = PagingRegistry(*(a_known_job(n, told) for n, (told, _) in known.items() if told))
         database = Copy(*(a_row(n, said) for n, (_, said) in known.items() if said))
-        shown = asyncio.run(all_pages(VerifiedReads(registry, database, 30.0), limit))
+        shown = asyncio.run(
+            all_pages(VerifiedReads(registry, database, budget_s=30.0, overdue_after_s=600.0), limit)
+        )
         assert [job.job_id for job in shown] == [an_id(number) for number in sorted(known, reverse=True)]
         for job, (told, said) in zip(shown, (known[n] for n in sorted(known, reverse=True)), strict=True):
             assert job.status is (told or said)
@@ -315,6 +317,25 @@ class TestOneIsSilent:
             for cursor in ("nonsense", "MjAyNi0wMS0wMVQwMDowMDowMCswMDowMCB4LGlkLmVxLjE"):
                 problem = problem_of(await client.get(f"{SUBMIT}/jobs?cursor={cursor}"))
                 assert (problem.status, problem.errors[0].field) == (422, "cursor")
+
+
+class TestOverdue:
+    @pytest.mark.parametrize(("after_s", "is_overdue"), [(60.0, True), (3600.0, False)])
+    async def test_a_row_alone_is_overdue_when_the_settings_say_so(
+        self, after_s: float, is_overdue: bool
+    ) -> None:
+        """What is shown while the registry is away is judged as the registry does it."""
+        since = datetime.now(UTC) - timedelta(minutes=10)
+        database = Copy(a_row(1, created_at=since, queued_at=since))
+        unknown, silent = PagingRegistry(), PagingRegistry()
+        silent.refuses = RegistryUnavailable("the actor is gone")
+        for registry in (unknown, silent):
+            async with client_of(registry, database, overdue_after_s=after_s) as client:
+                (job,) = JobPage.model_validate_json((await client.get(f"{SUBMIT}/jobs")).content).jobs
+                assert (job.overdue, job.verified) == (is_overdue, False)
+        async with client_of(silent, database, overdue_after_s=after_s) as client:
+            job = JobDocument.model_validate_json((await client.get(f"{SUBMIT}/status/{an_id(1)}")).content)
+            assert (job.overdue, job.verified) == (is_overdue, False)
 
 
 class TestOtherOrders:

@@ -1,0 +1,47 @@
+"""What is refused in the environment before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from scheduler.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SCHEDULER_TOKEN", "SCHEDULER_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("token", [None, ""])
+def test_beyond_loopback_no_token_and_an_empty_one_are_refused_alike(
+    token: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SCHEDULER_TOKEN=$(cat missing)` is empty, and must not open the API to everybody."""
+    monkeypatch.setenv("SCHEDULER_HOST", "0.0.0.0")
+    if token is not None:
+        monkeypatch.setenv("SCHEDULER_TOKEN", token)
+    with pytest.raises(ValidationError, match="set SCHEDULER_TOKEN to a long random secret"):
+        Settings()
+
+
+def test_on_loopback_an_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCHEDULER_TOKEN", "")
+    assert not Settings().token
+
+
+@pytest.mark.parametrize("token", ["tökén", "two words", "from-a-file\n", " padded"])
+def test_a_token_that_no_header_can_carry_is_refused_in_words(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCHEDULER_TOKEN", token)
+    with pytest.raises(ValidationError, match="a header can only carry visible ASCII"):
+        Settings()
+
+
+@pytest.mark.parametrize("token", ["correct-horse", 'a:b"c+/=~'])
+def test_any_other_token_is_taken_as_it_is(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCHEDULER_TOKEN", token)
+    settings = Settings()
+    assert settings.token is not None and settings.token.get_secret_value() == token
