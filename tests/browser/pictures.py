@@ -19,6 +19,7 @@ from tests.browser.conftest import CHROMIUM, QUIET
 from tests.conftest import ROOT, Cluster, start_cluster
 
 IMAGES = ROOT / "docs" / "images"
+LONG_PX = 1500
 MODEL = ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct"
 SFT = {
     "model": str(MODEL),
@@ -77,7 +78,7 @@ def _fill(cluster: Cluster) -> str:
 def _take(browser: Browser, cluster: Cluster, job_id: str) -> None:
     page = _page(browser, cluster, 1280, 860)
     _picture(page, "/training", "list")
-    _picture(page, f"/training/monitor?jobId={job_id}", "job", full=True)
+    _picture(page, f"/training/monitor?jobId={job_id}", "job", is_long=True)
     waiting = next(job for job in cluster.client.list_jobs(status="queued") if job.name == "full-finetune")
     _picture(page, f"/training/monitor?jobId={waiting.job_id}", "waiting")
     failed = next(job for job in cluster.client.list_jobs(status="failed"))
@@ -95,10 +96,11 @@ def _page(browser: Browser, cluster: Cluster, width: int, height: int, **more: A
     return context.new_page()
 
 
-def _picture(page: Page, path: str, name: str, *, full: bool = False) -> None:
+def _picture(page: Page, path: str, name: str, *, is_long: bool = False) -> None:
     page.goto(path)
     page.wait_for_timeout(2_500)  # what comes by itself after the first paint: curves, sparklines
-    page.screenshot(path=IMAGES / f"{name}.png", full_page=full)
+    clip = {"x": 0, "y": 0, "width": 1280, "height": LONG_PX} if is_long else None
+    page.screenshot(path=IMAGES / f"{name}.png", full_page=is_long, clip=clip)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.conftest import violations
 from tests.unit.served import LOOP, Served
@@ -77,6 +77,23 @@ def test_another_loop_has_other_fields(page: Page, served: Served) -> None:
     page.get_by_label("One that is here").select_option("torch_ddp")
     expect(page.get_by_label("dataset (required)", exact=True)).to_have_count(0)
     expect(page.get_by_label("name", exact=True)).to_have_value("kept")
+
+
+def test_what_is_typed_while_another_loop_is_fetched_stays(page: Page, served: Served) -> None:
+    """The answer of a slow server must not wipe out what a quick person wrote; and a loop that was chosen is taken."""
+    page.goto("/training/submit")
+    write_own_loop(page)
+    expect(page.locator("textarea[name='config']")).to_be_visible()
+    held: list[Route] = []
+    page.route("**/training/submit", lambda route: held.append(route))
+    page.get_by_label("One that is here").select_option("torch_ddp")
+    page.get_by_label("num ranks").fill("2")
+    page.get_by_label("name", exact=True).fill("typed quickly")
+    held[0].continue_()
+    expect(page.get_by_label("or your own")).to_have_value("")
+    expect(page.locator("textarea[name='config']")).to_have_count(0)
+    expect(page.get_by_label("num ranks")).to_have_value("2")
+    expect(page.get_by_label("name", exact=True)).to_have_value("typed quickly")
 
 
 def test_a_clone_has_everything_but_shows_no_secret(page: Page, served: Served) -> None:
