@@ -50,7 +50,7 @@ $(TYPESCRIPT)/.installed: tests/typescript/package.json tests/typescript/package
 
 # Debian's Chromium; the rules of axe by npm.
 $(BROWSER)/.installed: tests/browser/npm/package.json tests/browser/npm/package-lock.json | $(VENV)/.installed-dev
-	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium fonts-liberation; }
+	command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-liberation; }
 	mkdir -p $(BROWSER)
 	cp tests/browser/npm/*.json $(BROWSER)
 	$(NPM) ci --prefix $(BROWSER) --ignore-scripts --no-audit --no-fund
