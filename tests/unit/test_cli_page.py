@@ -14,12 +14,16 @@ from typer.testing import CliRunner
 from scheduler.cli import COMMANDS, app
 from scheduler.cli.errors import EXIT_CODES
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "cli.md").read_text()
+OTHERS = [(ROOT / name).read_text() for name in ("README.md", "docs/control.md", "docs/operations.md")]
 NAMES = [name for names in COMMANDS.values() for name in names]
 EXAMPLES = [
-    line.split(" > ")[0].split(" | ")[0]
-    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    line.split(" > ")[0].split(" | ")[0].split("  #")[0].strip()
+    for page in (PAGE, *OTHERS)
+    for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     for line in block.splitlines()
+    if line.startswith("scheduler ")
 ]
 
 
