@@ -143,6 +143,12 @@ def next_step(job: JobDocument) -> str:
         return "nothing; it is done"
     if job.status is Status.FAILED and not job.attempt:
         return f"it never ran, so there is no log; `scheduler force-start {job.job_id}` queues it again"
+    if job.stop is not None:
+        return f"it is being stopped; `scheduler status {job.job_id}` tells when it has"
+    if job.reason.code == "held":
+        return f"`scheduler resume {job.job_id}` lets it go; `scheduler fail {job.job_id}` gives it up"
+    if job.status in (Status.FAILED, Status.CANCELLED) and job.last_checkpoint is None:
+        return f"nothing was saved; `scheduler restart {job.job_id}` starts it over"
     return _NEXT[job.status].format(id=job.job_id)
 
 
@@ -217,11 +223,10 @@ def _times(job: JobDocument, now: datetime) -> str:
     parts = [f"submitted {duration((now - job.created_at).total_seconds())} ago"]
     if job.started_at:
         waited = (job.started_at - job.created_at).total_seconds()
-        ran = ((job.finished_at or now) - job.started_at).total_seconds()
-        parts += [
-            f"started after {duration(waited)}",
-            f"{'took' if job.finished_at else 'since'} {duration(ran)}",
-        ]
+        began = f"{duration((now - job.started_at).total_seconds())} ago"
+        parts.append(f"first started after {duration(waited)}" if waited >= 1 else f"first started {began}")
+        if job.finished_at:
+            parts.append(f"took {duration((job.finished_at - job.started_at).total_seconds())}")
     return ", ".join(parts)
 
 
@@ -248,11 +253,15 @@ def _node(node: NodeHealth) -> str:
 
 def holder_words(holder: HolderDocument) -> str:
     """Who holds a part of a node, and how much of it."""
-    parts = [f"{holder.gpus:g} GPUs"] if holder.gpus else []
-    parts += [f"{holder.cpus:g} CPUs"] if holder.cpus else []
-    return f"{holder.name} of {holder.user or 'nobody named'} ({', '.join(parts) or f'{holder.ranks} ranks'})"
+    held = (("GPU", holder.gpus), ("CPU", holder.cpus))
+    parts = [_counted(amount, what) for what, amount in held if amount] or [_counted(holder.ranks, "rank")]
+    return f"{holder.name} of {holder.user or 'nobody named'} ({', '.join(parts)})"
+
+
+def _counted(amount: float, what: str) -> str:
+    return f"{amount:g} {what}" if amount == 1 else f"{amount:g} {what}s"
 
 
 def _loop(loop: Any) -> str:
-    words = f"every {loop.every_s:g} s, {loop.passes} passes, {loop.errors} errors"
+    words = f"every {loop.every_s:g} s, {loop.passes:,} times, {_counted(loop.errors, 'error')}"
     return words + (f", last error: {printable(loop.last_error)}" if loop.last_error else "")

@@ -115,7 +115,7 @@ async def _carry_out_one(registry: Registry, name: str, asked: Asked) -> Outcome
     try:
         answer = await soon(ACTIONS[name].call(registry, asked))
     except RegistryUnavailable as error:
-        remedy = "It is not known whether it was done. Asking again is safe: it is done once."
+        remedy = "It is not known whether it was done. Look how the job stands before you ask again."
         return Outcome(job_id=asked.job_id, message=error.message, error=error, remedy=remedy)
     except SchedulerError as error:
         remedy = await _remedy(registry, name, asked)

@@ -1,7 +1,7 @@
 // A form that acts on jobs says in itself when its answer is lost.
 
 const LOST =
-  "No answer came: the server cannot be reached, and it is not known whether it was done. Asking again is safe: it is done once.";
+  "No answer came: the server cannot be reached, and it is not known whether it was done. Look how the job stands before you ask again.";
 
 function tell(event, words) {
   const lost = event.target.closest?.("form[data-acts]")?.querySelector(".lost");

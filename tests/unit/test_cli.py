@@ -30,7 +30,15 @@ from scheduler.cli.logs import print_log
 from scheduler.cli.views import health_page, job_page, next_step
 from scheduler.client import Client
 from scheduler.core.model import JobSpec, Phase, Status
-from scheduler.documents import DatabaseHealth, Health, JobDocument, LogLines, ReasonDocument
+from scheduler.documents import (
+    DatabaseHealth,
+    Health,
+    JobDocument,
+    LogLines,
+    ReasonDocument,
+    SavedDocument,
+    StopDocument,
+)
 from scheduler.errors import NotReady, SchedulerError
 from scheduler.settings import Settings
 from serve_app.app import create_app
@@ -369,6 +377,26 @@ def a_document(status: Status, **fields: Any) -> JobDocument:
 def test_every_status_has_a_next_step(status: Status) -> None:
     """P7: no state may leave its owner without a way on."""
     assert next_step(a_document(status))
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (a_document(Status.QUEUED, reason=ReasonDocument(code="held", message="held")), "scheduler resume"),
+        (
+            a_document(Status.RUNNING, stop=StopDocument(kind="pause", by="ana", asked_at=datetime.now(UTC))),
+            "is being stopped",
+        ),
+        (a_document(Status.FAILED), "scheduler restart"),
+        (
+            a_document(Status.FAILED, last_checkpoint=SavedDocument(checkpoint="1.2", at=datetime.now(UTC))),
+            "scheduler resume",
+        ),
+    ],
+)
+def test_the_next_step_is_one_that_helps(document: JobDocument, words: str) -> None:
+    """To wait for a job that is held is to wait for ever; one without checkpoints cannot be resumed from the last."""
+    assert words in next_step(document)
 
 
 def test_proof_that_is_old_is_said_to_be_old() -> None:
