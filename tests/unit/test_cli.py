@@ -270,7 +270,7 @@ def test_a_waiting_job_says_why_and_what_next(client: Client) -> None:
     assert "queued, position 1" in page
     assert f"`scheduler cancel {waiting}`" in page
     assert "proof" in page
-    for job_id in (blocker, waiting):
+    for job_id in (waiting, blocker):  # or it would start, and be over before it is cancelled
         client.cancel(job_id)
 
 
