@@ -331,6 +331,7 @@ class TestLive:
     def test_a_hidden_page_does_not_listen_and_is_right_when_it_is_seen_again(
         self, served: Served, page: Page
     ) -> None:
+        """A browser has six connections for a server: tabs that nobody looks at would use them up."""
         job_id = submit(served)
         page.goto("/training")
         settled(page, job_id, "running")
