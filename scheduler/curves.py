@@ -22,6 +22,7 @@ LOSSES = ("loss", "train_loss")
 """The series that a curve is mostly looked at for; the first that there is."""
 MOST_ROWS, KEPT_ROWS = 30_000, 10_000
 """A table that has grown to so many rows is thinned out to so many: even the largest chart asks for fewer."""
+LONGEST_NAME = 200
 MOST_SERIES = 64
 """The first so many names are kept: a loop may make up new ones for ever."""
 
@@ -154,7 +155,7 @@ def numbers_in(line: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: number
         for name, value in line.items()
-        if name not in NO_SERIES and (number := finite(value)) is not None
+        if name not in NO_SERIES and len(name) <= LONGEST_NAME and (number := finite(value)) is not None
     }
 
 

@@ -59,7 +59,14 @@ class ResultDocument(Document):
     output_dir: str | None = Field(
         None, description="The final adapter or model, on the storage of the cluster."
     )
-    metrics: Json = Field(default_factory=dict, description="What the loop returned or last reported.")
+    metrics: Json = Field(
+        default_factory=dict,
+        description="What the loop returned, as JSON of at most 64 kB; where it returned nothing, what it last "
+        "reported.  A value that is no mapping stands under `returned`.",
+    )
+    notes: list[str] = Field(
+        default_factory=list, description="What of it was cut, renamed or kept in another form."
+    )
 
 
 class SavedDocument(Document):

@@ -1,16 +1,38 @@
-"""How a run ended that did not complete: what it left behind and what Ray says, brought to a diagnosis."""
+"""How a run ended: by the word of its ranks; else what it left behind and what Ray says, brought to a diagnosis."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from scheduler.core.diagnosis import Died, Evidence, Raised, diagnose, signature
 from scheduler.core.model import Cause, Ending, Outcome, Reason
 from scheduler.errors import CheckpointTorn
+from scheduler.plain_values import plain_error, plain_text
 from scheduler.run_folder import RunFolder
 
 TAIL_BYTES = 4096
 """Of each rank's log; kept with the attempt."""
+
+
+def finished(folder: RunFolder) -> Outcome | None:
+    """How the run ended by the word of its ranks; None unless each of them left the record that its loop returned.
+
+    Nothing else proves that it is completed, and nothing that happens later undoes it.
+    """
+    records = {one.rank: one for one in folder.returned()}
+    first = records.get(0)
+    if first is None or not records.keys() >= set(range(first.num_ranks)):
+        return None
+    # Only a run that was asked to stop has stopped: a loop may return a word `stopped` of its own.
+    if first.result.get("stopped") is True and folder.stop_file.exists():
+        ending = Ending.STOPPED
+        reason = Reason(code="stopped", message="the loop saved and returned, as asked")
+    else:
+        ending, reason = Ending.COMPLETED, Reason(code="completed", message="every rank returned")
+    result = {"output_dir": folder.output(), "metrics": first.result, "notes": list(first.notes)}
+    return folder.account(Outcome(ending=ending, reason=reason, result=result))
 
 
 def failure(folder: RunFolder, error: Exception) -> Outcome:
@@ -18,43 +40,69 @@ def failure(folder: RunFolder, error: Exception) -> Outcome:
     if isinstance(error, CheckpointTorn):
         reason = Reason(code=error.code, message=error.message)
         return Outcome(ending=Ending.FAILED, cause=Cause.USER, reason=reason, signature=error.code)
+    if done := finished(folder):
+        return done  # what failed came after the work
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     raised = _raised(folder)
     untold = {rank: seen for rank, seen in failures.items() if rank not in {one.rank for one in raised}}
     died = {
-        rank: seen for rank, seen in untold.items() if type(seen).__name__.startswith("WorkerHealthCheck")
+        rank: _words(seen)
+        for rank, seen in untold.items()
+        if type(seen).__name__.startswith("WorkerHealthCheck")
     }
     return _diagnosed(
         folder,
         raised=(*raised, *(_unwritten(rank, seen) for rank, seen in untold.items() if rank not in died)),
-        died=tuple(Died(rank=rank, said=_words(seen)) for rank, seen in died.items()),
+        died=died,
         controller="" if failures else _words(getattr(error, "controller_failure", error)),
     )
 
 
+def silent(folder: RunFolder, num_ranks: int) -> Outcome:
+    """Of a run whose `fit()` returned, though not every rank left a record that its loop did."""
+    there = {one.rank for one in folder.returned()}
+    said = "its thread ended, and left no record that the loop returned or raised"
+    return _diagnosed(folder, died={rank: said for rank in range(num_ranks) if rank not in there})
+
+
 def lost(folder: RunFolder, seen: str, error: Exception | None = None) -> Outcome:
     """Of a run whose actor is gone without a final record; *seen* says so in words."""
+    if done := finished(folder):
+        return done
     if ended := folder.ended():
         return folder.account(Outcome(ending=Ending.STOPPED, reason=ended))
-    told = str(error or "")
+    told = plain_text(error or "")
     of_its_node = told if "its node has died" in told or "NodeDiedError" in told else ""
-    outcome = _diagnosed(folder, raised=_raised(folder), controller=of_its_node)
+    outcome = _diagnosed(folder, controller=of_its_node)
     if outcome.reason.code != "run_lost":
         return outcome
-    reason = Reason(code="run_lost", message=seen, detail=str(error) if error else None)
+    reason = Reason(code="run_lost", message=seen, detail=told or None)
     return folder.account(Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason))
 
 
-def _diagnosed(folder: RunFolder, **seen: Any) -> Outcome:
-    tails = folder.log_tails(TAIL_BYTES)
+def _diagnosed(
+    folder: RunFolder,
+    *,
+    raised: tuple[Raised, ...] | None = None,
+    died: Mapping[int, str] = MappingProxyType({}),
+    controller: str = "",
+) -> Outcome:
+    """*died* is what Ray says of each rank whose process went; *controller* what it says of the run."""
+    tails, codes = folder.log_tails(TAIL_BYTES), folder.exits()
     gone, drained = _nodes_gone(folder)
-    evidence = Evidence(
-        nodes_lost=gone,
-        nodes_drained=drained,
-        tails={int(rank): text for rank, text in tails.items()},
-        **seen,
+    found = diagnose(
+        Evidence(
+            raised=_raised(folder) if raised is None else raised,
+            died=tuple(
+                Died(rank=rank, said=died.get(rank, ""), exit_code=codes.get(rank))
+                for rank in sorted(died.keys() | codes.keys())
+            ),
+            nodes_lost=gone,
+            nodes_drained=drained,
+            tails={int(rank): text for rank, text in tails.items()},
+            controller=controller,
+        )
     )
-    found = diagnose(evidence)
     return folder.account(
         Outcome(
             ending=Ending.FAILED if found.cause is Cause.USER else Ending.LOST,
@@ -71,6 +119,7 @@ def _raised(folder: RunFolder) -> tuple[Raised, ...]:
         Raised(
             rank=row["rank"],
             type=row["type"],
+            module=row.get("module", ""),
             message=row["message"],
             traceback=row["traceback"],
             at_s=row["at"],
@@ -81,7 +130,8 @@ def _raised(folder: RunFolder) -> tuple[Raised, ...]:
 
 def _unwritten(rank: int, error: Exception) -> Raised:
     """Raised on a rank that could not leave a record of it, as with a full disk."""
-    return Raised(rank=rank, type=type(error).__name__, message=str(error))
+    told = plain_error(error)
+    return Raised(rank=rank, type=told["type"], message=told["message"])
 
 
 def _nodes_gone(folder: RunFolder) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -102,4 +152,5 @@ def _names(nodes: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    told = plain_error(error)
+    return f"{told['type']}: {told['message']}"

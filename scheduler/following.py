@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from scheduler.core.lifecycle import StopRun, start_of
 from scheduler.core.model import Cause, Ending, Job, Outcome, Reason, StopKind
-from scheduler.errors import JournalUnwritable
+from scheduler.errors import JournalUnwritable, SchedulerError
 from scheduler.pacing import Background
+from scheduler.plain_values import without_report
 from scheduler.ports import Run, Runner
 
 log = logging.getLogger("scheduler")
@@ -58,10 +59,18 @@ class Follower:
         return replace(outcome, cause=Cause.INFRASTRUCTURE, reason=reason)
 
     async def _write_down(self, job: Job, outcome: Outcome) -> None:
-        """The end of a run is a fact: a full disk only delays it."""
+        """The end of a run is a fact: a full disk only delays it, and what it reports never keeps it from being told."""
+        kept = outcome
         while True:
             try:
-                return await self._ended(job, outcome)
+                return await self._ended(job, kept)
             except JournalUnwritable as error:
                 log.error("the end of run %s of job %s waits for the journal: %s", job.fence, job.id, error)
                 await asyncio.sleep(PAUSE_S)
+            except SchedulerError:
+                raise
+            except Exception as error:
+                if kept is not outcome:
+                    raise
+                log.exception("the report of run %s of job %s cannot be kept", job.fence, job.id)
+                kept = without_report(outcome, error)

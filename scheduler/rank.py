@@ -1,4 +1,4 @@
-"""What runs on every rank: name the process, keep its output, enter the loop, keep what it raised."""
+"""What runs on every rank: name the process, keep its output, enter the loop, keep how that ended."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import os
 import sys
 import tempfile
 import time
-import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
 import psutil
 
 from scheduler.checkpoints import resolve
+from scheduler.plain_values import plain_dict, plain_error
 from scheduler.ports import RankProcess
 from scheduler.processes import SCRATCH
-from scheduler.reports import keep_reports
-from scheduler.run_folder import RunFolder
+from scheduler.reports import Reports, keep_reports
+from scheduler.run_folder import Returned, RunFolder
 
 
 class RankPlan(TypedDict):
@@ -35,15 +37,33 @@ class RankPlan(TypedDict):
     """Path of the checkpoint to go on from, within the file system of `checkpoint_url`."""
 
 
-def run_rank(plan: RankPlan) -> Any:
-    """The train function that Ray Train calls.  Returns what the loop returns."""
-    import ray
+class LoopFailed(Exception):
+    """Stands for whatever the loop raised: that may be a class that no other process can make again."""
+
+
+def run_rank(plan: RankPlan) -> None:
+    """The train function that Ray Train calls.  How it ended is in the run's folder before anything else is done.
+
+    Ray Train gets neither what the loop returned nor what it raised: either may be an object that no other process
+    can read.
+    """
     import ray.train
 
     folder = RunFolder(Path(plan["folder"]))
     rank = ray.train.get_context().get_world_rank()
-    node_id = ray.get_runtime_context().get_node_id()
-    me, scratch = psutil.Process(), _own_scratch()
+    with _recording_errors(folder, rank):
+        reports = _prepare(plan, folder, rank)
+        with _recording_exits(folder, rank):
+            result = _function(plan)(plan["config"])
+        _leave_result(folder, rank, reports.last if result is None else result)
+    _flush()
+
+
+def _prepare(plan: RankPlan, folder: RunFolder, rank: int) -> Reports:
+    import ray
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    me, scratch, node_id = psutil.Process(), _own_scratch(), ray.get_runtime_context().get_node_id()
     folder.write_rank(
         RankProcess(
             rank=rank, node_id=node_id, pid=me.pid, created_at_s=me.create_time(), scratch=str(scratch)
@@ -52,29 +72,61 @@ def run_rank(plan: RankPlan) -> Any:
     _keep_output(folder.log_file(rank))
     _set_environment(folder, rank)
     _use_cpus(plan["cpus_per_rank"])
-    if rank == 0:
-        _keep_reports(folder)
     if plan["resume_from"]:
         _go_on_from(plan["checkpoint_url"], plan["resume_from"])
+    # Ray Train has no public way to listen here.
+    return keep_reports(get_train_context(), folder.progress_file if rank == 0 else None)
+
+
+@contextmanager
+def _recording_errors(folder: RunFolder, rank: int) -> Iterator[None]:
+    """Written down first, printed after: the text of an error may be one that cannot be printed."""
     try:
-        return _function(plan)(plan["config"])
-    except BaseException as error:
-        words = traceback.format_exc()
-        print(words, file=sys.stderr)
-        folder.write_error(
-            rank,
-            {
-                "rank": rank,
-                "at": time.time(),
-                "type": type(error).__name__,
-                "message": str(error),
-                "traceback": words,
-            },
-        )
-        raise
+        yield
+    except BaseException as error:  # noqa: BLE001  also SystemExit: whatever leaves the loop is how it ended
+        told = plain_error(error)
+        try:
+            folder.write_error(rank, {"rank": rank, "at": time.time(), **told})
+        finally:
+            with suppress(Exception):  # the loop may have put anything in the place of its stderr
+                print(told["traceback"], file=sys.stderr)
+            _flush()
+        raise LoopFailed(f"{told['type']}: {told['message']}") from None
+
+
+@contextmanager
+def _recording_exits(folder: RunFolder, rank: int) -> Iterator[None]:
+    """`os._exit` ends the process without a word, and Ray cannot tell it from a kill."""
+    leave, pid = os._exit, os.getpid()
+
+    def tell_and_leave(status: int) -> None:
+        if os.getpid() == pid:  # else it is a child that was forked here
+            with suppress(OSError):
+                folder.write_exit(rank, int(status))
+        leave(status)
+
+    os._exit = tell_and_leave
+    try:
+        yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        os._exit = leave
+
+
+def _leave_result(folder: RunFolder, rank: int, result: Any) -> None:
+    import ray.train
+
+    value, notes = plain_dict(result)
+    num_ranks = ray.train.get_context().get_world_size()
+    folder.write_returned(Returned(rank=rank, num_ranks=num_ranks, result=value, notes=notes))
+    for note in notes:
+        with suppress(Exception):
+            print(f"returned: {note}", file=sys.stderr)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, or replaced by the loop
+            stream.flush()
 
 
 def _own_scratch() -> Path:
@@ -94,8 +146,11 @@ def _keep_output(log_file: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    # Whatever a loop prints is written: half a surrogate pair in a file name must not end a training.
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        for number in (1, 2)
+    )
 
 
 def _set_environment(folder: RunFolder, rank: int) -> None:
@@ -118,13 +173,6 @@ def _go_on_from(url: str, path: str) -> None:
     from ray.train.v2._internal.execution.context import get_train_context
 
     get_train_context().checkpoint = Checkpoint(path, resolve(url)[0])
-
-
-def _keep_reports(folder: RunFolder) -> None:
-    """Every number that goes to `ray.train.report`, when it is told: Ray Train has no public way to listen here."""
-    from ray.train.v2._internal.execution.context import get_train_context
-
-    keep_reports(get_train_context(), folder.progress_file)
 
 
 def _use_cpus(cpus: float) -> None:

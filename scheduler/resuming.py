@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.finite import whole
 from scheduler.core.model import Json, Resumption
+from scheduler.plain_values import moment, plain_text
 
 UNTOLD = "the loop does not say what it restored"
 
@@ -36,10 +38,10 @@ class Said:
             return verified
         if self.resumed is None:
             return replace(verified, differs=(UNTOLD,)) if has_stepped else verified
-        step = self.resumed.get("step")
+        step = whole(self.resumed.get("step"))
         return replace(
             verified,
-            step=step if isinstance(step, int) else verified.step,
+            step=verified.step if step is None else step,
             checked=(*verified.checked, *_sentences(self.resumed.get("checked"))),
             differs=_sentences(self.resumed.get("differs")),
         )
@@ -53,7 +55,7 @@ def take_control_words(progress: Json | None) -> tuple[Json | None, Said]:
     resumed, seen = progress.get("resumed"), progress.get("stop_seen")
     return shown or None, Said(
         resumed=resumed if isinstance(resumed, dict) else None,
-        stop_seen_at=datetime.fromtimestamp(seen, UTC) if isinstance(seen, int | float) else None,
+        stop_seen_at=moment(seen),
     )
 
 
@@ -63,4 +65,4 @@ def _is_told_elsewhere(key: str, value: Any) -> bool:
 
 
 def _sentences(value: Any) -> tuple[str, ...]:
-    return tuple(str(one) for one in value) if isinstance(value, list) else ()
+    return tuple(plain_text(one, 1_000) for one in value[:50]) if isinstance(value, list) else ()

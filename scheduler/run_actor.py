@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,11 @@ import ray
 from scheduler.checkpoints import Checkpoints, train_name
 from scheduler.core.checkpoints import Checkpoint, lineage
 from scheduler.core.lifecycle import StartRun
-from scheduler.core.model import (
-    Ending,
-    Fence,
-    Gang,
-    JobId,
-    NodeId,
-    Outcome,
-    Phase,
-    Reason,
-)
+from scheduler.core.model import Fence, Gang, JobId, NodeId, Outcome, Phase
 from scheduler.errors import CheckpointTorn
-from scheduler.evidence import failure
+from scheduler.evidence import failure, finished, silent
 from scheduler.placement_groups import Named, SignIn, trainer_without_helper
+from scheduler.plain_values import moment, plain_outcome
 from scheduler.ports import Observation
 from scheduler.processes import end_here
 from scheduler.rank import RankPlan, run_rank
@@ -100,28 +91,23 @@ class RunActor:
     async def _run(self) -> Outcome:
         node = NodeId(ray.get_runtime_context().get_node_id())
         await asyncio.to_thread(self._plan.folder.begin, node)
-        outcome = await asyncio.to_thread(self._fit)
+        outcome = plain_outcome(await asyncio.to_thread(self._fit))
         await asyncio.to_thread(self._end_ranks)
-        await asyncio.to_thread(self._plan.folder.write_final, outcome)
+        try:
+            await asyncio.to_thread(self._plan.folder.write_final, outcome)
+        except OSError:  # whoever waits for this gets it all the same; and the ranks left their own records
+            log.exception("the final record of %s cannot be written", self._plan.folder.path)
         return outcome
 
     def _fit(self) -> Outcome:
         try:
             resume_from = self._resume_from()
-            result = self._trainer(resume_from).fit()
+            self._trainer(resume_from).fit()
         except Exception as error:  # noqa: BLE001  whatever fit() raises is how the run ended
             return failure(self._plan.folder, error)
-        returned = result.return_value if isinstance(result.return_value, dict) else {}
-        stopped = bool(returned.get("stopped"))
-        return self._plan.folder.account(
-            Outcome(
-                ending=Ending.STOPPED if stopped else Ending.COMPLETED,
-                reason=Reason(code="stopped", message="the loop saved and returned, as asked")
-                if stopped
-                else Reason(code="completed", message="every rank returned"),
-                result={"output_dir": self._output_dir(), "metrics": returned or result.metrics or {}},
-            )
-        )
+        # That `fit()` returned proves nothing: the thread of a rank may have ended without a word.
+        num_ranks = len(self._plan.start.allocation.node_of_each_rank)
+        return finished(self._plan.folder) or silent(self._plan.folder, num_ranks)
 
     def _resume_from(self) -> Checkpoint | None:
         """The newest whole checkpoint that continues the job's origin; what was found is written down.
@@ -205,17 +191,13 @@ class RunActor:
             saved=folder.saved(),
             stop_seen_at=said.stop_seen_at,
             pace=self._progress.pace,
-            stepped_at=datetime.fromtimestamp(stepped_at_s, UTC) if stepped_at_s else None,
+            stepped_at=moment(stepped_at_s),
         )
 
     def _end_ranks(self) -> None:
         """Ray Train has ended its workers; this makes sure, on this node.  The runner looks at the others."""
         node_id = ray.get_runtime_context().get_node_id()
         end_here([rank for rank in self._plan.folder.ranks() if rank.node_id == node_id], grace_s=5.0)
-
-    def _output_dir(self) -> str | None:
-        output = self._plan.folder.output_dir
-        return str(output) if output.is_dir() else None
 
 
 def _one_line(name: str) -> str:
@@ -234,4 +216,4 @@ def resources(gang: Gang) -> dict[str, float]:
 
 
 def _phase(said: str | None) -> Phase:
-    return Phase(said) if said in set(Phase) else Phase.STARTING
+    return Phase(said) if said else Phase.STARTING

@@ -8,6 +8,8 @@
         rank-<n>.json         the process of each rank: node, pid, when it was created
         rank-<n>.log          all it printed
         rank-<n>.error.json   the exception that left its loop
+    rank-<n>.exit.json    the exit code with which its loop ended the process
+    rank-<n>.returned.json  its loop returned, and what: without that of every rank nothing is completed
         progress.jsonl        what rank 0 says of itself, or reports to Ray Train
         saved.jsonl           the checkpoints it completed
         stop                  exists when the run should save and return
@@ -21,27 +23,72 @@ Checkpoints lie in Ray Train's folders, `<checkpoint url>/<job_id>/train-<job>-<
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NotRequired, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from scheduler.core.finite import finite
 from scheduler.core.hangs import Pace
-from scheduler.core.model import Fence, JobId, Json, NodeId, Outcome, Reason, Resumption, Saved
+from scheduler.core.model import Fence, JobId, Json, NodeId, Outcome, Phase, Reason, Resumption, Saved
+from scheduler.plain_values import RESULT, moment, plain_dict
 from scheduler.ports import LogPart, RankProcess
 from scheduler.resuming import take_control_words
 
+log = logging.getLogger("scheduler.run")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """What a rank leaves when its loop has returned: the proof that it finished."""
+
+    rank: int
+    num_ranks: int
+    result: Json
+    """What it returned; where that is nothing, what it last reported."""
+    notes: tuple[str, ...] = ()
+    """What of the result was not kept as it was."""
+
+
+_RETURNED: TypeAdapter[Returned] = TypeAdapter(Returned)
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 _RANK: TypeAdapter[RankProcess] = TypeAdapter(RankProcess)
 _RESUMED: TypeAdapter[Resumption] = TypeAdapter(Resumption)
 _SAVED: TypeAdapter[Saved] = TypeAdapter(Saved)
 _REASON: TypeAdapter[Reason] = TypeAdapter(Reason)
+
+
+class RankExit(TypedDict):
+    """A loop ended its process with this exit code."""
+
+    rank: int
+    code: int
+
+
+class RankError(TypedDict):
+    """An exception that left a loop, as `plain_error` has it.  `at` is in seconds since the epoch."""
+
+    rank: int
+    at: float
+    type: str
+    module: NotRequired[str]
+    message: str
+    traceback: str
+
+
+_EXIT: TypeAdapter[RankExit] = TypeAdapter(RankExit)
+_ERROR: TypeAdapter[RankError] = TypeAdapter(RankError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +110,10 @@ class RunFolder:
     @property
     def output_dir(self) -> Path:
         return self.path / "output"
+
+    def output(self) -> str | None:
+        """Where the final adapter or model is, if the loop left one."""
+        return str(self.output_dir) if self.output_dir.is_dir() else None
 
     def log_file(self, rank: int) -> Path:
         return self.path / f"rank-{rank}.log"
@@ -89,7 +140,7 @@ class RunFolder:
     def node(self) -> NodeId | None:
         """Where the run's actor is, or was."""
         row = _read_json(self.path / "started.json")
-        return NodeId(row["node_id"]) if row and "node_id" in row else None
+        return NodeId(str(row["node_id"])) if isinstance(row, dict) and "node_id" in row else None
 
     def has_begun(self) -> bool:
         return (self.path / "started.json").exists()
@@ -98,31 +149,47 @@ class RunFolder:
         write_json(self.path / f"rank-{process.rank}.json", _RANK.dump_python(process))
 
     def ranks(self) -> tuple[RankProcess, ...]:
-        found = (
-            _read_json(path) for path in sorted(self.path.glob("rank-*.json")) if ".error" not in path.name
-        )
-        return tuple(_RANK.validate_python(row) for row in found if row)
+        return tuple(self._of_ranks("", _RANK))
+
+    def write_returned(self, returned: Returned) -> None:
+        write_json(self.path / f"rank-{returned.rank}.returned.json", _RETURNED.dump_python(returned))
+
+    def returned(self) -> tuple[Returned, ...]:
+        return tuple(self._of_ranks(".returned", _RETURNED))
+
+    def write_exit(self, rank: int, code: int) -> None:
+        write_json(self.path / f"rank-{rank}.exit.json", {"rank": rank, "code": code})
+
+    def exits(self) -> dict[int, int]:
+        """The exit codes with which loops ended their processes, by rank."""
+        return {one["rank"]: one["code"] for one in self._of_ranks(".exit", _EXIT)}
+
+    def _of_ranks(self, kind: str, adapter: TypeAdapter[T]) -> Iterator[T]:
+        """What the ranks left in files `rank-<n><kind>.json`, as far as it can be read."""
+        name = re.compile(rf"rank-\d+{re.escape(kind)}\.json")
+        for path in sorted(self.path.glob("rank-*.json")):
+            if name.fullmatch(path.name) and (one := _read(path, adapter)) is not None:
+                yield one
 
     def write_error(self, rank: int, error: Json) -> None:
         write_json(self.path / f"rank-{rank}.error.json", error)
 
-    def errors(self) -> list[Json]:
-        """The exceptions that left the loop, by rank."""
-        return [row for path in sorted(self.path.glob("rank-*.error.json")) if (row := _read_json(path))]
+    def errors(self) -> list[RankError]:
+        """The exceptions that left the loop, by rank: `rank`, `at`, and what `plain_error` makes of each."""
+        return list(self._of_ranks(".error", _ERROR))
 
     def write_resumed(self, resumed: Resumption) -> None:
         write_json(self.path / "resumed.json", _RESUMED.dump_python(resumed, mode="json"))
 
     def resumed(self) -> Resumption | None:
         """The checkpoint this run goes on from, as far as its actor checked it; None: from the beginning."""
-        row = _read_json(self.path / "resumed.json")
-        return _RESUMED.validate_python(row) if row else None
+        return _read(self.path / "resumed.json", _RESUMED)
 
     def saved(self) -> Saved | None:
         """The newest checkpoint that this run completed."""
         for line in reversed(_read_lines(self.saved_file)):
-            if "checkpoint" in line:
-                return _SAVED.validate_python({name: line[name] for name in ("checkpoint", "step", "at")})
+            if "checkpoint" in line and (saved := _valid(line, _SAVED, self.saved_file)):
+                return saved
         return None
 
     def write_ended(self, reason: Reason) -> None:
@@ -130,8 +197,7 @@ class RunFolder:
         write_json(self.path / "ended.json", _REASON.dump_python(reason, mode="json"))
 
     def ended(self) -> Reason | None:
-        row = _read_json(self.path / "ended.json")
-        return _REASON.validate_python(row) if row else None
+        return _read(self.path / "ended.json", _REASON)
 
     def account(self, outcome: Outcome) -> Outcome:
         """*outcome* with what the run left behind: progress, where it had begun, what it saved."""
@@ -157,8 +223,7 @@ class RunFolder:
         write_json(self.path / "final.json", _OUTCOME.dump_python(outcome, mode="json"))
 
     def final(self) -> Outcome | None:
-        row = _read_json(self.path / "final.json")
-        return _OUTCOME.validate_python(row) if row else None
+        return _read(self.path / "final.json", _OUTCOME)
 
     def read_log(self, rank: int, offset: int, limit: int) -> LogPart:
         try:
@@ -173,12 +238,19 @@ class RunFolder:
         return LogPart(whole.decode(errors="replace"), start, start + len(whole), start + len(whole) >= size)
 
 
+PIECE_BYTES = 2**20
+MOST_NAMES = 1_000
+_PHASES = frozenset(phase.value for phase in Phase)
+
+
 class ProgressReader:
     """Follows a progress file.  Each `said()` reads what is new and merges it: keys persist."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0
         self._merged: Json = {}
+        self._said: Json = {}
+        self._skips_to_the_end_of_a_line = False
         self._step: float | None = None
         self._typical_s: deque[float] = deque(maxlen=50)
         self._timed, self._longest_s = 0.0, 0.0
@@ -189,10 +261,14 @@ class ProgressReader:
         """When the newest step of this run was done, in seconds since the epoch.  A line without one moves nothing."""
 
     def said(self) -> Json | None:
-        """Everything the loop has said so far, newest values; None before it said anything."""
+        """What the loop has said so far, newest values, as plain JSON; None before it said anything."""
+        is_new = False
         for line in self._new_lines():
             self._take(line)
-        return dict(self._merged) or None
+            is_new = True
+        if is_new:
+            self._said = plain_dict(self._merged, RESULT)[0]
+        return dict(self._said) or None
 
     @property
     def pace(self) -> Pace | None:
@@ -201,37 +277,44 @@ class ProgressReader:
             return None
         return Pace(steps=int(self._timed), typical_s=median(self._typical_s), longest_s=self._longest_s)
 
-    def _new_lines(self) -> list[bytes]:
+    def _new_lines(self) -> Iterator[bytes]:
+        """The whole lines that are new, read in pieces; a line longer than a piece is passed over."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                data = file.read()
+                while data := file.read(PIECE_BYTES):
+                    end = data.rfind(b"\n") + 1
+                    if not end and len(data) < PIECE_BYTES:
+                        return  # not written to its end yet
+                    self._offset += end or len(data)
+                    file.seek(self._offset)
+                    lines = data[:end].splitlines()
+                    yield from lines[1:] if self._skips_to_the_end_of_a_line and end else lines
+                    self._skips_to_the_end_of_a_line = not end
         except FileNotFoundError:
-            return []
-        complete = data[: data.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        return complete.splitlines()
+            return
 
     def _take(self, line: bytes) -> None:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            return  # a line torn by a kill; the next one is whole
-        if not isinstance(row, dict):
-            return
-        at_s = finite(row.pop("time", None))
-        at_s = time.time() if at_s is None else at_s
+        row = _row(line)
+        if row is None:
+            return  # torn by a kill; the next one is whole
+        at_s = row.pop("time", None)
+        at_s = at_s if moment(at_s) else time.time()
         phase = row.pop("phase", None)
-        if phase:
-            self.phase = str(phase)
-            self.phases.setdefault(self.phase, at_s)
+        if isinstance(phase, str) and phase in _PHASES:
+            self.phase = phase
+            self.phases.setdefault(phase, at_s)
         is_reported = row.pop("reported", False)
         step = finite(row.get("step"))
         if step is not None:
             if is_reported and self._step is None:
                 self._begin_with_the_loop()
             self._count(step, at_s, is_made=phase != "loading")
+        if isinstance(row.get("samples"), list):
+            del row["samples"]  # long texts, which the history of the job has
         self._merged |= row
+        while len(self._merged) > MOST_NAMES:  # a loop may make up new ones for ever: the newest count
+            self._merged.pop(next(iter(self._merged)))
 
     def _begin_with_the_loop(self) -> None:
         """A loop that reports to Ray Train alone says nothing before its first report, which may come after hours.
@@ -265,10 +348,27 @@ def write_json(path: Path, value: Any) -> None:
     temporary.rename(path)
 
 
+def _read(path: Path, adapter: TypeAdapter[T]) -> T | None:
+    """None for what is not there, and for what cannot be read: that a file is spoilt ends and blocks nothing."""
+    row = _read_json(path)
+    return None if row is None else _valid(row, adapter, path)
+
+
+def _valid(row: Any, adapter: TypeAdapter[T], path: Path) -> T | None:
+    try:
+        return adapter.validate_python(row)
+    except ValidationError as error:
+        log.warning("%s is not as it was written and is passed over: %s", path, error.errors()[0]["msg"])
+        return None
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        log.warning("%s is not JSON and is passed over: %s", path, error)
         return None
 
 
@@ -278,14 +378,16 @@ def _read_lines(path: Path) -> list[Json]:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    found: list[Json] = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        found += [row] if isinstance(row, dict) else []
-    return found
+    return [row for line in lines if (row := _row(line)) is not None]
+
+
+def _row(line: bytes) -> Json | None:
+    """None for what is no JSON object."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _whole_characters(data: bytes) -> bytes:

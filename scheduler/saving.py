@@ -16,6 +16,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback, Report
 
 from scheduler.checkpoints import Checkpoints
 from scheduler.core.checkpoints import Checkpoint, to_delete
+from scheduler.core.finite import whole
 from scheduler.core.model import CheckpointId, CheckpointPolicy, Fence, JobId, Json, Origin
 
 if TYPE_CHECKING:
@@ -107,8 +108,7 @@ class Seal(ReportCallback, ControllerCallback):
 
 
 def _step(metrics: dict[str, Any]) -> int | None:
-    step = metrics.get("step")
-    return step if isinstance(step, int) and not isinstance(step, bool) else None
+    return whole(metrics.get("step"))
 
 
 def _line(sealed: Checkpoint) -> Json:

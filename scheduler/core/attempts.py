@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+from scheduler.core.finite import whole
 from scheduler.core.model import Attempt, Cause, Ending, Job, Json, Outcome, Reason, Stop, StopKind
 from scheduler.core.retrying import answerable
 
@@ -58,8 +58,7 @@ def _why(stop: Stop | None, outcome: Outcome) -> Reason:
 
 
 def step_of(progress: Json | None) -> int | None:
-    step: Any = (progress or {}).get("step")
-    return step if isinstance(step, int) and not isinstance(step, bool) else None
+    return whole((progress or {}).get("step"))
 
 
 def _lost(last_step: int | None, outcome: Outcome) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scheduler.core.model import Cause
 
@@ -22,6 +22,8 @@ class Raised:
     type: str
     message: str
     traceback: str = ""
+    module: str = ""
+    """Where its class is from; a name alone does not say whose `Error` it is."""
     at_s: float = 0.0
     """Seconds since the epoch, by the clock of its node."""
 
@@ -259,6 +261,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         _echo,
         _controller,
     )
+    evidence = _in_bounds(evidence)
     for look in looks:
         if found := look(evidence):
             return found
@@ -267,6 +270,30 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         code="run_lost",
         message="the run is gone and left no trace; look at the logs of Ray on the nodes it had",
     )
+
+
+MOST_CHARACTERS = 20_000
+"""Of each text that is looked through: patterns take their time, and a loop may raise megabytes."""
+
+
+def _in_bounds(evidence: Evidence) -> Evidence:
+    return replace(
+        evidence,
+        raised=tuple(
+            replace(one, message=_ends(one.message), traceback=_ends(one.traceback))
+            for one in evidence.raised
+        ),
+        died=tuple(replace(one, said=_ends(one.said)) for one in evidence.died),
+        tails={rank: _ends(text) for rank, text in evidence.tails.items()},
+        kernel=_ends(evidence.kernel),
+        controller=_ends(evidence.controller),
+    )
+
+
+def _ends(text: str) -> str:
+    """The beginning and the end: both name an error, and what is between repeats itself."""
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]}\n...\n{text[-half:]}"
 
 
 def signature(diagnosis: Diagnosis) -> str | None:
@@ -282,7 +309,7 @@ def signature(diagnosis: Diagnosis) -> str | None:
     error = diagnosis.raised
     if error is None or diagnosis.code not in ("loop_failed", "cuda_error", "data_missing", "exited"):
         return f"{diagnosis.code} {diagnosis.cause}"
-    words = _without_what_varies(error.message.partition("\n")[0])[:200]
+    words = _without_what_varies(error.message.partition("\n")[0][:2_000])[:200]
     where = re.findall(r"^\s+File \"[^\"]*\", line \d+, in (\S+)", error.traceback, re.MULTILINE)
     return f"{diagnosis.code} {error.type} in {where[-1] if where else '?'}: {words}"
 
@@ -340,7 +367,7 @@ def _of_exception(error: Raised) -> Diagnosis:
         message = f"rank {error.rank} {kind.what} ({error.type}: {words}); {kind.advice}"
     else:
         cause, code = Cause.USER, "loop_failed"
-        message = f"rank {error.rank} raised {error.type}: {words}"
+        message = f"rank {error.rank} raised {_full_name(error)}: {words}"
     return Diagnosis(
         cause=cause,
         code=code,
@@ -349,6 +376,10 @@ def _of_exception(error: Raised) -> Diagnosis:
         rank=error.rank,
         raised=error,
     )
+
+
+def _full_name(error: Raised) -> str:
+    return error.type if error.module in ("", "builtins", "__main__") else f"{error.module}.{error.type}"
 
 
 def _kind_of_exception(error: Raised) -> _Kind | None:

@@ -61,7 +61,7 @@ def test_a_loop_that_writes_progress_itself_is_not_repeated(file: Path, reported
 
 
 def test_numbers_of_any_library_are_taken_and_nothing_else(file: Path) -> None:
-    Reports(file).say(
+    Reports(file).take(
         {
             "a": numpy.float32(0.5),
             "step": numpy.int64(3),
@@ -75,11 +75,11 @@ def test_numbers_of_any_library_are_taken_and_nothing_else(file: Path) -> None:
     )
     (line,) = lines(file)
     del line["time"]
-    assert line == {"phase": "training", "reported": True, "a": 0.5, "step": 3, "nan": None}
+    assert line == {"phase": "training", "reported": True, "a": 0.5, "step": 3, "nan": None, "4": 1.0}
 
 
 def test_a_report_without_numbers_says_nothing(file: Path) -> None:
-    Reports(file).say({"note": "saved"})
+    Reports(file).take({"note": "saved"})
     assert lines(file) == []
 
 
@@ -87,5 +87,5 @@ def test_a_disk_that_refuses_costs_no_checkpoint(file: Path, capsys: pytest.Capt
     """The report goes on to Ray; what could not be written is said in the log of the rank."""
     reports = Reports(file)
     file.unlink()
-    reports.say({"loss": 1.0})
+    reports.take({"loss": 1.0})
     assert "what was reported could not be written" in capsys.readouterr().err

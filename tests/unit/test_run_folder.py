@@ -138,3 +138,71 @@ def test_why_it_was_ended_by_force_is_read_back(folder: RunFolder) -> None:
     folder.write_ended(Reason(code="ended_by_force", message="it did not stop within 8 s"))
     assert folder.ended() == Reason(code="ended_by_force", message="it did not stop within 8 s")
     assert folder.node() == "node-1"
+
+
+HALF = "\\ud83d"
+"""As JSON writes half of a surrogate pair, which Python reads and no database takes."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'{{"note": "{HALF}"}}',
+        '{"note": "\\u0000"}',
+        '{"loss": NaN, "lr": Infinity}',
+        '{"big": 1' + "0" * 400 + "}",
+        '{"step": 1e400}',
+        '{"time": 1e300, "step": 8}',
+        '{"time": "soon", "phase": ["training"], "step": 8}',
+        '{"stop_seen": 1e300}',
+        '{"resumed": {"step": 1e300, "checked": ["' + HALF + '", 7]}}',
+        "[" * 100_000,
+        "{" + ", ".join(f'"name {i}": {i}' for i in range(10_000)) + "}",
+        '{"text": "' + "x" * 900_000 + '"}',
+        '{"text": "' + "x" * 3_000_000 + '"}',
+        "\x00\xff not JSON",
+    ],
+    ids=lambda line: line[:20],
+)
+def test_no_line_of_progress_makes_a_run_unreadable(folder: RunFolder, line: str) -> None:
+    """B1: a healthy run that cannot be asked looks dead, and one whose end cannot be written never ends."""
+    folder.write_resumed(VERIFIED)
+    say(folder, LOADING, {"phase": "training", "step": 7})
+    with folder.progress_file.open("a", encoding="latin-1") as file:
+        file.write(line + "\n")
+    say(folder, {"step": 9, "loss": 0.5})
+    outcome = folder.account(STOPPED)
+    assert outcome.progress is not None
+    assert (outcome.progress["step"], outcome.progress["loss"]) == (9, 0.5), "what comes after it counts"
+    text = json.dumps(outcome.progress, allow_nan=False)
+    assert len(text) <= 66_000
+    assert HALF.upper() not in text.upper().replace("\\\\", "") and "u0000" not in text.replace("\\\\", "")
+    reader = ProgressReader(folder.progress_file)
+    assert reader.said()
+    assert reader.phase == "training"
+    assert reader.stepped_at_s is not None and reader.stepped_at_s < 4e9
+
+
+def test_a_loop_that_makes_up_names_for_ever_is_read_in_bounded_memory(folder: RunFolder) -> None:
+    reader = ProgressReader(folder.progress_file)
+    for number in range(3_000):
+        say(folder, {f"name {number}": number})
+    said = reader.said()
+    assert said is not None
+    assert len(said) <= 1_000 and said["name 2999"] == 2999
+
+
+@pytest.mark.parametrize(
+    "spoilt", [b"", b"{", b"[]", b'{"rank": "x"}', b"\x00" * 100, b"null", b"\xff\xfe", b"[" * 100_000]
+)
+@pytest.mark.parametrize(
+    "name",
+    ["started", "resumed", "ended", "final", "rank-0", "rank-0.error", "rank-0.returned", "rank-0.exit"],
+)
+def test_a_file_that_is_spoilt_is_passed_over(folder: RunFolder, name: str, spoilt: bytes) -> None:
+    """B1: a disk that lost power leaves empty files; reading one must not keep a run from ending."""
+    (folder.path / f"{name}.json").write_bytes(spoilt)
+    assert folder.final() is None and folder.ended() is None and folder.resumed() is None
+    assert (folder.ranks(), folder.returned(), folder.errors(), folder.exits()) == ((), (), [], {})
+    folder.node()
+    assert folder.account(STOPPED) == STOPPED
