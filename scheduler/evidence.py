@@ -8,8 +8,9 @@ from typing import Any
 
 from scheduler.core.diagnosis import Died, Evidence, Raised, diagnose, signature
 from scheduler.core.model import Cause, Ending, Outcome, Reason
+from scheduler.core.plain_values import plain_error, plain_text
+from scheduler.core.run_end import ending_by_record
 from scheduler.errors import CheckpointTorn
-from scheduler.plain_values import plain_error, plain_text
 from scheduler.run_folder import RunFolder
 
 TAIL_BYTES = 4096
@@ -17,20 +18,16 @@ TAIL_BYTES = 4096
 
 
 def finished(folder: RunFolder) -> Outcome | None:
-    """How the run ended by the word of its ranks; None unless each of them left the record that its loop returned.
-
-    Nothing else proves that it is completed, and nothing that happens later undoes it.
-    """
-    records = {one.rank: one for one in folder.returned()}
-    first = records.get(0)
-    if first is None or not records.keys() >= set(range(first.num_ranks)):
+    """How the run ended by the word of its ranks; None where they do not prove that they are done."""
+    proof = ending_by_record(folder.returned(), was_asked_to_stop=folder.stop_file.exists())
+    if proof is None:
         return None
-    # Only a run that was asked to stop has stopped: a loop may return a word `stopped` of its own.
-    if first.result.get("stopped") is True and folder.stop_file.exists():
-        ending = Ending.STOPPED
-        reason = Reason(code="stopped", message="the loop saved and returned, as asked")
-    else:
-        ending, reason = Ending.COMPLETED, Reason(code="completed", message="every rank returned")
+    ending, first = proof
+    reason = (
+        Reason(code="stopped", message="the loop saved and returned, as asked")
+        if ending is Ending.STOPPED
+        else Reason(code="completed", message="every rank returned")
+    )
     result = {"output_dir": folder.output(), "metrics": first.result, "notes": list(first.notes)}
     return folder.account(Outcome(ending=ending, reason=reason, result=result))
 

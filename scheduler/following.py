@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from scheduler.core.lifecycle import StopRun, start_of
 from scheduler.core.model import Cause, Ending, Job, Outcome, Reason, StopKind
+from scheduler.core.plain_values import plain_outcome, without_report
 from scheduler.errors import JournalUnwritable, SchedulerError
 from scheduler.pacing import Background
-from scheduler.plain_values import without_report
 from scheduler.ports import Run, Runner
 
 log = logging.getLogger("scheduler")
@@ -46,7 +46,8 @@ class Follower:
         except Exception as error:
             log.exception("run %s of job %s could not be followed", job.fence, job.id)
             outcome = await self._abandoned(job, error)
-        await self._write_down(job, outcome)
+        # Here all ends come by, also those that a run of an older release, or a hand on its files, left.
+        await self._write_down(job, plain_outcome(outcome))
 
     async def _abandoned(self, job: Job, error: Exception) -> Outcome:
         """Nothing of it may be left before the job is tried again.  If it ran all the same, its own word counts."""
@@ -72,5 +73,5 @@ class Follower:
             except Exception as error:
                 if kept is not outcome:
                     raise
-                log.exception("the report of run %s of job %s cannot be kept", job.fence, job.id)
+                log.error("the report of run %s of job %s cannot be kept: %s", job.fence, job.id, error)
                 kept = without_report(outcome, error)

@@ -16,11 +16,12 @@ from typing import Any, TypedDict
 import psutil
 
 from scheduler.checkpoints import resolve
-from scheduler.plain_values import plain_dict, plain_error
+from scheduler.core.plain_values import plain_dict, plain_error
+from scheduler.core.run_end import Returned
 from scheduler.ports import RankProcess
 from scheduler.processes import SCRATCH
 from scheduler.reports import Reports, keep_reports
-from scheduler.run_folder import Returned, RunFolder
+from scheduler.run_folder import RunFolder
 
 
 class RankPlan(TypedDict):

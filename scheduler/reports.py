@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scheduler.core.model import Json
-from scheduler.plain_values import METRICS, plain_dict
+from scheduler.core.plain_values import METRICS, plain_dict
 
 CONTROL_WORDS = frozenset({"time", "phase", "reported", "resumed", "stop_seen", "samples"})
 

@@ -10,7 +10,7 @@ from typing import Any
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.finite import whole
 from scheduler.core.model import Json, Resumption
-from scheduler.plain_values import moment, plain_text
+from scheduler.core.plain_values import moment, plain_text
 
 UNTOLD = "the loop does not say what it restored"
 

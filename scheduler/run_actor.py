@@ -16,10 +16,10 @@ from scheduler.checkpoints import Checkpoints, train_name
 from scheduler.core.checkpoints import Checkpoint, lineage
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, NodeId, Outcome, Phase
+from scheduler.core.plain_values import moment, plain_outcome
 from scheduler.errors import CheckpointTorn
 from scheduler.evidence import failure, finished, silent
 from scheduler.placement_groups import Named, SignIn, trainer_without_helper
-from scheduler.plain_values import moment, plain_outcome
 from scheduler.ports import Observation
 from scheduler.processes import end_here
 from scheduler.rank import RankPlan, run_rank

@@ -40,25 +40,14 @@ from typing_extensions import TypedDict
 from scheduler.core.finite import finite
 from scheduler.core.hangs import Pace
 from scheduler.core.model import Fence, JobId, Json, NodeId, Outcome, Phase, Reason, Resumption, Saved
-from scheduler.plain_values import RESULT, moment, plain_dict
+from scheduler.core.plain_values import RESULT, moment, plain_dict
+from scheduler.core.run_end import Returned
 from scheduler.ports import LogPart, RankProcess
 from scheduler.resuming import take_control_words
 
 log = logging.getLogger("scheduler.run")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
-    """What a rank leaves when its loop has returned: the proof that it finished."""
-
-    rank: int
-    num_ranks: int
-    result: Json
-    """What it returned; where that is nothing, what it last reported."""
-    notes: tuple[str, ...] = ()
-    """What of the result was not kept as it was."""
 
 
 _RETURNED: TypeAdapter[Returned] = TypeAdapter(Returned)

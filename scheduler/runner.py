@@ -7,7 +7,6 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from scheduler.documents import MetricsDocument
 from scheduler.errors import RunUnreachable, StorageUnavailable
 from scheduler.evidence import TAIL_BYTES, lost
 from scheduler.histories import Histories
-from scheduler.plain_values import EVIDENCE, METRICS, plain_dict, plain_outcome
 from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.processes import end_here
 from scheduler.run_actor import RunActor, RunPlan, run_name, run_of
@@ -104,7 +102,7 @@ class RayRunner:
         await asyncio.to_thread(folder.write_ended, reason)
 
     async def wait(self, run: Run) -> Outcome:
-        outcome = plain_outcome(await self._outcome(run))
+        outcome = await self._outcome(run)
         if actor := await self._actor(run):
             ray.kill(actor, no_restart=True)
         await self._see_gone(run)
@@ -115,10 +113,9 @@ class RayRunner:
         if actor is None:
             raise RunUnreachable(f"the actor of run {run_name(*run)} is gone")
         try:
-            seen = await asyncio.wait_for(actor.observe.remote(), self._observe_timeout_s)
+            return await asyncio.wait_for(actor.observe.remote(), self._observe_timeout_s)
         except (TimeoutError, RayActorError, RayTaskError, ActorUnschedulableError) as error:
             raise RunUnreachable(f"run {run_name(*run)} does not answer: {type(error).__name__}") from error
-        return replace(seen, progress=plain_dict(seen.progress, METRICS)[0] or None)
 
     async def examine(self, run: Run) -> Json:
         folder = self._folder(run)
@@ -132,7 +129,7 @@ class RayRunner:
         seen = await asyncio.wait_for(asyncio.gather(*asked), 2 * STACKS_TIMEOUT_S)
         found = {str(rank): text for part in seen for rank, text in part.items()}
         tails = await asyncio.to_thread(folder.log_tails, TAIL_BYTES)
-        return plain_dict({"stacks": found, "logs": tails}, EVIDENCE)[0]
+        return {"stacks": found, "logs": tails}
 
     async def checkpoints(self, job_id: JobId) -> list[Checkpoint]:
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from scheduler.book import Book
 from scheduler.core.lifecycle import AskStop, StopRun
 from scheduler.core.model import Job, JobId, Json, Node, Reason, StopKind
+from scheduler.core.plain_values import EVIDENCE, METRICS, plain_dict
 from scheduler.errors import RunUnreachable
 from scheduler.ports import Clock, Observation, Run, Runner
 from scheduler.registry import Registry, Sighting
@@ -53,6 +55,7 @@ class Watcher:
         run, asked_at = (job.id, job.fence), self._clock.now()
         try:
             observation = await self._runner.observe(run)
+            observation = replace(observation, progress=plain_dict(observation.progress, METRICS)[0] or None)
         except RunUnreachable:
             self._told(job.id)
             # Unknown is not dead: only past the deadline is the run killed, and its death then is a fact.
@@ -95,7 +98,7 @@ class Watcher:
 
     async def _examine(self, run: Run) -> Json:
         try:
-            return await self._runner.examine(run)
+            return plain_dict(await self._runner.examine(run), EVIDENCE)[0]
         except Exception as error:
             log.exception("the stacks of run %s of job %s could not be taken", run[1], run[0])
             return {"note": f"the stacks could not be taken: {type(error).__name__}: {error}"}

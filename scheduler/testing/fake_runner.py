@@ -28,7 +28,6 @@ from scheduler.core.model import (
 from scheduler.documents import MetricsDocument
 from scheduler.errors import RunUnreachable
 from scheduler.histories import Told, told_by
-from scheduler.plain_values import plain_outcome
 from scheduler.ports import LogPart, Observation, Run
 from scheduler.testing.clock import NOON
 
@@ -87,7 +86,7 @@ class FakeRunner:
     async def wait(self, run: Run) -> Outcome:
         if gone := self._alive.get(run):
             await gone.wait()
-        return plain_outcome(self._final.get(run, LOST))
+        return self._final.get(run, LOST)
 
     async def observe(self, run: Run) -> Observation:
         if run not in self._alive or run in self.hidden:

@@ -11,7 +11,7 @@ import pytest
 
 from scheduler import adopting, following, mirroring, notifying, viewing
 from scheduler.book import Book
-from scheduler.core import hangs, lifecycle, ordering, reconcile
+from scheduler.core import hangs, lifecycle, ordering, reconcile, run_end
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
 from scheduler.following import Follower
@@ -172,6 +172,23 @@ def a_slow_run_is_taken_for_one_that_hangs(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def what_a_loop_returns_is_kept_as_it_is(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(following, "plain_outcome", lambda outcome: outcome)
+
+
+def an_end_that_cannot_be_kept_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    """The run is over, and its job is shown as running for ever."""
+    what_a_loop_returns_is_kept_as_it_is(patch)
+    patch.setattr(following, "without_report", lambda outcome, error: outcome)
+
+
+def that_nobody_complained_is_taken_for_a_proof(patch: pytest.MonkeyPatch) -> None:
+    """A rank whose thread ended without a word counts as one that finished."""
+    patch.setattr(
+        run_end, "ending_by_record", lambda records, was_asked_to_stop: (Ending.COMPLETED, records[:1])
+    )
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -191,6 +208,9 @@ ALL: list[tuple[Plant, Troubles]] = [
     (requests_are_answered_before_they_are_done, frozenset({Trouble.CRASH, Trouble.DISK})),
     (runs_are_stopped_on_a_guess, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH, Trouble.DATABASE})),
     (an_older_life_ends_the_runs_of_its_successor, frozenset({Trouble.FREEZE, Trouble.JOURNAL_LOST})),
+    (what_a_loop_returns_is_kept_as_it_is, frozenset()),
+    (an_end_that_cannot_be_kept_is_not_told, frozenset()),
+    (that_nobody_complained_is_taken_for_a_proof, frozenset()),
     (the_final_record_of_a_run_is_not_asked_for, frozenset({Trouble.CLUSTER})),
     (a_past_that_was_left_comes_back, frozenset()),
     (the_choice_of_a_person_is_not_handed_on, frozenset()),

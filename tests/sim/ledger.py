@@ -92,6 +92,8 @@ class Ledger:
         run, status = (before.id, before.fence), change.job.status
         if self._cluster.is_alive(run):
             yield f"run {before.fence} of job {before.id} is said to have ended, and is alive"
+        if status is Status.COMPLETED and run not in self._cluster.finished:
+            yield f"job {before.id} is completed, and not every rank of its run {before.fence} finished"
         final = self._cluster.final(run)
         if (final is not None and final.ending is Ending.COMPLETED) != (status is Status.COMPLETED):
             yield f"run {before.fence} of job {before.id} ended as {final}, and the job is {status}"

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pydantic_core import from_json
+
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, Json, Status
 from scheduler.service import Service
 
@@ -23,6 +25,7 @@ def unrest(world: World) -> list[str]:
         *_waiting(world),
         *(words for loop in life.service.loops if (words := loop.problem())),
         *_jobs(world, life.service),
+        *_answers(world, life.service),
         *(_copies(world) if world.scenario.has_database else ()),
         *_promises(world),
     ]
@@ -52,6 +55,17 @@ def _jobs(world: World, service: Service) -> Iterator[str]:
         yield from _open_attempts(world)
     if live := world.cluster.alive:
         yield f"runs {sorted(live)} are alive"
+
+
+def _answers(world: World, service: Service) -> Iterator[str]:
+    """What people are shown of each job, as strict readers of JSON take it: one that cannot be shown takes a list down."""
+    for job in (service.registry.get(job_id) for job_id in world.disk.jobs):
+        if job is None:
+            continue
+        try:
+            from_json(service.view.document(job).model_dump_json())
+        except ValueError as error:
+            yield f"job {job.id} cannot be shown: {error}"
 
 
 def _open_attempts(world: World) -> Iterator[str]:

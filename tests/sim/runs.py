@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from scheduler.core import run_end
 from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import CheckpointId, Fence, JobId, Json, Node, NodeId, Outcome, StopKind
+from scheduler.core.model import Allocation, CheckpointId, Fence, JobId, Json, Node, NodeId, Outcome, StopKind
+from scheduler.core.run_end import Returned
 from scheduler.ports import Observation, Run
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
@@ -24,7 +26,19 @@ FATES = {
     "goes silent": 8,
     "goes silent and completes": 7,
     "hangs": 5,
+    "hands over oddities": 15,
+    "ends without a word": 5,
 }
+ODDITIES: tuple[Any, ...] = (
+    {1: 0.5},
+    {"label": "\ud83d"},
+    {"name": "NUL \x00"},
+    {"loss": float("nan"), "seed": 10**400},
+    {"lock": object()},
+    {"text": "x" * 100_000},
+    {"stopped": True},
+)
+"""What loops return."""
 LONGEST_S = (5.0, 60.0, 300.0)
 PACE = Pace(steps=9, typical_s=0.5, longest_s=1.0)
 
@@ -38,6 +52,8 @@ class Cluster(FakeRunner):
     """When a run last answered a scheduler."""
     stuck: dict[Run, datetime] = field(default_factory=dict)
     """Runs that hang, and when each made its last step."""
+    finished: set[Run] = field(default_factory=set)
+    """Runs of which every rank returned."""
 
     async def start(self, action: StartRun) -> None:
         run = (action.job_id, action.fence)
@@ -131,8 +147,37 @@ class Cluster(FakeRunner):
         if fate.startswith("goes silent"):
             self.hidden.add(run)
             await asyncio.sleep(world.settings.lost_after_s * world.rng.random() * 2)
-        if fate != "goes silent":
-            self._end_if_alive(run, {"fails": failed(), "is lost": LOST}.get(fate, COMPLETED))
+        match fate:
+            case "goes silent":
+                return
+            case "fails":
+                self._end_if_alive(run, failed())
+            case "is lost":
+                self._end_if_alive(run, LOST)
+            case "ends without a word":
+                self._return(run, all_but_one=True)
+            case "hands over oddities":
+                self._return(run, world.rng.choice(ODDITIES))
+            case _:
+                self._return(run)
+
+    def _return(self, run: Run, result: Any = None, *, all_but_one: bool = False) -> None:
+        """Its ranks return, or all but the last do; the run goes by the records that they leave."""
+        if run not in self._alive:
+            return
+        num_ranks = len(self._allocation(run).node_of_each_rank)
+        there = range(num_ranks - 1 if all_but_one else num_ranks)
+        records = [Returned(rank=rank, num_ranks=num_ranks, result={}) for rank in there]
+        if not all_but_one:
+            self.finished.add(run)
+        proof = run_end.ending_by_record(records, was_asked_to_stop=False)
+        outcome = COMPLETED if proof else LOST
+        if result is not None:
+            outcome = replace(outcome, result={"output_dir": None, "metrics": result})
+        self._end_if_alive(run, outcome)
+
+    def _allocation(self, run: Run) -> Allocation:
+        return next(one.allocation for one in self.started if (one.job_id, one.fence) == run)
 
     async def _save_now_and_then(self, run: Run) -> None:
         while run in self._alive:

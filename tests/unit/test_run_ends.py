@@ -10,8 +10,9 @@ import pytest
 
 from scheduler import evidence
 from scheduler.core.model import Cause, Ending, Reason
+from scheduler.core.run_end import Returned
 from scheduler.evidence import failure, finished, lost, silent
-from scheduler.run_folder import Returned, RunFolder
+from scheduler.run_folder import RunFolder
 
 
 @pytest.fixture

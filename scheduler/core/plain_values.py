@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import islice
-from pathlib import PurePath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from scheduler.core.model import Json, Outcome, Reason
 
@@ -72,7 +71,7 @@ def plain_dict(value: object, bounds: Bounds = RESULT) -> tuple[dict[str, Any], 
     made, notes = plain(value, bounds)
     if made is None:
         return {}, notes
-    return (made, notes) if isinstance(made, dict) else ({"returned": made}, notes)
+    return made if type(made) is _MAPPING else {"returned": made}, notes
 
 
 def plain_text(text: object, num_bytes: int = REASON_BYTES) -> str:
@@ -119,7 +118,7 @@ def without_report(outcome: Outcome, error: Exception) -> Outcome:
         code=plain_text(outcome.reason.code, 100),
         message=f"{plain_text(outcome.reason.message, 2_000)}; {why}",
     )
-    return Outcome(ending=outcome.ending, cause=outcome.cause, reason=reason)
+    return Outcome(ending=outcome.ending, cause=outcome.cause, reason=reason, saved=outcome.saved)
 
 
 def _plain_reason(reason: Reason) -> Reason:
@@ -137,11 +136,7 @@ def _plain_json(value: Json | None, bounds: Bounds) -> Json | None:
 def moment(seconds: object) -> datetime | None:
     """Seconds since the epoch as a time that can be written down; None for what is no time of this century."""
     number = plain(seconds, METRICS).value
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, int | float)
-        or not 0 <= number < 4_102_444_800
-    ):
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 4_102_444_800:
         return None
     return datetime.fromtimestamp(number, UTC)
 
@@ -161,7 +156,7 @@ class _Border:
         return (*self._notes, *([f"and {more} more of such notes"] if more else []))
 
     def take(self, value: Any, path: str, depth: int) -> Any:
-        kind = type(value)
+        kind: Any = cast(Any, type(value))  # not `value.__class__`, which an object may make up
         if value is None or kind is bool:
             return self._paid(value, 5)
         if issubclass(kind, str):
@@ -175,7 +170,7 @@ class _Border:
         made = _guarded(lambda: self._container(value, kind, path, depth), _FAILED)
         return self._described(value, path) if made is _FAILED else made
 
-    def _container(self, value: Any, kind: type, path: str, depth: int) -> Any:
+    def _container(self, value: Any, kind: Any, path: str, depth: int) -> Any:
         """Whatever runs foreign code: it may raise, and then the value is described."""
         if (entries := _entries(value, kind)) is not None:
             return self._within(value, path, lambda: self._mapping(entries, path, depth))
@@ -183,8 +178,8 @@ class _Border:
             return self._within(value, path, lambda: self._sequence(items, path, depth))
         if issubclass(kind, date):
             return self._text(value.isoformat(), path)
-        if issubclass(kind, PurePath):
-            return self._text(str(value), path)
+        if hasattr(kind, "__fspath__"):
+            return self._text(_as_text(value.__fspath__()), path)
         held = value.value if issubclass(kind, enum.Enum) else _array(value, kind)
         return _FAILED if held is _FAILED else self.take(held, path, depth + 1)
 
@@ -283,6 +278,10 @@ class _Border:
 
 
 _FAILED: Any = object()
+_MAPPING: Any = dict
+_TUPLE: Any = tuple
+_ROWS: tuple[Any, ...] = (list, tuple, set, frozenset)
+"""Asked by their own methods, whatever a subclass puts over them."""
 _OF_ERRORS: Mapping[str, Any] = vars(BaseException)
 """What every exception has, whatever its class puts over it."""
 
@@ -315,7 +314,7 @@ def _word(value: Any) -> str:
     return f"<{_name(type(value))} that cannot be shown>"
 
 
-def _name(kind: type) -> str:
+def _name(kind: Any) -> str:
     name = _guarded(lambda: kind.__name__, "object")
     return plain_text(name, 100) if type(name) is str else "object"
 
@@ -324,12 +323,13 @@ def _named(path: str) -> str:
     return f"`{_ends_of(path, KEY_BYTES)}`" if path else "the value"
 
 
-def _entries(value: Any, kind: type) -> Iterable[tuple[object, object]] | None:
+def _entries(value: Any, kind: Any) -> Iterable[tuple[object, object]] | None:
     """Of whatever has named parts."""
     if issubclass(kind, dict):
-        return dict.items(value)
-    if issubclass(kind, tuple) and type(names := getattr(kind, "_fields", None)) is tuple:
-        return zip(names, tuple.__iter__(value), strict=False)
+        return _MAPPING.items(value)
+    if issubclass(kind, _TUPLE) and hasattr(kind, "_fields"):
+        names: Any = kind._fields
+        return [(name, one) for name, one in zip(names, _TUPLE.__iter__(value), strict=False)]
     if dataclasses.is_dataclass(kind):
         return [(one.name, getattr(value, one.name)) for one in dataclasses.fields(kind)]
     if issubclass(kind, Mapping):
@@ -337,15 +337,15 @@ def _entries(value: Any, kind: type) -> Iterable[tuple[object, object]] | None:
     return None
 
 
-def _items(value: Any, kind: type) -> Iterable[object] | None:
+def _items(value: Any, kind: Any) -> Iterable[object] | None:
     """Of whatever is a row of things."""
-    for base in (list, tuple, set, frozenset):
+    for base in _ROWS:
         if issubclass(kind, base):
             return base.__iter__(value)
     return None
 
 
-def _array(value: Any, kind: type) -> Any:
+def _array(value: Any, kind: Any) -> Any:
     """What an array of numpy, torch, jax and their like holds, as Python's numbers; of a large one its shape."""
     if not (hasattr(kind, "tolist") and hasattr(kind, "shape") and hasattr(kind, "dtype")):
         return _FAILED
