@@ -95,6 +95,7 @@ def job_page(
         ("proof", _proof(job, now)),
         ("times", _times(job, now)),
         ("output", job.result.output_dir if job.result else None),
+        ("note", printable("; ".join(job.result.notes)) if job.result else None),
         ("detail", Text(f"\n{job.reason.detail}") if job.reason.detail else None),
     ]
     return [(name, value) for name, value in lines if value]
