@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import posixpath
 import time
@@ -30,6 +29,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalF
 
 from scheduler.core.checkpoints import Checkpoint, checkpoint_id, newest_first
 from scheduler.core.model import CheckpointId, Fence, JobId, Json
+from scheduler.core.plain_values import METRICS, plain_dict
 from scheduler.errors import CheckpointTorn
 
 MANIFEST = "manifest.json"
@@ -121,7 +121,7 @@ class Checkpoints:
             "step": step,
             "at": datetime.now(UTC).isoformat(),
             "seconds": round(time.monotonic() - began_s, 3),
-            "metrics": as_json(metrics),
+            "metrics": plain_dict(metrics, METRICS)[0],
             "files": files,
         }
         self._write(posixpath.join(path, MANIFEST), {"manifest": manifest, "sha256": _digest(manifest)})
@@ -258,22 +258,6 @@ class Checkpoints:
         with self.filesystem.open_output_stream(path, compression=None) as stream:
             stream.write(data)
         return None
-
-
-def as_json(value: Any) -> Any:
-    """*value* as JSON can hold it: no NaN, numbers for arrays of one number, text for what is left."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {str(key): as_json(one) for key, one in value.items()}
-        case list() | tuple():
-            return [as_json(one) for one in value]
-    if getattr(value, "ndim", None) == 0:
-        return as_json(value.item())
-    return repr(value)[:200]
 
 
 def _checkpoint(path: str, manifest: Json) -> Checkpoint:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from scheduler.core.finite import finite
+from scheduler.core.finite import finite, seconds, whole
 from scheduler.core.model import Fence, JobId
 from scheduler.curves import Table, numbers_in
 from scheduler.documents import MetricsDocument, ResumptionMark, SampleDocument
@@ -166,7 +166,7 @@ class Run:
     def mark(self) -> ResumptionMark | None:
         if self.attempt == 1 or self.began_at is None:
             return None
-        step = None if self.goes_on_at is None else int(self.goes_on_at)
+        step = None if self.goes_on_at is None else whole(int(self.goes_on_at))
         return ResumptionMark(attempt=self.attempt, step=step, at=datetime.fromtimestamp(self.began_at, UTC))
 
 
@@ -191,7 +191,7 @@ class Told:
             return  # torn by a kill; the next one is whole
         if not isinstance(row, dict):
             return
-        run.at = finite(row.get("time")) or run.at
+        run.at = seconds(row.get("time")) or run.at
         if run.began_at is None:
             run.began_at = run.at
         if (step := finite(row.get("step"))) is not None:
@@ -229,7 +229,7 @@ def _samples(told: list[Any], run: Run) -> Iterator[SampleDocument]:
         if isinstance(one, dict) and isinstance(one.get("prompt"), str) and isinstance(one.get("text"), str):
             yield SampleDocument(
                 attempt=run.attempt,
-                step=None if run.step is None else int(run.step),
+                step=None if run.step is None else whole(int(run.step)),
                 prompt=_short(one["prompt"]),
                 text=_short(one["text"]),
             )

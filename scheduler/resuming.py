@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from scheduler.core.checkpoints import Checkpoint
-from scheduler.core.finite import whole
+from scheduler.core.finite import moment, whole
 from scheduler.core.model import Json, Resumption
-from scheduler.core.plain_values import moment, plain_text
+from scheduler.core.plain_values import plain_text
 
 UNTOLD = "the loop does not say what it restored"
 

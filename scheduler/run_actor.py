@@ -14,9 +14,10 @@ import ray
 
 from scheduler.checkpoints import Checkpoints, train_name
 from scheduler.core.checkpoints import Checkpoint, lineage
+from scheduler.core.finite import moment
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, NodeId, Outcome, Phase
-from scheduler.core.plain_values import moment, plain_outcome
+from scheduler.core.plain_values import plain_outcome
 from scheduler.errors import CheckpointTorn
 from scheduler.evidence import failure, finished, silent
 from scheduler.placement_groups import Named, SignIn, trainer_without_helper

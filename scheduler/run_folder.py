@@ -37,10 +37,10 @@ from typing import Any, NotRequired, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from scheduler.core.finite import finite
+from scheduler.core.finite import finite, seconds
 from scheduler.core.hangs import Pace
 from scheduler.core.model import Fence, JobId, Json, NodeId, Outcome, Phase, Reason, Resumption, Saved
-from scheduler.core.plain_values import RESULT, moment, plain_dict
+from scheduler.core.plain_values import RESULT, plain_dict
 from scheduler.core.run_end import Returned
 from scheduler.ports import LogPart, RankProcess
 from scheduler.resuming import take_control_words
@@ -287,8 +287,8 @@ class ProgressReader:
         row = _row(line)
         if row is None:
             return  # torn by a kill; the next one is whole
-        at_s = row.pop("time", None)
-        at_s = at_s if moment(at_s) else time.time()
+        at_s = seconds(row.pop("time", None))
+        at_s = time.time() if at_s is None else at_s
         phase = row.pop("phase", None)
         if isinstance(phase, str) and phase in _PHASES:
             self.phase = phase

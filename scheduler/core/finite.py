@@ -1,8 +1,9 @@
-"""Numbers out of JSON that anybody may have written."""
+"""Numbers and moments out of JSON that anybody may have written."""
 
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 LARGEST = 2**53
@@ -12,6 +13,17 @@ LARGEST = 2**53
 def whole(value: Any) -> int | None:
     """None for whatever is no whole number that everybody reads alike."""
     return value if type(value) is int and abs(value) <= LARGEST else None
+
+
+def seconds(value: Any) -> float | None:
+    """Seconds since the epoch; None for whatever is no moment until the year 2100, which no calendar has to hold."""
+    number = finite(value)
+    return number if number is not None and 0 <= number < 4_102_444_800 else None
+
+
+def moment(value: Any) -> datetime | None:
+    number = seconds(value)
+    return None if number is None else datetime.fromtimestamp(number, UTC)
 
 
 def finite(value: Any) -> float | None:

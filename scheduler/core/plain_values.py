@@ -15,7 +15,7 @@ import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -131,14 +131,6 @@ def _plain_reason(reason: Reason) -> Reason:
 
 def _plain_json(value: Json | None, bounds: Bounds) -> Json | None:
     return None if value is None else plain_dict(value, bounds)[0]
-
-
-def moment(seconds: object) -> datetime | None:
-    """Seconds since the epoch as a time that can be written down; None for what is no time of this century."""
-    number = plain(seconds, METRICS).value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 4_102_444_800:
-        return None
-    return datetime.fromtimestamp(number, UTC)
 
 
 class _Border:

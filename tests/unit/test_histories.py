@@ -191,3 +191,23 @@ def test_memory_is_bounded_and_what_was_dropped_is_read_again(tmp_path: Path) ->
         say(tmp_path, 1, *steps(1, 50), job_id=job_id)
     assert {of.metrics(job_id, 1000).total_points for job_id in ids * 2} == {50}
     assert sum(history.num_cells for history in of._histories.values()) <= 500
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"time": 1e300, "phase": "loading", "step": 1e300}',
+        '{"time": 1e300, "step": 1e300, "loss": 1e308, "samples": [{"prompt": "\\ud83d", "text": "\\u0000"}]}',
+        '{"loss": NaN, "step": -1e300}',
+        '{"' + "n" * 300 + '": 1.0, "step": 9}',
+    ],
+)
+def test_one_jobs_numbers_do_not_take_the_curves_of_others(of: Histories, tmp_path: Path, line: str) -> None:
+    """B2: the list asks for the curves of a page of jobs at once; one time that no calendar has took them all away."""
+    say(tmp_path, 1, *steps(1, 3), job_id=OTHER)
+    say(tmp_path, 1, *steps(1, 3))
+    say(tmp_path, 2, line, *steps(2, 4), line)
+    assert of.trends([JOB, OTHER], 10)[OTHER] == [1.0, 1 / 2, 1 / 3]
+    said = of.metrics(JOB, 1000)
+    assert json.loads(said.model_dump_json())["total_points"] >= 6
+    assert all(len(name) <= 200 for name in said.series)

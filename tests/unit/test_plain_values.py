@@ -21,13 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
+from scheduler.core.finite import moment
 from scheduler.core.model import JOB, Cause, Ending, Outcome, Reason
 from scheduler.core.plain_values import (
     METRICS,
     MOST_NOTES,
     REASON_BYTES,
     Bounds,
-    moment,
     plain,
     plain_dict,
     plain_error,
@@ -368,7 +368,6 @@ def test_what_is_no_moment_is_none(seconds: Any) -> None:
 
 def test_a_moment() -> None:
     assert moment(1_767_312_000) == datetime(2026, 1, 2, tzinfo=UTC)
-    assert moment(numpy.float64(1_767_312_000)) == datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @settings(max_examples=100)
