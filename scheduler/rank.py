@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import linecache
 import os
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any, TypedDict
 import psutil
 
 from scheduler.checkpoints import resolve
+from scheduler.core.model import SOURCE
 from scheduler.core.plain_values import plain_dict, plain_error
 from scheduler.core.run_end import Returned
 from scheduler.ports import RankProcess
@@ -187,6 +189,16 @@ def _function(plan: RankPlan) -> Any:
     if plan["code"]:
         import cloudpickle
 
-        return cloudpickle.loads(base64.b64decode(plan["code"]))
+        function = cloudpickle.loads(base64.b64decode(plan["code"]))
+        _show_in_tracebacks(function)
+        return function
     module, _, name = plan["function"].partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def _show_in_tracebacks(function: Any) -> None:
+    """The file of a function that was sent along is on another machine."""
+    code, source = getattr(function, "__code__", None), getattr(function, SOURCE, None)
+    if code and isinstance(source, str):
+        lines = source.splitlines(keepends=True)
+        linecache.cache[code.co_filename] = (len(source), None, lines, code.co_filename)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
-from scheduler.core.model import MAX_CODE_CHARS, SHIPPED, ShippedCode
+from scheduler.core.model import MAX_CODE_CHARS, SHIPPED, SOURCE, ShippedCode
 from scheduler.errors import InvalidSpec, NotReady, Problem
 
 _REMEDY = "put it into a module that the cluster can import, and submit that function"
@@ -47,7 +49,8 @@ def _packed(function: Callable[..., Any], name: str) -> ShippedCode:
             f"cloudpickle: `pip install 'training-scheduler[functions]'`, or {_REMEDY}"
         ) from None
     try:
-        code = base64.b64encode(cloudpickle.dumps(function)).decode()
+        with _with_its_source(function):
+            code = base64.b64encode(cloudpickle.dumps(function)).decode()
     except Exception as error:  # whatever the values it captured raise when they are pickled
         raise _refused(f"{name} cannot be sent: {type(error).__name__}: {error}; {_REMEDY}") from error
     if len(code) > MAX_CODE_CHARS:
@@ -56,6 +59,22 @@ def _packed(function: Callable[..., Any], name: str) -> ShippedCode:
             "read data inside the function, by a path in `config`"
         )
     return ShippedCode(pickle=code, python=running_python())
+
+
+@contextmanager
+def _with_its_source(function: Callable[..., Any]) -> Iterator[None]:
+    """The lines of *function* go with it, at the numbers they have in their file: a traceback of the cluster shows them.
+
+    What cannot be read, or carries no attribute, goes without.
+    """
+    with suppress(OSError, TypeError, AttributeError):
+        lines, first = inspect.getsourcelines(function)
+        vars(function)[SOURCE] = "\n" * (first - 1) + "".join(lines)
+    try:
+        yield
+    finally:
+        with suppress(TypeError):
+            vars(function).pop(SOURCE, None)
 
 
 def running_python() -> str:

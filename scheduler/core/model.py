@@ -169,6 +169,8 @@ class CheckpointPolicy:
 SHIPPED = "shipped:"
 """The `loop` of a job whose function was sent along is this and the function's name."""
 MAX_CODE_CHARS = 128_000
+SOURCE = "__source__"
+"""The attribute of a function that was sent along in which its source is, at the line numbers of its file."""
 
 
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))

@@ -161,3 +161,16 @@ def test_a_job_without_code_is_written_as_before() -> None:
 def test_code_survives_the_wire_and_the_journal() -> None:
     spec = to_spec(fields_of(a_closure(7)))
     assert SPEC.validate_python(to_wire(spec)) == spec == SPEC.validate_json(SPEC.dump_json(spec))
+
+
+def test_the_source_of_a_function_goes_with_it_and_leaves_no_trace_here() -> None:
+    """D5: the cluster has not the file, and a traceback without lines says little."""
+
+    def train(config: dict[str, Any]) -> None:
+        raise LookupError("no such dataset")
+
+    fields = fields_of(train)
+    sent = cloudpickle.loads(base64.b64decode(fields["code"].pickle))
+    line = sent.__code__.co_firstlineno + 1
+    assert sent.__source__.splitlines()[line - 1].strip() == 'raise LookupError("no such dataset")'
+    assert not vars(train)
