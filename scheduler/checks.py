@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from scheduler.api_probe import api_url, probe
 from scheduler.clock import SystemClock
 from scheduler.errors import JournalUnusable, MirrorRefused, MirrorUnavailable, NotReady
 from scheduler.journal.files import inspect
@@ -106,15 +108,27 @@ def _port(settings: Settings, ours_is_up: bool) -> Check:
     where = f"{settings.host}:{settings.port}"
     if ours_is_up:
         return Check("API port", True, f"{where} is ours")
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            return Check(
-                "API port", False, f"{where}: {error.strerror}", "scheduler up --port PORT, with a free one"
-            )
+            asked.bind((settings.host, settings.port))
+        except (OSError, UnicodeError) as error:
+            return Check("API port", False, *_why_not_bound(settings, error))
     return Check("API port", True, f"{where} is free")
+
+
+def _why_not_bound(settings: Settings, error: OSError | UnicodeError) -> tuple[str, str]:
+    """What was seen, and what to set otherwise: the port, or the address."""
+    where = f"{settings.host}:{settings.port}"
+    number = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+    if number == errno.EADDRINUSE:
+        seen = probe(api_url(settings.host, settings.port), settings)
+        return f"{where} is in use: {seen.words}", "scheduler up --port PORT, with a free one"
+    if number == errno.EACCES:
+        return f"{where}: {error}", "scheduler up --port PORT, with one above 1023"
+    words = error.strerror if isinstance(error, OSError) else error
+    remedy = "set SCHEDULER_HOST to an address of this machine: 127.0.0.1, ::1, or 0.0.0.0 for all of them"
+    return f"{where}: {words}", remedy
 
 
 def _supabase(settings: Settings) -> Check:
@@ -128,6 +142,9 @@ def _supabase(settings: Settings) -> Check:
         return Check(
             "Supabase", True, asyncio.run(_ask(SupabaseMirror(url, key, settings.cluster, timeout_s)))
         )
+    except (ImportError, ValueError) as error:  # httpx, of a proxy that it cannot use
+        remedy = "correct or unset HTTPS_PROXY and ALL_PROXY; `pip install 'httpx[socks]'` for a socks proxy"
+        return Check("Supabase", False, str(error), remedy)
     except MirrorUnavailable as error:
         remedy = "see that the project runs and can be reached from here, or correct SCHEDULER_SUPABASE_URL"
         return Check("Supabase", False, error.message, remedy)
