@@ -31,7 +31,7 @@ from scheduler.up_record import (
 
 __all__ = ["UpInfo", "down", "ray_environment", "read_info", "up", "wait_for_end"]
 
-BACK_WITHIN_S = 20.0
+BACK_WITHIN_S = 15.0
 """How long a second `up` waits for a scheduler that lives and does not serve: it may be just restarting."""
 LOOK_EVERY_S = 0.5
 

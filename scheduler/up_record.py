@@ -27,7 +27,7 @@ class Place:
 
     @classmethod
     def here(cls) -> Place:
-        return cls(host=socket.gethostname(), boot=_boot_id(), processes=_pid_namespace())
+        return cls(host=socket.gethostname(), boot=_boot_id(), processes=_namespaces())
 
     @property
     def is_here(self) -> bool:
@@ -142,7 +142,8 @@ def _boot_id() -> str:
     return ""
 
 
-def _pid_namespace() -> str:
+def _namespaces() -> str:
+    """Of pids, and of the clock by which processes are dated."""
     with suppress(OSError):
-        return str(Path("/proc/self/ns/pid").readlink())
+        return " ".join(str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "time"))
     return ""

@@ -1,0 +1,42 @@
+"""The most telling of the shells in which people call `scheduler up` once more; all of them are in tests/chaos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import is_gone
+from tests.second_up import TELLING, Living, Shell, living
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def it() -> Iterator[Living]:
+    with living() as found:
+        yield found
+
+
+@pytest.mark.parametrize("shell", TELLING, ids=str)
+def test_a_second_up_leaves_the_run_alone(it: Living, shell: Shell) -> None:
+    """B3: a proxy, a forgotten token, a dead keeper, a stopped actor: each ended the scheduler and its run."""
+    shell.meet(it)
+
+
+def test_down_saves_what_runs_and_up_goes_on_with_it(it: Living) -> None:
+    """B3: what an operator ends is nobody's loss; not one is allowed here."""
+    before = it.job()["progress"]["step"]
+    stopped = it.call("down")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "1 running job with it, all saved first" in stopped.stdout
+    assert [name for name, pid in it.pids.items() if not is_gone(pid)] == []
+    started = it.call("up", "--json")
+    assert started.returncode == 0, started.stderr
+    events = json.loads(it.call("events", it.job_id, "--json").stdout)["events"]
+    (told,) = [one["reason"] for one in events if one["reason"]["code"] == "operator_down"]
+    assert told["message"].startswith("the operator stopped the scheduler; goes on from checkpoint 1."), told
+    (attempt, *_) = json.loads(it.call("attempts", it.job_id, "--json").stdout)["attempts"]
+    assert (attempt["ending"], attempt["cause"], attempt["steps_lost"]) == ("stopped", None, 0), attempt
+    assert attempt["last_step"] >= before
