@@ -9,11 +9,12 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.api_probe import api_url, probe
+from scheduler.api_probe import Life, api_url, probe
 from scheduler.clock import SystemClock
 from scheduler.errors import JournalUnusable, MirrorRefused, MirrorUnavailable, NotReady
 from scheduler.journal.files import inspect
@@ -24,6 +25,7 @@ from scheduler.webhook import webhook_of
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "accelerate", "fastapi", "jinja2", "psutil")
 MIN_FREE_BYTES = 1_000_000_000
+PORT_FREE_WITHIN_S = 10.0
 MAX_SUPABASE_S = 5.0
 """Someone is waiting for the answer."""
 
@@ -108,13 +110,29 @@ def _port(settings: Settings, ours_is_up: bool) -> Check:
     where = f"{settings.host}:{settings.port}"
     if ours_is_up:
         return Check("API port", True, f"{where} is ours")
+    until_s = time.monotonic() + PORT_FREE_WITHIN_S
+    while (error := _bind(settings)) and time.monotonic() < until_s and _is_just_going(settings, error):
+        time.sleep(0.2)
+    if error:
+        return Check("API port", False, *_why_not_bound(settings, error))
+    return Check("API port", True, f"{where} is free")
+
+
+def _bind(settings: Settings) -> OSError | UnicodeError | None:
+    """Why nobody can listen there; None when one could."""
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as asked:
         asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             asked.bind((settings.host, settings.port))
         except (OSError, UnicodeError) as error:
-            return Check("API port", False, *_why_not_bound(settings, error))
-    return Check("API port", True, f"{where} is free")
+            return error
+    return None
+
+
+def _is_just_going(settings: Settings, error: OSError | UnicodeError) -> bool:
+    """The port is taken, and nobody listens: the process that had it is on its way out."""
+    in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+    return in_use and probe(api_url(settings.host, settings.port), settings).life is Life.SILENT
 
 
 def _why_not_bound(settings: Settings, error: OSError | UnicodeError) -> tuple[str, str]:

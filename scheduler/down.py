@@ -36,6 +36,8 @@ TOLD_WITHIN_S = 20.0
 WHY = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
 
 Say = Callable[[str], None]
+Save = bool | Callable[[int], bool]
+"""Whether runs save first; or who decides that, once it is known that so many run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def quiet(_: str) -> None:
     return None
 
 
-def down(settings: Settings, *, save: bool = False, say: Say = quiet) -> Stopped | None:
+def down(settings: Settings, *, save: Save = False, say: Say = quiet) -> Stopped | None:
     """End every process that `up` started.  Returns None when there was nothing to end.
 
     With *save* each run first saves and gives way.  Either way it goes on at the next `up`, in its old place, and the
@@ -64,7 +66,7 @@ def down(settings: Settings, *, save: bool = False, say: Say = quiet) -> Stopped
         return stop_all(settings, save=save, say=say)
 
 
-def stop_all(settings: Settings, *, save: bool, say: Say) -> Stopped | None:
+def stop_all(settings: Settings, *, save: Save, say: Say) -> Stopped | None:
     """As `down`, for whoever is the only one at work."""
     info = _record(settings, say)
     found = parts(info, ray_temp_dir(settings), str(settings.state_dir))
@@ -100,8 +102,10 @@ def _require_here(info: UpInfo | None, found: Parts) -> None:
         )
 
 
-def _give_way(settings: Settings, info: UpInfo | None, found: Parts, *, save: bool, say: Say) -> Stopped:
+def _give_way(settings: Settings, info: UpInfo | None, found: Parts, *, save: Save, say: Say) -> Stopped:
     runs = running_jobs(settings)
+    if callable(save):
+        save = save(len(runs)) if runs else True
     grace_s = _tell(settings, info, found, save=save, say=say)
     if not runs or not save:
         return Stopped(running=None if runs is None else len(runs), unsaved=len(runs or ()))

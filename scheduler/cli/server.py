@@ -80,10 +80,8 @@ def down(cluster: Cluster = None, pause: Pause = None, as_json: AsJson = False) 
     settings = read_settings(cluster=cluster)
     with server_parts("down"):
         from scheduler.down import down as stop
-        from scheduler.down import running_jobs
-    if pause is None:
-        pause = as_json or not sys.stdin.isatty() or _wants_to_save(len(running_jobs(settings) or ()))
-    stopped = stop(settings, save=pause, say=_say)
+    ask = pause is None and not as_json and sys.stdin.isatty()
+    stopped = stop(settings, save=_wants_to_save if ask else pause is not False, say=_say)
     if as_json:
         print_json(
             {"was_up": stopped is not None, **(asdict(stopped) if stopped else {"running": 0, "unsaved": 0})}
@@ -99,10 +97,8 @@ def _say(words: str) -> None:
 
 
 def _wants_to_save(running: int) -> bool:
-    if not running:
-        return True
-    jobs = "1 job runs" if running == 1 else f"{running} jobs run"
-    return typer.confirm(f"{jobs}. Let each save first? (no: end them at once)", default=True, err=True)
+    jobs = "1 job runs. Let it save" if running == 1 else f"{running} jobs run. Let each save"
+    return typer.confirm(f"{jobs} first? (no: end at once)", default=True, err=True)
 
 
 def _stopped(running: int | None, unsaved: int) -> str:

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scheduler.up import ray_environment
 from tests.conftest import ROOT, free_port, is_gone, wait_until
 from tests.second_up import ALL, SCHEDULER, Living, Shell, living
 
@@ -40,6 +42,24 @@ def test_two_at_the_same_second_are_one(it: Living) -> None:
     told = [json.loads(one.communicate(timeout=120)[0])["processes"] for one in both]
     assert [one.returncode for one in both] == [0, 0]
     assert told[0] == told[1]
+    it.assert_well()
+
+
+@pytest.mark.parametrize(
+    "deed",
+    ["serve.delete('scheduler')", "ray.kill(ray.get_actor('scheduler', namespace='scheduler-living'))"],
+    ids=["the API", "the actor"],
+)
+def test_what_ray_does_not_bring_back_the_keeper_does(it: Living, deed: str) -> None:
+    """Neither an API that was deleted nor an actor that was ended for good is restarted by Ray."""
+    info = it.record
+    program = (
+        f"import ray; from ray import serve; ray.init('{info.ray_address}', log_to_driver=False); {deed}"
+    )
+    environment = it.environment | ray_environment(info)
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=True, timeout=60)
+    again = it.call("up", "--json")
+    assert again.returncode == 0, again.stderr
     it.assert_well()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import pexpect
 import pytest
 
-from tests.conftest import is_gone
-from tests.second_up import TELLING, Living, Shell, living
+from tests.conftest import ROOT, is_gone
+from tests.second_up import SCHEDULER, TELLING, Living, Shell, living
 
 pytestmark = pytest.mark.ray
 
@@ -28,9 +29,13 @@ def test_a_second_up_leaves_the_run_alone(it: Living, shell: Shell) -> None:
 def test_down_saves_what_runs_and_up_goes_on_with_it(it: Living) -> None:
     """B3: what an operator ends is nobody's loss; not one is allowed here."""
     before = it.job()["progress"]["step"]
-    stopped = it.call("down")
-    assert stopped.returncode == 0, stopped.stderr
-    assert "1 running job with it, all saved first" in stopped.stdout
+    terminal = pexpect.spawn(
+        SCHEDULER, ["down"], env=it.environment, cwd=str(ROOT), timeout=90, encoding="utf-8"
+    )
+    terminal.expect(r"1 job runs. Let it save first\? .* \[Y/n\]")
+    terminal.sendline("")
+    terminal.expect("1 running job with it, all saved first")
+    terminal.expect(pexpect.EOF)
     assert [name for name, pid in it.pids.items() if not is_gone(pid)] == []
     started = it.call("up", "--json")
     assert started.returncode == 0, started.stderr

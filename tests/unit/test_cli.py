@@ -755,7 +755,7 @@ def test_down_says_what_became_of_the_runs(
         asked.append(save)
         return Stopped(running=running, unsaved=unsaved)
 
-    stand_in(monkeypatch, "down", down=down, running_jobs=lambda settings: ())
+    stand_in(monkeypatch, "down", down=down)
     assert words in run("down").out
     assert run("down", "--json", "--now").document == {"was_up": True, "running": running, "unsaved": unsaved}
     run("down", "--pause")

@@ -207,6 +207,8 @@ def test_a_file_that_is_spoilt_is_passed_over(folder: RunFolder, name: str, spoi
     assert (folder.ranks(), folder.returned(), folder.errors(), folder.exits()) == ((), (), [], {})
     folder.node()
     assert folder.account(STOPPED) == STOPPED
+
+
 @pytest.mark.parametrize(
     ("outcome", "becomes"),
     [
