@@ -104,6 +104,17 @@ def the_ended(it: Living) -> list[dict[str, Any]]:
     return sorted((one for one in told if one["ended_at"]), key=lambda one: one["attempt"])
 
 
+def test_replace_changes_the_settings_and_costs_no_job_anything(it: Living) -> None:
+    """B3: it is what a person says to change them; runs save first."""
+    it.environment["SCHEDULER_STOP_GRACE_S"] = "15"
+    refused = it.call("up")
+    assert refused.returncode == 1 and "SCHEDULER_STOP_GRACE_S: '20.0' there, '15.0' here" in refused.stderr
+    changed = it.call("up", "--replace")
+    assert changed.returncode == 0, changed.stderr
+    assert "waiting for 1 job to save" in changed.stderr
+    goes_on(it)
+
+
 def test_a_ray_that_is_gone_is_started_again_and_says_so(it: Living) -> None:
     """B3: what runs went with it, and that is a loss; nothing else is asked of anybody."""
     attempt = it.job()["attempt"]
