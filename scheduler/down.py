@@ -158,7 +158,7 @@ def _ask_by_file(settings: Settings, info: UpInfo | None, runs: Iterable[Run]) -
     _leave_word(settings, info, runs)
     for run in runs:
         folder = _folder(settings, info, run)
-        if folder.has_begun():
+        if _runs(folder):
             folder.stop_file.touch()
 
 
@@ -166,7 +166,7 @@ def _leave_word(settings: Settings, info: UpInfo | None, runs: Iterable[Run]) ->
     """For the next life, which else would count the end of the run as a loss."""
     for run in runs:
         folder = _folder(settings, info, run)
-        if folder.has_begun() and folder.ended() is None:
+        if _runs(folder) and folder.ended() is None:
             folder.write_ended(WHY)
 
 
@@ -196,11 +196,22 @@ def _end(settings: Settings, info: UpInfo | None, found: Parts, say: Say) -> Non
     frozen = freeze(found.all)
     # Nothing moves any more: what runs by the journal now is ended by this, also what started a moment ago.
     try:
-        _leave_word(settings, info, running_jobs(settings) or ())
+        _leave_word(settings, info, (running_jobs(settings) or ()) if found.ray else ())
     except OSError as error:
         say(
             f"no word can be left in the folders of the runs ({error}): by the journal alone they may count as lost"
         )
+    _kill(settings, frozen)
+
+
+def abandon(settings: Settings) -> None:
+    """End what was begun and never served.  By the journal jobs may run that died before: no word is left for those."""
+    info = read_info(settings)
+    found = parts(info, ray_temp_dir(settings), str(settings.state_dir))
+    _kill(settings, freeze(found.all))
+
+
+def _kill(settings: Settings, frozen: Iterable[psutil.Process]) -> None:
     kill(frozen)
     forget_info(settings)
     shutil.rmtree(ray_temp_dir(settings), ignore_errors=True)

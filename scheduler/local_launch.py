@@ -17,7 +17,7 @@ import psutil
 
 from scheduler import checks
 from scheduler.api_probe import Life, api_url, probe
-from scheduler.down import Say, quiet, stop_all
+from scheduler.down import Say, abandon
 from scheduler.errors import NotReady
 from scheduler.held_ports import HeldPorts
 from scheduler.own_processes import began_s, end, living, owns, parts
@@ -80,7 +80,7 @@ def _try(settings: Settings, num_cpus: int | None, num_gpus: int | None) -> UpIn
             words = "it goes on starting; `scheduler up` waits for it again, `scheduler down` ends it"
             raise NotReady(f"{late}{words}") from None
         except BaseException:
-            stop_all(settings, save=False, say=quiet)
+            abandon(settings)
             raise
     return note_served(info)
 
