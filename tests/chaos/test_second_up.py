@@ -15,7 +15,8 @@ import pytest
 
 from scheduler.up import ray_environment
 from tests.conftest import ROOT, free_port, is_gone, wait_until
-from tests.second_up import ALL, SCHEDULER, Living, Shell, living
+from tests.second_up import SCHEDULER, Living, living
+from tests.shells import ALL, Shell
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 

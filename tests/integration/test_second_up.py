@@ -9,7 +9,8 @@ import pexpect
 import pytest
 
 from tests.conftest import ROOT, is_gone
-from tests.second_up import SCHEDULER, TELLING, Living, Shell, living
+from tests.second_up import SCHEDULER, Living, living
+from tests.shells import TELLING, Shell
 
 pytestmark = pytest.mark.ray
 
