@@ -59,7 +59,8 @@ def up(
             info = _look_and_start(settings, num_cpus, num_gpus, replace, say)
     except OSError as error:
         require_all_checks(settings)
-        raise NotReady(f"the state folder {settings.state_dir} cannot be used: {error}") from error
+        words = f"the system refuses: {error}; see that {settings.state_dir} can be written to and has room"
+        raise NotReady(words) from error
     if block:
         wait_for_end(info)
     return info
