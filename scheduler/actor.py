@@ -32,6 +32,7 @@ from scheduler.documents import (
     PlanAnswer,
     ReconcileAnswer,
     RepairPage,
+    ShutdownAnswer,
     SubmittedJob,
 )
 from scheduler.errors import Superseded
@@ -161,6 +162,9 @@ class SchedulerActor:
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
         return await (await self._service()).mark_failed(job_id, by)
+
+    async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
+        return await (await self._service()).shutdown(save, by)
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         return await (await self._service()).ask.logs(job_id, rank, attempt, offset, limit)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from scheduler.api_probe import Life, api_url, probe
 from scheduler.clock import SystemClock
 from scheduler.errors import JournalUnusable, MirrorRefused, MirrorUnavailable, NotReady
 from scheduler.journal.files import inspect
@@ -22,6 +25,7 @@ from scheduler.webhook import webhook_of
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "accelerate", "fastapi", "jinja2", "psutil")
 MIN_FREE_BYTES = 1_000_000_000
+PORT_FREE_WITHIN_S = 10.0
 MAX_SUPABASE_S = 5.0
 """Someone is waiting for the answer."""
 
@@ -106,15 +110,43 @@ def _port(settings: Settings, ours_is_up: bool) -> Check:
     where = f"{settings.host}:{settings.port}"
     if ours_is_up:
         return Check("API port", True, f"{where} is ours")
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            return Check(
-                "API port", False, f"{where}: {error.strerror}", "scheduler up --port PORT, with a free one"
-            )
+    until_s = time.monotonic() + PORT_FREE_WITHIN_S
+    while (error := _bind(settings)) and time.monotonic() < until_s and _is_just_going(settings, error):
+        time.sleep(0.2)
+    if error:
+        return Check("API port", False, *_why_not_bound(settings, error))
     return Check("API port", True, f"{where} is free")
+
+
+def _bind(settings: Settings) -> OSError | UnicodeError | None:
+    """Why nobody can listen there; None when one could."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind((settings.host, settings.port))
+        except (OSError, UnicodeError) as error:
+            return error
+    return None
+
+
+def _is_just_going(settings: Settings, error: OSError | UnicodeError) -> bool:
+    """The port is taken, and nobody listens: the process that had it is on its way out."""
+    in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+    return in_use and probe(api_url(settings.host, settings.port), settings).life is Life.SILENT
+
+
+def _why_not_bound(settings: Settings, error: OSError | UnicodeError) -> tuple[str, str]:
+    """What was seen, and what to set otherwise: the port, or the address."""
+    where = f"{settings.host}:{settings.port}"
+    number = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+    if number == errno.EADDRINUSE:
+        seen = probe(api_url(settings.host, settings.port), settings)
+        return f"{where} is in use: {seen.words}", "scheduler up --port PORT, with a free one"
+    if number == errno.EACCES:
+        return f"{where}: {error}", "scheduler up --port PORT, with one above 1023"
+    words = error.strerror if isinstance(error, OSError) else error
+    remedy = "set SCHEDULER_HOST to an address of this machine: 127.0.0.1, ::1, or 0.0.0.0 for all of them"
+    return f"{where}: {words}", remedy
 
 
 def _supabase(settings: Settings) -> Check:
@@ -128,6 +160,9 @@ def _supabase(settings: Settings) -> Check:
         return Check(
             "Supabase", True, asyncio.run(_ask(SupabaseMirror(url, key, settings.cluster, timeout_s)))
         )
+    except (ImportError, ValueError) as error:  # httpx, of a proxy that it cannot use
+        remedy = "correct or unset HTTPS_PROXY and ALL_PROXY; `pip install 'httpx[socks]'` for a socks proxy"
+        return Check("Supabase", False, str(error), remedy)
     except MirrorUnavailable as error:
         remedy = "see that the project runs and can be reached from here, or correct SCHEDULER_SUPABASE_URL"
         return Check("Supabase", False, error.message, remedy)

@@ -223,6 +223,13 @@ class ReconcileAnswer(Document):
     database: str = Field(description="`compared`, `not configured`, or why it could not be read.")
 
 
+class ShutdownAnswer(Document):
+    """The scheduler gets ready to be ended; /health says how many jobs still run."""
+
+    running: int = Field(description="Jobs that run, each of which was told to give way.")
+    grace_s: float = Field(description="How long each may take to save before it is ended, in seconds.")
+
+
 class SubmittedJob(Document):
     job_id: str
     status: Status

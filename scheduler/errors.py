@@ -20,6 +20,7 @@ SchedulerError
 ├── CheckpointTorn       409  a checkpoint is not as it was written
 ├── StorageUnavailable   503  where checkpoints are kept does not answer
 ├── NotReady             500  something start-up needs is missing
+├── AlreadyUp            409  something lives that is not as `scheduler up` was asked for; it was left alone
 ├── ServerUnreachable    503  seen by a client: no scheduler answers at the URL
 ├── WaitTimedOut         504  seen by a client: the job had not ended in time
 └── JobNotCompleted      409  seen by a client: it wants the result of a job that has none
@@ -158,6 +159,13 @@ class StorageUnavailable(SchedulerError):
 
 class NotReady(SchedulerError):
     code = "not_ready"
+
+
+class AlreadyUp(SchedulerError):
+    """`scheduler up` found something alive that is not as it was asked for, and left it alone."""
+
+    http_status = 409
+    code = "already_up"
 
 
 class ServerUnreachable(SchedulerError):

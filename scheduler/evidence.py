@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from scheduler.core.diagnosis import Died, Evidence, Raised, diagnose, signature
-from scheduler.core.model import Cause, Ending, Outcome, Reason
+from scheduler.core.model import OPERATOR_DOWN, Cause, Ending, Outcome, Reason
 from scheduler.core.plain_values import plain_error, plain_text
 from scheduler.core.run_end import ending_by_record
 from scheduler.errors import CheckpointTorn
@@ -75,6 +76,16 @@ def lost(folder: RunFolder, seen: str, error: Exception | None = None) -> Outcom
         return outcome
     reason = Reason(code="run_lost", message=seen, detail=told or None)
     return folder.account(Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason))
+
+
+def with_operators_word(folder: RunFolder, outcome: Outcome) -> Outcome:
+    """Who ends a scheduler leaves word in the folder of each run first: what died after that, died of it."""
+    told = folder.ended()
+    if told is None or told.code != OPERATOR_DOWN:
+        return outcome
+    if outcome.ending is Ending.COMPLETED or outcome.cause is Cause.USER:
+        return outcome
+    return replace(outcome, ending=Ending.STOPPED, cause=None, reason=told, signature=None)
 
 
 def _diagnosed(

@@ -13,6 +13,11 @@ from scheduler.documents import DatabaseHealth, Health, HolderDocument, NodeHeal
 from scheduler.holding import Holding, cpus_of, gpus_of, holdings
 from scheduler.service import Service
 
+CLOSING = (
+    "it is being stopped: runs save and give way, and nothing starts; if nobody ends it, it goes on by itself in a minute "
+    "or two"
+)
+
 
 async def health(service: Service, *, started_at: datetime, pool: PoolHealth | None) -> Health:
     found = problems(service)
@@ -44,6 +49,7 @@ def problems(service: Service) -> list[str]:
     """Everything that is not as it must be, in words; empty when all is well."""
     found = [loop.problem() for loop in service.loops]
     found.append(service.background.problem())
+    found.append(CLOSING if service.is_closing else None)
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
     found += violations(service.registry.running(), service.nodes)[:10]
     return [words for words in found if words]

@@ -13,7 +13,7 @@
         progress.jsonl        what rank 0 says of itself, or reports to Ray Train
         saved.jsonl           the checkpoints it completed
         stop                  exists when the run should save and return
-        ended.json            why the scheduler ended it by force
+        ended.json            why the scheduler, or the operator, ended it
         output/               the final adapter or model
         final.json            how it ended; written last, by rename
 

@@ -21,7 +21,7 @@ from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import JobId, Json, Node, NodeId, Outcome, Reason, StopKind
 from scheduler.documents import MetricsDocument
 from scheduler.errors import RunUnreachable, StorageUnavailable
-from scheduler.evidence import TAIL_BYTES, lost
+from scheduler.evidence import TAIL_BYTES, lost, with_operators_word
 from scheduler.histories import Histories
 from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.processes import end_here
@@ -106,7 +106,7 @@ class RayRunner:
         if actor := await self._actor(run):
             ray.kill(actor, no_restart=True)
         await self._see_gone(run)
-        return outcome
+        return await asyncio.to_thread(with_operators_word, self._folder(run), outcome)
 
     async def observe(self, run: Run) -> Observation:
         actor = await self._actor(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from scheduler import asking
 from scheduler.advising import advice
@@ -14,6 +14,7 @@ from scheduler.asking import Action
 from scheduler.book import Book
 from scheduler.core import lifecycle, ordering, placement, reconcile
 from scheduler.core.lifecycle import (
+    AskStop,
     GiveUp,
     Recover,
     RunEnded,
@@ -21,6 +22,7 @@ from scheduler.core.lifecycle import (
     StopRun,
 )
 from scheduler.core.model import (
+    OPERATOR_DOWN,
     Job,
     JobId,
     JobSpec,
@@ -38,6 +40,7 @@ from scheduler.documents import (
     ForceStartAnswer,
     JobDocument,
     ReconcileAnswer,
+    ShutdownAnswer,
     SubmittedJob,
 )
 from scheduler.errors import (
@@ -65,6 +68,9 @@ from scheduler.watching import Watcher
 
 log = logging.getLogger("scheduler")
 
+CLOSING_S = 60.0
+"""Whoever stops the scheduler has so long, beyond the grace of the runs; then it was not meant, and jobs start again."""
+
 
 class Service:
     """The one writer.  Every public method may be repeated: a second call finds what the first one did."""
@@ -86,6 +92,7 @@ class Service:
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
+        self._closes_until: datetime | None = None
         self.feed, self._places = Feed(), Places()
         self.view = View(self.registry, clock, settings.limits(), settings.overdue_after_s)
         self.background = Background(clock)
@@ -237,6 +244,32 @@ class Service:
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
         return self.view.document(await self._ask(await self._get(job_id), Action.FAIL, by))
 
+    async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
+        """The operator is about to end this scheduler: nothing starts any more, and what runs gives way.
+
+        That is in the journal before any run is signalled, so that the next life knows who ended them, and lets them go on.
+        An operator who does not end it after all finds it starting jobs again a minute after the grace.
+        """
+        grace_s = self.settings.stop_grace_s if save else 0.0
+        self._closes_until = self.clock.now() + timedelta(seconds=grace_s + CLOSING_S)
+        running = len(self.registry.running())
+        await self._all_give_way(by)
+        return ShutdownAnswer(running=running, grace_s=grace_s)
+
+    @property
+    def is_closing(self) -> bool:
+        return self._closes_until is not None and self.clock.now() < self._closes_until
+
+    async def _all_give_way(self, by: str) -> None:
+        why = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
+        now = self.clock.now()
+        events = (
+            (job, AskStop(at=now, by=by, kind=StopKind.PREEMPT, why=why, fence=job.fence))
+            for job in self.registry.running()
+            if job.stop is None
+        )
+        await asyncio.gather(*(self.book.advance(job, event) for job, event in events))
+
     # Turns: each is one pass; `run_forever` paces them
 
     async def recover(self) -> None:
@@ -277,9 +310,12 @@ class Service:
         self.view.planned({**line.paused, **plan.blocked}, now)  # 3. reasons, for whoever asks or watches
         head = [job.id for job in self.registry.queued(WATCHED_PLACES)]
         self.feed.tell(self._places.moved(head, self.view.blocked))
-        await asyncio.gather(
-            *(self._admit(job_id, plan, now) for job_id in plan.start)
-        )  # 4. write it down, do it
+        if self.is_closing:
+            await self._all_give_way("scheduler")  # a start that was under way is one too many
+        else:
+            await asyncio.gather(
+                *(self._admit(job_id, plan, now) for job_id in plan.start)
+            )  # 4. write it down, do it
         return plan
 
     async def observe_once(self) -> None:

@@ -125,7 +125,7 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that is to have the same."""
-        return {f"SCHEDULER_{name.upper()}": _as_text(getattr(self, name)) for name in self.model_fields_set}
+        return {f"SCHEDULER_{name.upper()}": as_text(getattr(self, name)) for name in self.model_fields_set}
 
     @property
     def checkpoints_at(self) -> str:
@@ -203,7 +203,7 @@ class ClientSettings(BaseSettings):
     token: SecretStr | None = None
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
     match value:
         case SecretStr():
             return value.get_secret_value()

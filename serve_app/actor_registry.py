@@ -29,6 +29,7 @@ from scheduler.documents import (
     PlanAnswer,
     ReconcileAnswer,
     RepairPage,
+    ShutdownAnswer,
     SubmittedJob,
 )
 from scheduler.errors import RegistryUnavailable, SchedulerError
@@ -49,6 +50,7 @@ _CHANGING = frozenset(
         "force_start",
         "mark_failed",
         "reconcile",
+        "shutdown",
     ]
 )
 
@@ -132,6 +134,9 @@ class ActorRegistry:
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
         return await self._ask("mark_failed", job_id, by)
+
+    async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
+        return await self._ask("shutdown", save, by)
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         return await self._ask("logs", job_id, rank, attempt, offset, limit)

@@ -30,6 +30,7 @@ from scheduler.documents import (
     PlanAnswer,
     ReconcileAnswer,
     RepairPage,
+    ShutdownAnswer,
     SubmitBatch,
 )
 from scheduler.errors import InvalidRequest, InvalidSpec, SchedulerError
@@ -51,6 +52,7 @@ from serve_app.parameters import (
     ReconcileQuery,
     RepairsQuery,
     ResumeQuery,
+    ShutdownQuery,
     each_once,
     job_query,
 )
@@ -344,6 +346,17 @@ def _add_server(app: FastAPI, registry: Registry, reads: VerifiedReads) -> None:
     )
     async def loops() -> LoopList:
         return await registry.loops()
+
+    @app.post(
+        f"{BASE}/shutdown",
+        tags=["server"],
+        summary="Get ready to be ended: what runs saves and gives way, nothing starts",
+        responses=openapi.refusals(422),
+    )
+    async def shutdown(query: Annotated[ShutdownQuery, Query()], asker: Asker) -> ShutdownAnswer:
+        """For `scheduler down`, which ends the processes.  Jobs keep their places and go on at the next `scheduler up`;
+        where nobody ends the scheduler, they go on by themselves a minute after the grace."""
+        return await registry.shutdown(query.save, asker or "api")
 
     @app.get(
         "/health",

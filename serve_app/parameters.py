@@ -77,6 +77,11 @@ class ReconcileQuery(BaseModel):
     dry_run: bool = Field(False, description="Only say what would be done.")
 
 
+class ShutdownQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    save: bool = Field(True, description="Whoever ends the scheduler waits until each run has saved.")
+
+
 class ResumeQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
     checkpoint: str | None = Field(

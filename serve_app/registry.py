@@ -23,6 +23,7 @@ from scheduler.documents import (
     PlanAnswer,
     ReconcileAnswer,
     RepairPage,
+    ShutdownAnswer,
     SubmittedJob,
 )
 from scheduler.ports import JobQuery
@@ -83,6 +84,10 @@ class Registry(Protocol):
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer: ...
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument: ...
+
+    async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
+        """The operator is about to end the scheduler: nothing starts any more, and what runs gives way."""
+        ...
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         """Part of one rank's log.  A negative *offset*: that many bytes before the end."""

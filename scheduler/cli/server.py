@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from scheduler.cli.options import AsJson, connect
+from scheduler.cli.options import AsJson
 from scheduler.cli.views import print_json, print_page
 from scheduler.errors import InvalidRequest, NotReady, Problem, SchedulerError
 from scheduler.settings import Settings
@@ -24,22 +25,37 @@ Host = Annotated[
     str | None, typer.Option(help="Address to listen on; beyond loopback SCHEDULER_TOKEN must be set.")
 ]
 Block = Annotated[bool, typer.Option("--block", help="Stay in the foreground until the scheduler ends.")]
+Replace = Annotated[
+    bool,
+    typer.Option(
+        "--replace",
+        help="End the scheduler that is up, once its runs have saved, and start it with these settings.",
+    ),
+]
+Pause = Annotated[
+    bool | None,
+    typer.Option(
+        "--pause/--now",
+        help="Let each run save first (the default), or end it at once.  Either way it goes on at the next `up`.",
+        show_default=False,
+    ),
+]
 
 
 def up(
     port: Port = None,
     host: Host = None,
     cluster: Cluster = None,
+    replace: Replace = False,
     block: Block = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start Ray, the scheduler and its API on this machine; a second call finds them."""
+    """Start Ray, the scheduler and its API on this machine; a second call finds them.  What lives is left alone."""
     settings = read_settings(port=port, host=host, cluster=cluster)
     with server_parts("up"):
         from scheduler.up import up as start
-    if not as_json:
-        print(f"starting the scheduler on {settings.host}:{settings.port} ...", file=sys.stderr)
-    info = start(settings, block=False)
+        from scheduler.up import wait_for_end
+    info = start(settings, replace=replace, say=_say)
     if as_json:
         print_json(info)
     else:
@@ -55,37 +71,44 @@ def up(
         )
     sys.stdout.flush()
     if block:
-        start(settings, block=True)
+        wait_for_end(info)
 
 
-def down(cluster: Cluster = None, as_json: AsJson = False) -> None:
-    """Stop what `up` started.  Queued jobs stay on disk and are there again after the next `up`.  Running ones are ended
-    without saving, and go on then from their last checkpoints: pause them first to lose nothing."""
+def down(cluster: Cluster = None, pause: Pause = None, as_json: AsJson = False) -> None:
+    """Stop what `up` started.  Jobs that wait stay on disk; each that runs saves first and gives way, unless you say
+    `--now`.  All go on at the next `up`, in their old places; no stop counts as a failure or a loss."""
     settings = read_settings(cluster=cluster)
     with server_parts("down"):
-        from scheduler.up import down as stop
-        from scheduler.up import read_info
-    info = read_info(settings)
-    ended = _running(info.api_url) if info else 0
-    was_up = stop(settings)
+        from scheduler.down import down as stop
+    ask = pause is None and not as_json and sys.stdin.isatty()
+    stopped = stop(settings, save=_wants_to_save if ask else pause is not False, say=_say)
     if as_json:
-        print_json({"was_up": was_up, "ended_runs": ended})
+        print_json(
+            {"was_up": stopped is not None, **(asdict(stopped) if stopped else {"running": 0, "unsaved": 0})}
+        )
+    elif stopped is None:
+        print(f"nothing of cluster {settings.cluster!r} was up")
     else:
-        print(_stopped(ended) if was_up else f"nothing of cluster {settings.cluster!r} was up")
+        print(_stopped(stopped.running, stopped.unsaved))
 
 
-def _running(url: str) -> int | None:
-    """Jobs that run; None when the scheduler does not tell."""
-    with suppress(SchedulerError):
-        return (connect(url).health().registry.get("jobs") or {}).get("running", 0)
-    return None
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
-def _stopped(ended: int | None) -> str:
-    if not ended:
-        return "stopped" if ended == 0 else "stopped; how many jobs were running is not known"
-    jobs = "1 running job was" if ended == 1 else f"{ended} running jobs were"
-    return f"stopped; {jobs} ended without saving, and count as lost: `scheduler up` lets them go on from what was saved"
+def _wants_to_save(running: int) -> bool:
+    jobs = "1 job runs. Let it save" if running == 1 else f"{running} jobs run. Let each save"
+    return typer.confirm(f"{jobs} first? (no: end at once)", default=True, err=True)
+
+
+def _stopped(running: int | None, unsaved: int) -> str:
+    if running is None:
+        return "stopped; how many jobs were running is not known: the journal cannot be read"
+    if not running:
+        return "stopped"
+    jobs = "1 running job" if running == 1 else f"{running} running jobs"
+    saved = "all saved first" if not unsaved else f"{unsaved} of them without saving"
+    return f"stopped, and {jobs} with it, {saved}; `scheduler up` lets each go on from there, and none counts as lost"
 
 
 def doctor(port: Port = None, host: Host = None, cluster: Cluster = None, as_json: AsJson = False) -> None:
@@ -127,10 +150,16 @@ def server_parts(command: str) -> Iterator[None]:
 
 def _ours_is_up(settings: Settings) -> bool:
     with suppress(ImportError, SchedulerError):
+        from scheduler.api_probe import api_url, probe
         from scheduler.up import read_info
 
-        if info := read_info(settings):
-            return connect(info.api_url).health().cluster == settings.cluster
+        info = read_info(settings)
+        url = api_url(settings.host, settings.port)
+        return (
+            info is not None
+            and info.api_url == url
+            and probe(url, settings).health.get("cluster") == settings.cluster
+        )
     return False
 
 

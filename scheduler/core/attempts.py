@@ -50,7 +50,7 @@ def _why(stop: Stop | None, outcome: Outcome) -> Reason:
     """Whoever told it to stop knows why; a run that died before it could knows better."""
     if stop is None or outcome.ending not in (Ending.STOPPED, Ending.LOST):
         return outcome.reason
-    if outcome.ending is Ending.LOST and stop.kind is not StopKind.HUNG:
+    if outcome.ending is Ending.LOST and stop.kind is not StopKind.HUNG and not stop.is_operators:
         return outcome.reason
     words = outcome.reason.message
     asked = stop.why or Reason(code=f"{stop.kind}_asked", message=f"{stop.by} asked to {stop.kind} it")

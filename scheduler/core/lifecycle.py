@@ -8,6 +8,7 @@ from typing import assert_never
 
 from scheduler.core import attempts
 from scheduler.core.model import (
+    OPERATOR_DOWN,
     Allocation,
     Attempt,
     Cause,
@@ -28,7 +29,7 @@ from scheduler.core.model import (
     StopKind,
     compact,
 )
-from scheduler.core.retrying import DEFAULT_POLICY, RetryPolicy, Verdict, judge
+from scheduler.core.retrying import DEFAULT_POLICY, RetryPolicy, Verdict, by_operator, judge
 from scheduler.errors import NotAllowed
 
 EDGES: dict[Status, frozenset[Status]] = {
@@ -410,7 +411,7 @@ def _saved(job: Job, outcome: Outcome) -> Saved | None:
 
 
 def _gives_way(stop: Stop | None) -> bool:
-    return stop is not None and stop.kind is StopKind.PREEMPT
+    return stop is not None and stop.kind is StopKind.PREEMPT and not stop.is_operators
 
 
 def _force_start(job: Job, event: ForceStart) -> Job:
@@ -564,6 +565,9 @@ def _spent(job: Job, outcome: Outcome, why: str) -> Reason:
 
 def _again(job: Job, stop: Stop | None, outcome: Outcome, verdict: Verdict) -> Reason:
     where = f"goes on from checkpoint {in_words(job.saved)}" if job.saved else "begins again"
+    if by_operator(stop, outcome):
+        message = f"the operator stopped the scheduler; {where}"
+        return Reason(code=OPERATOR_DOWN, message=message, detail=outcome.reason.detail)
     if _gives_way(stop) and outcome.ending is Ending.STOPPED:
         assert stop is not None
         why = stop.why.message if stop.why else f"{stop.by} asked for it"

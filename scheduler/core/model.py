@@ -267,6 +267,10 @@ class Allocation:
         return tuple(node for node, count in self.ranks for _ in range(count))
 
 
+OPERATOR_DOWN = "operator_down"
+"""Code of the reason of a stop, or of an end: the operator stopped the scheduler, and every run with it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """An intention, written down before any signal is sent."""
@@ -278,6 +282,11 @@ class Stop:
     """What it is good for; a person who asks need not say."""
     evidence: Json | None = None
     """What was seen before anything was touched: stacks and last log lines of each rank."""
+
+    @property
+    def is_operators(self) -> bool:
+        """The scheduler is being stopped; the job goes on when it is up again."""
+        return self.why is not None and self.why.code == OPERATOR_DOWN
 
 
 CheckpointId = NewType("CheckpointId", str)

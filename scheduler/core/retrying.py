@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Literal
 from zlib import crc32
 
-from scheduler.core.model import Cause, Ending, Job, Outcome, StopKind
+from scheduler.core.model import OPERATOR_DOWN, Cause, Ending, Job, Outcome, Stop, StopKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +75,26 @@ def judge(job: Job, outcome: Outcome, policy: RetryPolicy) -> Verdict:
 
 
 def answerable(job: Job, outcome: Outcome) -> Cause | None:
-    """For a run that did not complete.  None: nobody; it was told to stop, and did."""
+    """For a run that did not complete.  None: nobody; it was told to stop, and did, or the operator ended it."""
     stop = job.stop
     if stop and stop.kind is StopKind.HUNG:
         return Cause.INFRASTRUCTURE
+    if by_operator(stop, outcome):
+        return None
     if stop and stop.kind is StopKind.PREEMPT and outcome.cause is not Cause.USER:
         return Cause.PREEMPTION
     if stop and outcome.ending is Ending.STOPPED:
         return None
     return outcome.cause or (Cause.USER if outcome.ending is Ending.FAILED else Cause.INFRASTRUCTURE)
+
+
+def by_operator(stop: Stop | None, outcome: Outcome) -> bool:
+    """The operator stopped the scheduler, and the run ended with it: by the journal, or by word left in its folder.
+
+    What the user's own code raised meanwhile is still the user's.
+    """
+    told = stop is not None and stop.is_operators
+    return (told or outcome.reason.code == OPERATOR_DOWN) and outcome.cause is not Cause.USER
 
 
 def _charge(job: Job, blame: Cause, policy: RetryPolicy) -> tuple[Job, int, int, str]:

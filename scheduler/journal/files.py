@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import mkstemp
 
+from scheduler.core.model import Fence, JobId
 from scheduler.errors import JournalUnusable, JournalUnwritable
 from scheduler.journal import listing
 
@@ -84,6 +85,19 @@ def inspect(path: Path) -> str:
     except (sqlite3.Error, OSError) as error:
         raise in_words(error, path) from error
     return f"{path} is whole, {jobs} jobs"
+
+
+def running_in(path: Path) -> tuple[tuple[JobId, Fence], ...]:
+    """The newest run of each job that runs, as the file has it now, whoever owns it.  Raises what `inspect` raises."""
+    if not path.exists():
+        return ()
+    try:
+        with closing(_connect(path, busy_timeout_s=5.0)) as connection:
+            _check_is_ours(connection, path)
+            rows = connection.execute("SELECT id, fence FROM jobs WHERE status = 'running'").fetchall()
+    except (sqlite3.Error, OSError) as error:
+        raise in_words(error, path) from error
+    return tuple((JobId(job_id), Fence(fence)) for job_id, fence in rows)
 
 
 def in_words(error: sqlite3.Error | OSError, path: Path) -> JournalUnusable | JournalUnwritable:

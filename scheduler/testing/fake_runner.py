@@ -61,6 +61,8 @@ class FakeRunner:
     """The progress lines of a run."""
     refuses: Exception | None = None
     """Raised by the next `start`."""
+    deaf: bool = False
+    """No run hears that it is to stop."""
     _alive: dict[Run, asyncio.Event] = field(default_factory=dict)
     _final: dict[Run, Outcome] = field(default_factory=dict)
     _resumed: dict[Run, Resumption] = field(default_factory=dict)
@@ -80,7 +82,7 @@ class FakeRunner:
     async def stop(self, action: StopRun) -> None:
         self.stopped.append(action)
         run = (action.job_id, action.fence)
-        if run in self._alive:
+        if run in self._alive and not self.deaf:
             self.end(run, LOST if action.kind is StopKind.CANCEL else STOPPED)
 
     async def wait(self, run: Run) -> Outcome:

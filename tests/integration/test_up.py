@@ -101,9 +101,9 @@ def test_down_ends_every_process_and_up_brings_the_queue_back(second: dict[str, 
         for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     ]
     assert len(pids) > 5
-    stopped = call(second, "down")
+    stopped = call(second, "down", "--now")
     assert stopped.returncode == 0
-    assert "1 running job was ended without saving" in stopped.stdout
+    assert "1 running job with it, 1 of them without saving" in stopped.stdout
     assert [pid for pid in pids if not is_gone(pid)] == []
     refused = call(second, "list")
     assert refused.returncode == 4

@@ -11,7 +11,7 @@ import pytest
 
 from scheduler import adopting, following, mirroring, notifying, viewing
 from scheduler.book import Book
-from scheduler.core import hangs, lifecycle, ordering, reconcile, run_end
+from scheduler.core import hangs, lifecycle, ordering, reconcile, retrying, run_end
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
 from scheduler.following import Follower
@@ -189,6 +189,10 @@ def that_nobody_complained_is_taken_for_a_proof(patch: pytest.MonkeyPatch) -> No
     )
 
 
+def what_the_operator_ends_is_charged(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retrying, "by_operator", lambda stop, outcome: False)
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -217,6 +221,7 @@ ALL: list[tuple[Plant, Troubles]] = [
     (a_retry_forgets_what_was_saved, frozenset()),
     (held_jobs_are_started, frozenset()),
     (the_end_of_an_attempt_is_not_told, frozenset()),
+    (what_the_operator_ends_is_charged, frozenset({Trouble.OPERATOR})),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),
     (notices_are_forgotten_before_they_are_heard, frozenset({Trouble.WEBHOOK, Trouble.CLUSTER})),
 ]

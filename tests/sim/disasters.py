@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from scheduler.core.model import JobId, Status
+from scheduler.core.model import OPERATOR_DOWN, Ending, JobId, Outcome, Reason, Status
+from scheduler.testing.fake_runner import LOST
 from scheduler.testing.memory import Disk
 from tests.sim.faults import Trouble
 
 if TYPE_CHECKING:
     from tests.sim.world import World
+
+
+OPERATORS_WORD = Outcome(ending=Ending.STOPPED, reason=Reason(code=OPERATOR_DOWN, message="stopped"))
 
 
 def all_of(world: World) -> Iterator[Coroutine[Any, Any, None]]:
@@ -22,6 +26,7 @@ def all_of(world: World) -> Iterator[Coroutine[Any, Any, None]]:
         (Trouble.CLUSTER, old_runs_speak_again),
         (Trouble.TAMPER, hands_in_the_database),
         (Trouble.POISON, refused_jobs),
+        (Trouble.OPERATOR, the_operator_stops_it),
     )
     return (story(world) for trouble, story in happens if trouble in world.scenario.troubles)
 
@@ -51,6 +56,23 @@ async def freezes(world: World) -> None:
         await world.calm_or_after(world.rng.choice((1.0, 30.0, 200.0)))
         world.note(life.process.name, "thaws")
         life.process.thaw()
+
+
+async def the_operator_stops_it(world: World) -> None:
+    """As `scheduler down` does: the scheduler is told, if it answers; then word is left, and everything is ended."""
+    for _ in range(world.rng.randint(1, 2)):
+        await asyncio.sleep(world.rng.random() * world.scenario.length_s / 2)
+        if world.weather.is_calm or world.life is None:
+            return
+        save = world.rng.random() < 0.7
+        answer = await world.ask(f"shutdown {save=}", lambda it: it.shutdown(save, "operator"))  # noqa: B023
+        await world.calm_or_after(world.rng.choice((0.0, 1.0, 2 * world.settings.stop_grace_s)))
+        if world.weather.is_calm or world.rng.random() < 0.1:
+            return  # killed in the middle, before it ended anything
+        leaves_word = answer.value is None or world.rng.random() < 0.8
+        world.note("the operator ends everything", f"{leaves_word=}")
+        world.life.process.kill()
+        world.cluster.end_all(OPERATORS_WORD if leaves_word else LOST)
 
 
 async def nodes_come_and_go(world: World) -> None:

@@ -21,6 +21,7 @@ class Trouble(StrEnum):
     TAMPER = "tamper"
     POISON = "poison"
     SKEW = "skew"
+    OPERATOR = "operator"
 
 
 PORTS: Mapping[Trouble, str] = {

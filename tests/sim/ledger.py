@@ -7,7 +7,17 @@ from itertools import chain
 
 from scheduler.core.invariants import violations
 from scheduler.core.lifecycle import EDGES, StartRun
-from scheduler.core.model import CheckpointId, Ending, Fence, Job, JobId, Status, StopKind
+from scheduler.core.model import (
+    OPERATOR_DOWN,
+    CheckpointId,
+    Ending,
+    Fence,
+    Job,
+    JobId,
+    Outcome,
+    Status,
+    StopKind,
+)
 from scheduler.ports import Change
 from tests.sim.attempts import Attempts
 from tests.sim.copies import Said
@@ -67,6 +77,7 @@ class Ledger:
         yield from _is_lawful(change)
         yield from _news_is_told(change)
         yield from self._run_has_ended(before, change)
+        yield from self._operators_stop_is_free(before, change)
         yield from self._fence_is_new(before, job)
         yield from self._is_no_false_alarm(before, change)
         yield from self._attempts.take(before, change)
@@ -98,6 +109,21 @@ class Ledger:
         if (final is not None and final.ending is Ending.COMPLETED) != (status is Status.COMPLETED):
             yield f"run {before.fence} of job {before.id} ended as {final}, and the job is {status}"
 
+    def _operators_stop_is_free(self, before: Job | None, change: Change) -> Iterator[str]:
+        """B3: what an operator ended is nobody's loss, and goes on in its old place unless a person asked for more."""
+        if before is None or change.event.kind != "RunEnded":
+            return
+        final, stop, job = self._cluster.final((before.id, before.fence)), before.stop, change.job
+        by_word = final is not None and final.reason.code == OPERATOR_DOWN
+        if not (by_word or (stop and stop.is_operators and not _is_by_itself(final))):
+            return
+        if stop and stop.kind is StopKind.HUNG:
+            return
+        if _charged(job) != _charged(before):
+            yield f"job {job.id} pays for what the operator ended: {_charged(before)} became {_charged(job)}"
+        if (stop is None or stop.is_operators) and job.status is not Status.QUEUED:
+            yield f"job {job.id} was ended by the operator, and is {job.status}"
+
     def _is_no_false_alarm(self, before: Job | None, change: Change) -> Iterator[str]:
         """What is stopped because it hangs does hang."""
         stop, run = change.job.stop, (change.job.id, change.job.fence)
@@ -112,6 +138,14 @@ class Ledger:
             if (job.id, job.fence) in self._fences:
                 yield f"fence {job.fence} of job {job.id} was handed out twice"
             self._fences.add((job.id, job.fence))
+
+
+def _charged(job: Job) -> tuple[int, int, int]:
+    return job.failures, job.losses, job.preemptions
+
+
+def _is_by_itself(final: Outcome | None) -> bool:
+    return final is not None and final.ending in (Ending.COMPLETED, Ending.FAILED)
 
 
 def _follows(before: Job, change: Change) -> Iterator[str]:
@@ -132,7 +166,8 @@ def _follows(before: Job, change: Change) -> Iterator[str]:
 
 
 def _may_move(before: Job, change: Change) -> bool:
-    gave_way = before.stop is not None and before.stop.kind is StopKind.PREEMPT
+    stop = before.stop
+    gave_way = stop is not None and stop.kind is StopKind.PREEMPT and not stop.is_operators
     kinds = MOVES_IN_LINE | ({"RunEnded"} if gave_way else set())
     return change.event.kind in kinds and before.status is not Status.QUEUED
 

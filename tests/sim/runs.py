@@ -102,6 +102,10 @@ class Cluster(FakeRunner):
             if node_id in start.allocation.node_of_each_rank:
                 self._end_if_alive((start.job_id, start.fence), LOST)
 
+    def end_all(self, outcome: Outcome) -> None:
+        for run in sorted(self._alive):
+            self._end_if_alive(run, outcome)
+
     def final(self, run: Run) -> Outcome | None:
         return self._final.get(run)
 

@@ -34,6 +34,7 @@ from scheduler.documents import (
     ReconcileAnswer,
     RepairDocument,
     RepairPage,
+    ShutdownAnswer,
     SubmittedJob,
 )
 from scheduler.errors import JobNotFound
@@ -233,6 +234,10 @@ class RecordingRegistry:
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
         await self._heard("mark_failed", job_id, by)
         return self._find(job_id)
+
+    async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
+        await self._heard("shutdown", save, by)
+        return ShutdownAnswer(running=2, grace_s=60.0 if save else 0.0)
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         await self._heard("logs", job_id, rank, attempt, offset, limit)

@@ -201,6 +201,15 @@ class TestAnswers:
         assert registry.calls == [("reconcile", dry_run)]
         assert (answer.dry_run, answer.repairs) == (dry_run, [a_repair()])
 
+    @pytest.mark.parametrize(("query", "save"), [("", True), ("?save=true", True), ("?save=false", False)])
+    async def test_a_scheduler_that_is_to_be_ended_is_told_whether_runs_are_saved(
+        self, query: str, save: bool, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """B3: they are, unless somebody said otherwise."""
+        response = await client.post(f"{SUBMIT}/shutdown{query}", headers={"X-User": "ann"})
+        assert response.json() == {"running": 2, "grace_s": 60.0 if save else 0.0}
+        assert registry.calls == [("shutdown", save, "ann")]
+
     async def test_repairs_are_paged(self, client: httpx.AsyncClient, registry: RecordingRegistry) -> None:
         """L10: what was repaired is kept and shown; the second page must not be the first again."""
         registry.put_right = [a_repair(why=f"reason {number}") for number in range(3)]
@@ -216,6 +225,8 @@ class TestAnswers:
         [
             ("POST", "reconcile?dry_run=maybe", "dry_run"),
             ("POST", "reconcile?dryrun=true", "dryrun"),
+            ("POST", "shutdown?save=perhaps", "save"),
+            ("POST", "shutdown?now=true", "now"),
             ("GET", "repairs?limit=0", "limit"),
         ],
     )

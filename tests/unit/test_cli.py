@@ -39,6 +39,7 @@ from scheduler.documents import (
     SavedDocument,
     StopDocument,
 )
+from scheduler.down import Stopped
 from scheduler.errors import NotReady, SchedulerError
 from scheduler.settings import Settings
 from serve_app.app import create_app
@@ -703,7 +704,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None
 @pytest.mark.parametrize("name", ["up", "down", "doctor"])
 def test_missing_server_packages_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """R8: the client alone is a normal installation; the remedy is one command."""
-    for module in ("up", "checks"):
+    for module in ("up", "down", "checks"):
         monkeypatch.setitem(sys.modules, f"scheduler.{module}", None)
         monkeypatch.delattr(f"scheduler.{module}", raising=False)
     ran = run(name)
@@ -712,7 +713,7 @@ def test_missing_server_packages_are_named(monkeypatch: pytest.MonkeyPatch, name
 
 
 def test_up_says_where_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options reach the settings; `--block` comes after the page, or nobody would see it."""
+    """Options reach the settings; `--block` waits after the page, or nobody would see it."""
     info = SimpleNamespace(
         api_url="http://x",
         monitor_url="http://x/m",
@@ -720,31 +721,56 @@ def test_up_says_where_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
         metrics_url="http://x/p",
         state_dir="/s",
     )
-    asked: list[tuple[Any, bool]] = []
+    asked: list[Any] = []
 
-    def up(settings: Any, *, block: bool = False) -> Any:
-        asked.append((settings, block))
+    def up(settings: Any, *, replace: bool, say: Any) -> Any:
+        asked.append((settings.port, settings.cluster, replace))
+        say("the keeper was gone")
         return info
 
-    stand_in(monkeypatch, "up", up=up, down=lambda settings: True, read_info=lambda settings: None)
-    page = run("up", "--port", "8123", "--cluster", "two", "--block")
-    assert [block for _, block in asked] == [False, True]
-    assert (asked[0][0].port, asked[0][0].cluster) == (8123, "two")
+    stand_in(monkeypatch, "up", up=up, wait_for_end=asked.append)
+    page = run("up", "--port", "8123", "--cluster", "two", "--block", "--replace")
+    assert asked == [(8123, "two", True), info]
     for where in ("http://x/m", "http://x/d", "`scheduler down`"):
         assert where in page.out
-    assert run("down").out == "stopped\n"
-    assert run("down", "--json").document == {"was_up": True, "ended_runs": 0}
+    assert page.err == "the keeper was gone\n"
+
+
+@pytest.mark.parametrize(
+    ("running", "unsaved", "words"),
+    [
+        (0, 0, "stopped\n"),
+        (2, 0, "stopped, and 2 running jobs with it, all saved first; `scheduler up`"),
+        (1, 1, "stopped, and 1 running job with it, 1 of them without saving; `scheduler up`"),
+        (None, 0, "is not known"),
+    ],
+)
+def test_down_says_what_became_of_the_runs(
+    monkeypatch: pytest.MonkeyPatch, running: int | None, unsaved: int, words: str
+) -> None:
+    """B3: they are saved first, unless it was told otherwise."""
+    asked: list[bool] = []
+
+    def down(settings: Any, *, save: bool, say: Any) -> Any:
+        asked.append(save)
+        return Stopped(running=running, unsaved=unsaved)
+
+    stand_in(monkeypatch, "down", down=down)
+    assert words in run("down").out
+    assert run("down", "--json", "--now").document == {"was_up": True, "running": running, "unsaved": unsaved}
+    run("down", "--pause")
+    assert asked == [True, False, True]
 
 
 def test_up_that_cannot_start_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """R8."""
 
-    def up(settings: Any, *, block: bool = False) -> Any:
+    def up(settings: Any, *, replace: bool, say: Any) -> Any:
         raise NotReady(
             "the scheduler cannot start:\n  storage: /x is read-only\n    -> set SCHEDULER_STORAGE_PATH"
         )
 
-    stand_in(monkeypatch, "up", up=up)
+    stand_in(monkeypatch, "up", up=up, wait_for_end=None)
     ran = run("up")
     assert (ran.code, ran.out) == (1, "")
     assert "-> set SCHEDULER_STORAGE_PATH" in ran.err

@@ -30,6 +30,7 @@ from scheduler.core.lifecycle import (
     record,
 )
 from scheduler.core.model import (
+    OPERATOR_DOWN,
     Allocation,
     Cause,
     CheckpointId,
@@ -529,6 +530,47 @@ class TestGaveWay:
     def test_a_loop_that_failed_while_it_gave_way_failed(self) -> None:
         job = after(running(StopKind.PREEMPT), ended(Ending.FAILED, Cause.USER))
         assert (job.status, job.failures, job.preemptions) == (Status.FAILED, 1, 0)
+
+
+class TestStoppedByTheOperator:
+    WHY = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
+    STOP = AskStop(at=LATER, by="ann", kind=StopKind.PREEMPT, why=WHY)
+
+    @pytest.mark.parametrize("ending", [Ending.STOPPED, Ending.LOST])
+    def test_it_goes_on_in_its_old_place_and_nobody_is_charged(self, ending: Ending) -> None:
+        """B3: also where who gives way to others goes to the end of the line."""
+        policy = replace(POLICY, max_losses=0, max_preemptions=0, preempted_keep_place=False)
+        told, _ = apply(running(queue_seq=7, saved=SAVED), self.STOP)
+        event = replace(ended(ending), end_of_line=99)
+        job, _ = apply(told, event, policy)
+        assert (job.status, job.queue_seq, job.retry_at) == (Status.QUEUED, 7, None)
+        assert (job.losses, job.failures, job.preemptions) == (0, 0, 0)
+        assert job.reason.code == OPERATOR_DOWN
+        assert job.reason.message == (
+            "the operator stopped the scheduler; goes on from checkpoint 1.2 (step 20)"
+        )
+        assert not is_news(told, job, event)
+        attempt = record(told, job, event).attempt
+        assert attempt is not None and attempt.reason is not None
+        assert (attempt.cause, attempt.reason.code) == (None, OPERATOR_DOWN)
+
+    def test_the_word_in_its_folder_is_enough_where_no_scheduler_could_write_it_down(self) -> None:
+        event = replace(ended(Ending.STOPPED), outcome=Outcome(ending=Ending.STOPPED, reason=self.WHY))
+        job = after(running(queue_seq=7), event)
+        assert (job.status, job.queue_seq, job.losses, job.reason.code) == (
+            Status.QUEUED,
+            7,
+            0,
+            OPERATOR_DOWN,
+        )
+
+    @pytest.mark.parametrize(
+        ("asked", "becomes"), [(StopKind.CANCEL, Status.CANCELLED), (StopKind.PAUSE, Status.PAUSED)]
+    )
+    def test_what_a_person_asked_of_the_job_holds(self, asked: StopKind, becomes: Status) -> None:
+        told = after(after(running(), ask(asked)), self.STOP)
+        word = Outcome(ending=Ending.STOPPED, reason=self.WHY)
+        assert after(told, replace(ended(Ending.STOPPED), outcome=word)).status is becomes
 
 
 class TestHung:

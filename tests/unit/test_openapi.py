@@ -166,6 +166,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "repairs",
         "restart",
         "resume",
+        "shutdown",
         "status",
         "stream_logs",
         "submit",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import (
+    OPERATOR_DOWN,
     Cause,
     CheckpointId,
     Ending,
@@ -102,6 +103,22 @@ class TestWhoIsCharged:
         verdict = judge(running(stop, max_failures=9), ended(ending, cause), POLICY)
         assert accounts(verdict.job) == ({account: 1} if account else {})
         assert verdict.given_up is None
+
+    @pytest.mark.parametrize("ending", [Ending.STOPPED, Ending.LOST])
+    @pytest.mark.parametrize("stop", [None, StopKind.PREEMPT, StopKind.PAUSE])
+    def test_what_the_operator_ended_is_nobodys_loss(self, stop: StopKind | None, ending: Ending) -> None:
+        """B3: by the journal, or, where the scheduler did not answer, by the word left in the run's folder."""
+        told = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
+        by_word = replace(ended(ending), reason=told)
+        by_journal = running()
+        by_journal = replace(by_journal, stop=Stop(kind=StopKind.PREEMPT, by="ann", at=NOON, why=told))
+        for verdict in (judge(running(stop), by_word, POLICY), judge(by_journal, ended(ending), POLICY)):
+            assert (accounts(verdict.job), verdict.given_up, verdict.retry_after) == ({}, None, None)
+
+    def test_a_loop_that_raises_while_the_operator_stops_it_has_failed(self) -> None:
+        told = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
+        job = replace(running(), stop=Stop(kind=StopKind.PREEMPT, by="ann", at=NOON, why=told))
+        assert judge(job, ended(Ending.FAILED, Cause.USER), POLICY).given_up == "max_failures is 0"
 
     def test_one_account_does_not_pay_for_another(self) -> None:
         """R5: a node that dies must not use up the tries that a user set for the loop."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import CheckpointId, Ending, Outcome, Reason, Resumption
+from scheduler.core.model import OPERATOR_DOWN, Cause, CheckpointId, Ending, Outcome, Reason, Resumption
+from scheduler.evidence import with_operators_word
 from scheduler.resuming import UNTOLD
 from scheduler.run_folder import ProgressReader, RunFolder
 
@@ -206,3 +207,32 @@ def test_a_file_that_is_spoilt_is_passed_over(folder: RunFolder, name: str, spoi
     assert (folder.ranks(), folder.returned(), folder.errors(), folder.exits()) == ((), (), [], {})
     folder.node()
     assert folder.account(STOPPED) == STOPPED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "becomes"),
+    [
+        (
+            Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=Reason(code="killed", message="")),
+            "stopped",
+        ),
+        (Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="")), "stopped"),
+        (Outcome(ending=Ending.COMPLETED, reason=Reason(code="completed", message="")), "completed"),
+        (
+            Outcome(ending=Ending.FAILED, cause=Cause.USER, reason=Reason(code="exception", message="")),
+            "failed",
+        ),
+    ],
+)
+def test_what_died_after_the_operators_word_died_of_it(
+    folder: RunFolder, outcome: Outcome, becomes: str
+) -> None:
+    """B3: but what was done is done, and what the user's code raised is the user's."""
+    assert with_operators_word(folder, outcome) is outcome
+    folder.write_ended(Reason(code="ended_by_force", message="it did not stop within 8 s"))
+    assert with_operators_word(folder, outcome) is outcome
+    told = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
+    folder.write_ended(told)
+    seen = with_operators_word(folder, outcome)
+    assert seen.ending == becomes
+    assert (seen.reason == told) == (becomes == "stopped")

@@ -15,6 +15,7 @@ from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Status
 from scheduler.errors import CheckpointNotFound, InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
+from scheduler.health import problems
 from scheduler.paging import place_of_cursor
 from scheduler.ports import JobQuery, Observation, Run
 from scheduler.service import Service
@@ -508,6 +509,53 @@ async def test_a_preempted_job_gives_way_and_comes_back_before_those_behind_it(w
     attempts = (await world.service.ask.attempts(first)).attempts
     assert [(one.ending, one.cause) for one in attempts] == [("stopped", "preemption"), (None, None)]
     assert (await world.service.ask.status(first)).attempt == 2
+
+
+async def test_an_operator_who_stops_the_scheduler_costs_no_job_anything(world: World) -> None:
+    """B3: what ran gives way and goes on in the next life; nothing starts meanwhile, and that is said."""
+    jobs = [await world.submit(a_loop(resources=Gang(num_ranks=4))) for _ in range(2)]
+    await world.settle()
+    answer = await world.service.shutdown(save=True, by="ann")
+    assert (answer.running, answer.grace_s) == (1, world.settings.stop_grace_s)
+    await world.settle()
+    assert [await world.status(job_id) for job_id in jobs] == ["queued", "queued"]
+    assert await world.runner.live() == frozenset(), "nothing started again"
+    assert any("being stopped" in words for words in problems(world.service))
+    first = await world.service.ask.status(jobs[0])
+    assert (first.reason.code, first.queue_position) == ("operator_down", 1)
+
+    await world.life()
+    await world.settle()
+    assert (await world.service.ask.status(jobs[0])).attempt == 2
+    job = world.service.registry.get(JobId(jobs[0]))
+    assert job is not None and (job.losses, job.preemptions, job.failures) == (0, 0, 0)
+
+
+async def test_a_stop_that_is_written_down_and_not_carried_out_is_known_to_the_next_life(
+    world: World,
+) -> None:
+    """B3: `down` may be killed in the middle, and the run with it, before it saved."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.deaf = True
+    await world.service.shutdown(save=False, by="ann")
+    world.runner.end((JobId(job_id), Fence(1)), LOST)
+    await world.life()
+    await world.settle()
+    job = world.service.registry.get(JobId(job_id))
+    assert job is not None and (job.status, job.fence, job.losses) == (Status.RUNNING, 2, 0)
+
+
+async def test_a_scheduler_that_nobody_ends_after_all_goes_on(world: World) -> None:
+    job_id = await world.submit()
+    await world.settle()
+    await world.service.shutdown(save=True, by="ann")
+    await world.settle()
+    assert await world.status(job_id) == "queued"
+    world.clock.advance(world.settings.stop_grace_s + 61)
+    await world.settle()
+    assert await world.status(job_id) == "running"
+    assert problems(world.service) == []
 
 
 async def test_a_run_that_hangs_is_looked_into_and_tried_again(world: World) -> None:
