@@ -4,6 +4,7 @@ SchedulerError
 ├── InvalidSpec          422  the job spec is not acceptable; one problem per field
 ├── InvalidRequest       422  some other part of the request is not
 ├── BodyTooLarge         413
+├── Unstorable           422  a value that the journal could not give back; it was not written
 ├── NotAllowed           400  the job's status does not permit it
 ├── JobNotFound          404
 ├── Unauthorized         401
@@ -77,6 +78,11 @@ class InvalidRequest(SchedulerError):
 class BodyTooLarge(SchedulerError):
     http_status = 413
     code = "body_too_large"
+
+
+class Unstorable(SchedulerError):
+    http_status = 422
+    code = "unstorable"
 
 
 class NotAllowed(SchedulerError):

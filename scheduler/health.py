@@ -45,8 +45,17 @@ def problems(service: Service) -> list[str]:
     found = [loop.problem() for loop in service.loops]
     found.append(service.background.problem())
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
+    found.append(_unreadable(service))
     found += violations(service.registry.running(), service.nodes)[:10]
     return [words for words in found if words]
+
+
+def _unreadable(service: Service) -> str | None:
+    broken = {**service.view.unreadable, **service.journal.unreadable}
+    if not broken:
+        return None
+    named = "; ".join(f"job {job_id} ({words})" for job_id, words in sorted(broken.items())[:3])
+    return f"{len(broken)} jobs cannot be read whole, and are shown as what is left of them: {named}"
 
 
 def _node(node: Node, held: Sequence[Holding]) -> NodeHealth:

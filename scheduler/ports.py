@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -52,6 +52,8 @@ class OutboxRow:
     seq: int
     job: Job
     event: JobEvent
+    unreadable: bool = False
+    """Neither this copy nor the job itself can be read any more: `job` is what is left of it."""
 
 
 class Sort(StrEnum):
@@ -115,12 +117,18 @@ class Journal(Protocol):
     last_vouched_at: datetime | None
     """When the life before this one said for the last time that it was alive; None for a new journal."""
 
+    @property
+    def unreadable(self) -> Mapping[JobId, str]:
+        """Jobs that were found not to be readable as they were written, and what of them.  Each reads as what is left of
+        it, with the reason `unreadable`, and takes no other with it."""
+        ...
+
     async def commit(self, changes: Sequence[Change], repairs: Sequence[Repair] = ()) -> None:
         """Write jobs, their events, their outbox rows, notices of what is news, and repairs: all or none.
 
         Raises VersionConflict when a job's stored version is not `before` (creating: when the id exists),
-        Superseded when a newer incarnation has opened the journal, JournalUnwritable when the disk refuses.
-        Calls that arrive together share one fsync.
+        Superseded when a newer incarnation has opened the journal, JournalUnwritable when the disk refuses, Unstorable
+        for a value that could not be read back.  Calls that arrive together share one fsync.
         """
         ...
 
@@ -153,16 +161,17 @@ class Journal(Protocol):
 
     async def outbox_size(self) -> int: ...
 
-    async def unsent(self) -> frozenset[JobId]:
-        """The jobs that have a change in the outbox."""
+    async def unsent(self, among: Collection[JobId] | None = None) -> frozenset[JobId]:
+        """The jobs, of those *among* if given, that have a change in the outbox."""
         ...
 
     async def forget(self, seqs: Sequence[int]) -> None:
         """Drop outbox rows that the mirror has confirmed.  Unknown numbers are fine."""
         ...
 
-    async def notices(self, limit: int) -> list[OutboxRow]:
-        """The oldest changes that are news and were not yet forgotten as such, in commit order."""
+    async def notices(self, limit: int, after: int = 0) -> list[OutboxRow]:
+        """The oldest changes that are news and were not yet forgotten as such, in commit order; only those with `seq`
+        above *after*."""
         ...
 
     async def forget_notices(self, seqs: Sequence[int]) -> None:

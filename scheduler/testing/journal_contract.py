@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from scheduler.core.model import Attempt, Fence, Job, JobId, Reason, Status
-from scheduler.errors import Superseded, VersionConflict
+from scheduler.errors import Superseded, Unstorable, VersionConflict
 from scheduler.paging import place_of
 from scheduler.ports import JobQuery, Journal, Sort
 from scheduler.testing.attempts import LOST, NODES, a_full_attempt, admitted, an_attempt, run_lost, telling
@@ -128,7 +128,7 @@ class JournalContract:
         outcomes = await asyncio.gather(
             journal.commit([a_change(bad)]), journal.commit([a_change(good)]), return_exceptions=True
         )
-        assert isinstance(outcomes[0], ValueError)
+        assert isinstance(outcomes[0], Unstorable)
         assert outcomes[1] is None
         assert list(store.look().jobs) == [good.id]
 

@@ -423,7 +423,7 @@ async def test_every_queue_is_read_from_where_it_is_asked(path: Path) -> None:
     await _a_closed_journal(path)
     asked = {
         "outbox": ["SEARCH outbox USING INTEGER PRIMARY KEY (rowid>?)", "SEARCH events USING INDEX"],
-        "notices": ["SCAN notices", "SEARCH events USING INDEX"],
+        "notices": ["SEARCH notices USING INTEGER PRIMARY KEY", "SEARCH events USING INDEX"],
         "repairs": ["SEARCH repairs USING INTEGER PRIMARY KEY (rowid<?)"],
         "unsent": ["SCAN outbox USING COVERING INDEX outbox_by_event"],
     }

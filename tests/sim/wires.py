@@ -185,6 +185,10 @@ class Local:
     def last_vouched_at(self) -> Any:
         return self._journal.last_vouched_at
 
+    @property
+    def unreadable(self) -> Any:
+        return self._journal.unreadable
+
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:
             if self._world.weather.is_calm:
