@@ -63,7 +63,7 @@ def encode(adapter: TypeAdapter[T], value: T, of: str) -> bytes:
         document = adapter.dump_json(value, warnings="none")
         adapter.validate_json(document)
     except Exception as error:  # whatever a value may do when it is looked at
-        words = str(error).partition("\n")[0][:_TEXT]
+        words = in_words(error) if isinstance(error, ValueError) else repr(error)[:_TEXT]
         raise Unstorable(f"{of} cannot be kept: {words}; it was not written") from error
     return document
 
