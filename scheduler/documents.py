@@ -587,6 +587,8 @@ class Health(Document):
     database: DatabaseHealth = Field(default_factory=DatabaseHealth)
     loops: dict[str, LoopHealth] = Field(default_factory=dict)
     unmirrored_writes: int = 0
+    notices_refused: int = Field(0, description="Notices that the webhook's receiver refuses; tried again.")
+    notices_given_up: int = Field(0, description="Notices not sent again before the next start.")
     nodes: list[NodeHealth] = Field(default_factory=list)
     pool: PoolHealth | None = None
 

@@ -16,6 +16,7 @@ SchedulerError
 ├── MirrorUnavailable    503  Supabase does not answer: not known whether it was done
 ├── MirrorRefused        502  Supabase said no: a wrong key, a missing migration, a row it does not take
 ├── NotDelivered         502  the webhook did not take a notice
+│   └── NoticeRefused    502  and said that it will not: the notice, not the connection, is what it does not want
 ├── RunUnreachable       503  a run does not answer: unknown, not dead
 ├── CheckpointNotFound   404  the job has no such complete checkpoint
 ├── CheckpointTorn       409  a checkpoint is not as it was written
@@ -140,6 +141,10 @@ class MirrorRefused(SchedulerError):
 class NotDelivered(SchedulerError):
     http_status = 502
     code = "not_delivered"
+
+
+class NoticeRefused(NotDelivered):
+    code = "notice_refused"
 
 
 class RunUnreachable(SchedulerError):

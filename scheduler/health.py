@@ -35,6 +35,8 @@ async def health(service: Service, *, started_at: datetime, pool: PoolHealth | N
         database=_database(service),
         loops={loop.name: loop.health() for loop in service.loops},
         unmirrored_writes=await service.journal.outbox_size(),
+        notices_refused=service.sync.notifier.refused,
+        notices_given_up=service.sync.notifier.given_up,
         nodes=nodes,
         pool=pool,
     )
@@ -45,6 +47,7 @@ def problems(service: Service) -> list[str]:
     found = [loop.problem() for loop in service.loops]
     found.append(service.background.problem())
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
+    found.append(service.sync.notifier.problem())
     found.append(_unreadable(service))
     found += violations(service.registry.running(), service.nodes)[:10]
     return [words for words in found if words]

@@ -280,7 +280,8 @@ class Mirror(Protocol):
 
 class Webhook(Protocol):
     async def send(self, notice: OutboxRow) -> None:
-        """Tell about one change.  Raises NotDelivered; the same notice may arrive twice, with the same id."""
+        """Tell about one change.  Raises NoticeRefused when the receiver does not want this notice, NotDelivered when it
+        is not there to take any; the same notice may arrive twice, with the same id."""
         ...
 
 

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Told when the system recovered a job or failed it."""
     webhook_secret: SecretStr | None = None
     """Signs what is sent there, as Standard Webhooks describes it."""
+    webhook_give_up_after_s: float = Field(259_200.0, gt=0)
+    """A notice that the receiver refuses for so long, while it takes others, is not sent again before the next start."""
 
     tick_every_s: float = Field(1.0, gt=0)
     """Placement runs at once when something changed, and at least this often."""

@@ -71,8 +71,14 @@ class Sync:
             signs=signs,
             has_read_database=lambda: self.reconciler.has_read_database,
         )
-        self.notifier = Notifier(journal, webhook)
         self._settings, self._clock = settings, clock
+        self.notifier = Notifier(
+            journal,
+            webhook,
+            clock=clock,
+            backoff=self._backoff(),
+            give_up_after_s=settings.webhook_give_up_after_s,
+        )
         self.relay_loop = self._loop("relay", settings.liveness_every_s, self.relay.once)
         self.notify_loop = self._loop("webhook", settings.liveness_every_s, self.notifier.once)
         self.database_loops = (
@@ -89,9 +95,11 @@ class Sync:
         self.notify_loop.wake()
 
     def _loop(self, name: str, every_s: float, once: Callable[[], Awaitable[object]]) -> Loop:
-        backoff = Backoff(
+        return Loop(name, every_s, once, self._clock, backoff=self._backoff())
+
+    def _backoff(self) -> Backoff:
+        return Backoff(
             first_s=self._settings.relay_backoff_s,
             max_s=self._settings.relay_backoff_max_s,
             chance=random.random,
         )
-        return Loop(name, every_s, once, self._clock, backoff=backoff)

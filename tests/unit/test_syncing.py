@@ -13,8 +13,16 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import Fence, Gang, JobId, JobSpec
-from scheduler.errors import MirrorRefused, MirrorUnavailable, NotAllowed, NotDelivered, Superseded
+from scheduler import health
+from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId
+from scheduler.errors import (
+    MirrorRefused,
+    MirrorUnavailable,
+    NotAllowed,
+    NotDelivered,
+    NoticeRefused,
+    Superseded,
+)
 from scheduler.ports import MirrorChange, OutboxRow, Sign
 from scheduler.service import Service
 from scheduler.settings import Settings
@@ -62,10 +70,16 @@ class Listener:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []
         self.is_away = False
+        self.refuses: set[str] = set()
+        self.hangs_on: set[str] = set()
+        self.asked: list[str] = []
 
     async def send(self, notice: OutboxRow) -> None:
-        if self.is_away:
+        self.asked.append(notice.job.id)
+        if self.is_away or notice.job.id in self.hangs_on:
             raise NotDelivered("nobody listens")
+        if notice.job.id in self.refuses:
+            raise NoticeRefused("answered 422")
         self.told.append((notice.job.id, notice.event.kind, notice.event.to_status))
 
 
@@ -364,6 +378,103 @@ async def test_r10_whoever_runs_the_cluster_is_told_what_the_system_did(world: W
         ("GiveUp", "failed"),
     ]
     assert await world.service.sync.notifier.once() == 0
+
+
+async def lose(world: World, *jobs: JobId, fence: int = 1) -> None:
+    """One run of each job is lost: news, once for each."""
+    for job_id in jobs:
+        world.runner.end((job_id, Fence(fence)), LOST)
+    await world.settle()
+
+
+async def notify(world: World, after_s: float = 0.0) -> int:
+    world.clock.advance(after_s)
+    return await world.service.sync.notifier.once()
+
+
+async def test_a_notice_that_is_refused_for_ever_holds_up_no_other(world: World) -> None:
+    """R10: one answer 422 kept everything later from being told; those of its own job keep their order."""
+    jobs = [await world.submit() for _ in range(4)]
+    await world.settle()
+    await lose(world, *jobs)
+    world.listener.refuses = {jobs[0]}
+    assert await notify(world) == 3
+    assert {job for job, _, _ in world.listener.told} == set(jobs[1:])
+    world.clock.advance(10)
+    await world.settle()  # tried again, and lost for good
+    await lose(world, *jobs, fence=2)
+    assert await notify(world) == 3
+    assert [job for job, _, _ in world.listener.told].count(jobs[0]) == 0
+    (problem,) = [words for words in health.problems(world.service) if "webhook" in words]
+    assert jobs[0] in problem
+    assert "422" in problem
+    world.listener.refuses = set()
+    assert await notify(world, 600) == 2
+    assert [to for job, _, to in world.listener.told if job == jobs[0]] == ["queued", "failed"]
+    assert world.service.sync.notifier.problem() is None
+
+
+async def test_a_refused_notice_is_tried_with_growing_pauses_and_given_up_once(world: World) -> None:
+    """R10: nothing is lost silently: it is counted, named, kept, and tried again by the next life."""
+    odd, fine = await world.submit(), await world.submit()
+    await world.settle()
+    await lose(world, odd)
+    world.listener.refuses = {odd}
+    for _ in range(100):
+        await notify(world, 3600)
+    assert world.service.sync.notifier.given_up == 0, (
+        "the receiver took nothing else: it is not about this one"
+    )
+    await lose(world, fine)
+    assert await notify(world) == 1
+    await notify(world, 86_400)
+    assert (world.service.sync.notifier.refused, world.service.sync.notifier.given_up) == (0, 1)
+    tries = len(world.listener.asked)
+    for _ in range(3):
+        await notify(world, 86_400)
+    assert len(world.listener.asked) == tries, "given up means not sent again"
+    assert world.service.sync.notifier.problem() is None, "named for a day; counted for longer"
+    assert len(world.disk.notices) == 1
+    await world.life()
+    world.listener.refuses = set()
+    assert await notify(world) == 1
+    assert world.disk.notices == {}
+
+
+async def test_pauses_grow_and_are_bounded(world: World) -> None:
+    """R10: a receiver is not asked every second for three days."""
+    odd = await world.submit()
+    await world.settle()
+    await lose(world, odd)
+    world.listener.refuses = {odd}
+    for _ in range(3600):
+        await notify(world, 1)
+    assert 5 <= len(world.listener.asked) <= 25
+
+
+async def test_a_notice_on_which_the_receiver_hangs_holds_up_no_other(world: World) -> None:
+    """R10: the same without an answer: the next pass begins with another one."""
+    odd, fine = await world.submit(), await world.submit()
+    await world.settle()
+    await lose(world, odd, fine)
+    world.listener.hangs_on = {odd}
+    with pytest.raises(NotDelivered):
+        await notify(world)
+    assert await notify(world, 0.5) == 1
+    assert [job for job, _, _ in world.listener.told] == [fine]
+
+
+async def test_a_receiver_that_refuses_everything_is_not_asked_about_everything(world: World) -> None:
+    """R10: a wrong secret with thousands of notices must not be thousands of requests in each pass."""
+    world.runner.nodes_now = (Node(id=NodeId("node-1"), name="node-1", cpus=20.0),)
+    await world.service.tick_once()
+    jobs = [await world.submit() for _ in range(20)]
+    await world.settle()
+    await lose(world, *jobs)
+    world.listener.refuses = set(jobs)
+    with pytest.raises(NotDelivered, match="3 notices in a row"):
+        await notify(world)
+    assert len(world.listener.asked) == 3
 
 
 async def test_l10_a_dry_run_says_what_it_would_do_and_does_nothing(world: World) -> None:
