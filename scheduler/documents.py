@@ -255,6 +255,7 @@ class EventDocument(Document):
 class EventPage(Document):
     job_id: str
     events: list[EventDocument]
+    note: str | None = Field(None, description="Why the history does not begin at the beginning, in words.")
 
 
 class AttemptDocument(Document):
@@ -587,6 +588,9 @@ class Health(Document):
     database: DatabaseHealth = Field(default_factory=DatabaseHealth)
     loops: dict[str, LoopHealth] = Field(default_factory=dict)
     unmirrored_writes: int = 0
+    pruned_events: int = Field(
+        0, description="Events deleted since the start, of jobs that ended more than SCHEDULER_KEEP_DAYS ago."
+    )
     notices_refused: int = Field(0, description="Notices that the webhook's receiver refuses; tried again.")
     notices_given_up: int = Field(0, description="Notices not sent again before the next start.")
     nodes: list[NodeHealth] = Field(default_factory=list)

@@ -35,6 +35,7 @@ async def health(service: Service, *, started_at: datetime, pool: PoolHealth | N
         database=_database(service),
         loops={loop.name: loop.health() for loop in service.loops},
         unmirrored_writes=await service.journal.outbox_size(),
+        pruned_events=service.sync.pruner.events,
         notices_refused=service.sync.notifier.refused,
         notices_given_up=service.sync.notifier.given_up,
         nodes=nodes,

@@ -109,6 +109,24 @@ class JobQuery:
         return self.sort is Sort.NEWEST and not self.search
 
 
+class Mark(NamedTuple):
+    """How far a walk through the jobs that ended has come, in the order of their end."""
+
+    ended_at: datetime
+    id: JobId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What one batch took away, and where the next one goes on."""
+
+    events: int
+    evidence: int
+    """Attempts."""
+    after: Mark | None
+    """None: nothing older is left."""
+
+
 class Journal(Protocol):
     """The durable truth.  A commit that returned survives a crash; one that raised left nothing behind."""
 
@@ -183,6 +201,12 @@ class Journal(Protocol):
 
         At least the newest 10,000 are kept.
         """
+        ...
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        """Take the history of at most *limit* jobs that ended before *before*, the oldest beyond *after* first: all events
+        but the last of each, and the evidence of its attempts.  The jobs and their attempts stay, and so does all of a
+        job of which a change or a notice is still to be sent."""
         ...
 
     async def vouch(self, at: datetime) -> None:
@@ -260,7 +284,11 @@ class Mirror(Protocol):
         ...
 
     async def active(self, after: JobId | None, limit: int) -> list[Stub]:
-        """Rows of jobs that are not terminal, by id."""
+        """Rows of jobs that are not terminal, and finished ones that differ from the scheduler's own copy, by id."""
+        ...
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        """As `Journal.prune`, by what the rows say."""
         ...
 
     async def rows(self, job_ids: Collection[JobId]) -> Rows:

@@ -41,6 +41,11 @@ from scheduler.registry import Registry
 from scheduler.validation import Door
 from scheduler.viewing import View
 
+PRUNED = (
+    "earlier events are not here: they were pruned (SCHEDULER_KEEP_DAYS after the end of a job only its last one is kept), "
+    "or are those of a journal that was lost"
+)
+
 
 class Questions:
     """Answers from registry and journal; about a job that neither knows, from the database."""
@@ -82,8 +87,11 @@ class Questions:
 
     async def events(self, job_id: str) -> EventPage:
         job = await self._get(job_id)
+        found = await self._journal.events(job.id)
         return EventPage(
-            job_id=job.id, events=[event_document(event) for event in await self._journal.events(job.id)]
+            job_id=job.id,
+            events=[event_document(event) for event in found],
+            note=PRUNED if found and found[0].version > 1 else None,
         )
 
     async def attempts(self, job_id: str) -> AttemptPage:

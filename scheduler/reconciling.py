@@ -148,11 +148,7 @@ class Reconciler:
         unsent = await self._journal.unsent()
         for job_id in suspects:
             job, row = await self._book.find(job_id), rows.get(job_id)
-            if (
-                job is None
-                or job_id in unsent
-                or (row and (row.status, row.version) == (job.status, job.version))
-            ):
+            if job is None or job_id in unsent or (row and _agrees(row, job)):
                 continue
             if row and row.job and row.job.version > job.version:
                 await self._catch_up(work, job, row.job, row.attempts)
@@ -194,6 +190,13 @@ class Reconciler:
             decided=decided,
             why=why,
         )
+
+
+def _agrees(row: Row, job: Job) -> bool:
+    """Nobody looks at a finished row again: its copy has to be whole too, to rebuild a lost journal from."""
+    return (row.status, row.version) == (job.status, job.version) and (
+        row.job is not None or not job.status.is_terminal
+    )
 
 
 def repair_document(repair: Repair) -> RepairDocument:

@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     retry_backoff_max_s: float = Field(60.0, ge=0)
     warm_runs: int = Field(1, ge=0, le=8)
     """Runs for which each node keeps prepared processes; 0 turns the pool off."""
+    keep_days: float = Field(90.0, gt=0)
+    """Days. Of jobs that ended longer ago the events but the last, and the evidence of attempts, are deleted, in journal and
+    Supabase; the jobs themselves stay."""
     finished_in_memory: int = Field(1000, ge=0)
     """Finished jobs kept in memory; older ones are read from the journal."""
     max_body_bytes: int = Field(8_000_000, ge=1000)

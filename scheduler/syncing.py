@@ -12,6 +12,7 @@ from scheduler.mirroring import Link, Relay, Voucher
 from scheduler.notifying import Notifier
 from scheduler.pacing import Backoff, Loop
 from scheduler.ports import Clock, Journal, Mirror, Runner, Sign, Webhook
+from scheduler.pruning import EVERY_S, Pruner
 from scheduler.reconciling import Reconciler
 from scheduler.registry import Registry
 from scheduler.settings import Settings
@@ -79,6 +80,7 @@ class Sync:
             backoff=self._backoff(),
             give_up_after_s=settings.webhook_give_up_after_s,
         )
+        self.pruner = Pruner(journal=journal, link=link, clock=clock, keep_days=settings.keep_days)
         self.relay_loop = self._loop("relay", settings.liveness_every_s, self.relay.once)
         self.notify_loop = self._loop("webhook", settings.liveness_every_s, self.notifier.once)
         self.database_loops = (
@@ -86,6 +88,7 @@ class Sync:
             self._loop("vouch", settings.vouch_every_s, self.voucher.once),
             self._loop("inbox", settings.inbox_every_s, self.inbox.once),
             self._loop("reconcile", settings.reconcile_every_s, self.reconciler.once),
+            self._loop("prune", EVERY_S, self.pruner.once),
         )
         self.loops = (*self.database_loops, self.notify_loop)
 

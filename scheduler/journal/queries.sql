@@ -97,3 +97,15 @@ WHERE notices.seq > ? ORDER BY notices.seq LIMIT ?;
 
 -- name: repairs
 SELECT number, doc FROM repairs WHERE number < ? ORDER BY number DESC LIMIT ?;
+
+-- name: ended
+SELECT updated_at, id FROM listing INDEXED BY listing_by_updated
+WHERE updated_at < ?1 AND status IN ('completed', 'failed', 'cancelled')
+    AND (updated_at, created_at, id) > (?2, coalesce((SELECT created_at FROM jobs WHERE id = ?3), 0), ?3)
+ORDER BY updated_at, created_at, id LIMIT ?4;
+
+-- name: is_unsent
+SELECT EXISTS (SELECT 1 FROM outbox WHERE job_id = ?1) OR EXISTS (SELECT 1 FROM notices WHERE job_id = ?1);
+
+-- name: prune_events
+DELETE FROM events WHERE job_id = ?1 AND version < (SELECT version FROM jobs WHERE id = ?1);

@@ -14,12 +14,12 @@ from typing import Self, TypeVar
 from scheduler.core.model import Attempt, Job, JobEvent, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import JournalUnusable, JournalUnwritable, SchedulerError, Superseded
-from scheduler.journal import listing, tables
+from scheduler.journal import listing, pruning, tables
 from scheduler.journal.files import QUERIES, Life, in_words, open_file
 from scheduler.journal.group_commit import CLOSED, GroupCommit
 from scheduler.journal.moments import microseconds, moment
 from scheduler.journal.reading import Documents
-from scheduler.ports import Change, JobQuery, OutboxRow
+from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Pruned
 
 T = TypeVar("T")
 
@@ -92,6 +92,13 @@ class SqliteJournal:
     async def vouch(self, at: datetime) -> None:
         said = microseconds(at)
         await self._commits.run(lambda connection: connection.execute(QUERIES["vouch"], (said,)))
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        taken: list[Pruned] = []
+        await self._commits.run(
+            lambda connection: taken.append(pruning.prune(connection, microseconds(before), after, limit))
+        )
+        return taken[0]
 
     async def raise_incarnation(self, at_least: int) -> None:
         await self._commits.run(

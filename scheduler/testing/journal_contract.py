@@ -21,6 +21,7 @@ from scheduler.ports import JobQuery, Journal, Sort
 from scheduler.testing.attempts import LOST, NODES, a_full_attempt, admitted, an_attempt, run_lost, telling
 from scheduler.testing.builders import a_change, a_full_job, a_job, a_repair, a_spec, advanced
 from scheduler.testing.clock import NOON
+from scheduler.testing.upkeep_contract import JournalUpkeep
 
 Written = list[tuple[JobId, int]]
 """(job, version), in the order in which they were written."""
@@ -50,7 +51,7 @@ class Store(Protocol):
     def look(self) -> Stored: ...
 
 
-class JournalContract:
+class JournalContract(JournalUpkeep):
     """Subclass it and give a `store` fixture."""
 
     @pytest_asyncio.fixture
@@ -697,6 +698,8 @@ class JournalContract:
                     await old.forget([row.seq for row in await new.outbox(10)])
                 with pytest.raises(Superseded):
                     await old.forget_notices([row.seq for row in await new.notices(10)])
+                with pytest.raises(Superseded):
+                    await old.prune(NOON, None, 10)
                 assert store.look() == before
                 await new.commit([a_change(advanced(job), before=job)])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Fence, Job, JobEv
 from scheduler.core.reconcile import Repair
 from scheduler.errors import Superseded, VersionConflict
 from scheduler.paging import is_found, place_of
-from scheduler.ports import Change, JobQuery, OutboxRow, Place
+from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Place, Pruned
 
 T = TypeVar("T")
 
@@ -103,6 +103,29 @@ class MemoryJournal:
 
     async def forget_notices(self, seqs: Sequence[int]) -> None:
         self._delete(self.disk.notices, seqs)
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        self._check_owner()
+        self._before_write()
+        over = sorted((job.updated_at, job.id) for job in self.disk.all_jobs() if job.status.is_terminal)
+        page = [place for place in over if place[0] < before and (after is None or place > after)][:limit]
+        unsent = {job.id for rows in (self.disk.outbox, self.disk.notices) for job in _jobs_of(rows)}
+        ids = [job_id for _, job_id in page if job_id not in unsent]
+        taken = [self._prune(job_id) for job_id in ids]
+        self.disk.after_commit()
+        return Pruned(
+            events=sum(events for events, _ in taken),
+            evidence=sum(evidence for _, evidence in taken),
+            after=Mark(*page[-1]) if len(page) == limit else None,
+        )
+
+    def _prune(self, job_id: JobId) -> tuple[int, int]:
+        events, runs = self.disk.events[job_id], self.disk.attempts.get(job_id, {})
+        self.disk.events[job_id] = events[-1:]
+        told = {fence: run for fence, doc in runs.items() if (run := ATTEMPT.validate_json(doc)).evidence}
+        for fence, run in told.items():
+            runs[fence] = _doc(ATTEMPT, replace(run, evidence=None))
+        return len(events) - 1, len(told)
 
     async def vouch(self, at: datetime) -> None:
         self._check_owner()
@@ -218,6 +241,10 @@ class MemoryJournal:
 
 def _doc(adapter: TypeAdapter[T], value: T) -> bytes:
     return encode(adapter, value, "it")
+
+
+def _jobs_of(rows: dict[int, tuple[bytes, bytes]]) -> list[Job]:
+    return [JOB.validate_json(job) for job, _ in rows.values()]
 
 
 def _oldest(rows: dict[int, tuple[bytes, bytes]], limit: int, after: int = 0) -> list[OutboxRow]:

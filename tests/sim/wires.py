@@ -30,7 +30,7 @@ Work = Callable[[], Awaitable[Any]]
 RUNNER_TIMEOUT_S = 20.0
 SEEKS_S = (0.0, 0.0, 0.001, 0.02)
 """What one call to the disk takes."""
-WRITES = frozenset({"commit", "forget", "forget_notices", "vouch", "raise_incarnation"})
+WRITES = frozenset({"commit", "forget", "forget_notices", "vouch", "raise_incarnation", "prune"})
 UNSURE: dict[str, type[SchedulerError]] = {
     "mirror": MirrorUnavailable,
     "runner": RunUnreachable,

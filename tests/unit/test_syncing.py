@@ -27,7 +27,7 @@ from scheduler.ports import MirrorChange, OutboxRow, Sign
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
-from scheduler.testing.fake_runner import LOST, FakeRunner, failed
+from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner, failed
 from scheduler.testing.memory import Disk, MemoryJournal
 from scheduler.testing.memory_mirror import Database, MemoryMirror
 from scheduler.validation import Door
@@ -475,6 +475,92 @@ async def test_a_receiver_that_refuses_everything_is_not_asked_about_everything(
     with pytest.raises(NotDelivered, match="3 notices in a row"):
         await notify(world)
     assert len(world.listener.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [{"status": "failed"}, {"version": 99}, {"status": "cancelled", "version": 1}, {"job": {"id": "?"}}],
+    ids=["status", "version", "both", "copy"],
+)
+async def test_a_finished_row_that_was_altered_is_put_right_and_recorded(world: World, altered: Any) -> None:
+    """P1, R7: whoever made `completed` to `failed` by hand did not change what the job is; once, and then no more."""
+    job_id, honest = await world.submit(), await world.submit()
+    await world.settle()
+    for one in (job_id, honest):
+        world.runner.end((one, Fence(1)), COMPLETED)
+    await world.settle()
+    before = copy.deepcopy(world.row(job_id))
+    untouched = copy.deepcopy(world.row(honest))
+    world.database.set(job_id, **altered)
+    foretold = await world.service.reconcile(dry_run=True)
+    assert [repair.job_id for repair in foretold.repairs] == [job_id]
+    done = await world.service.reconcile(dry_run=False)
+    assert [repair.job_id for repair in done.repairs] == [job_id]
+    assert {**world.row(job_id), "updated_at": ""} == {**before, "updated_at": ""}
+    assert world.row(honest) == untouched
+    assert [repair.job_id for repair in (await world.service.ask.repairs(None, 10)).repairs] == [job_id]
+    assert (await world.service.reconcile(dry_run=False)).repairs == []
+
+
+@pytest.mark.parametrize("altered", [{"status": "failed"}, {"job": {"id": "?"}}], ids=["status", "copy"])
+async def test_an_altered_row_of_a_job_that_a_lost_journal_knew(world: World, altered: Any) -> None:
+    """P1: the scheduler's own copy is the truth about it; without one a finished row is left alone."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.end((job_id, Fence(1)), COMPLETED)
+    await world.settle()
+    world.database.set(job_id, **altered)
+    world.disk = Disk()
+    world.clock.advance(10_000)
+    await world.life()
+    await world.relay()
+    has_copy = "job" not in altered
+    assert world.row(job_id)["status"] == "completed"
+    assert (JobId(job_id) in world.disk.jobs) == has_copy
+
+
+async def test_old_history_is_pruned_in_journal_and_database(world: World) -> None:
+    """O5: by the setting, in small batches, counted; jobs and attempts stay, and what is young is whole."""
+    old = [await world.submit() for _ in range(3)]
+    await world.settle()
+    for job_id in old:
+        world.runner.end((job_id, Fence(1)), COMPLETED)
+    await world.settle()
+    world.clock.advance(91 * 86_400)
+    young = await world.submit()
+    await world.settle()
+    world.runner.end((young, Fence(1)), COMPLETED)
+    await world.settle()
+    pruner = world.service.sync.pruner
+    await pruner.once()
+    assert [len(world.disk.events[JobId(job_id)]) for job_id in [*old, young]] == [1, 1, 1, 3]
+    left = Counter(job_id for job_id, _ in world.database.events)
+    assert [left[JobId(job_id)] for job_id in [*old, young]] == [1, 1, 1, 3]
+    assert pruner.events == 6
+    assert len(world.disk.jobs) == len(world.database.rows) == 4
+    page = await world.service.ask.events(old[0])
+    assert [event.version for event in page.events] == [3]
+    assert "SCHEDULER_KEEP_DAYS" in (page.note or "")
+    assert (await world.service.ask.events(young)).note is None
+    await pruner.once()
+    assert pruner.events == 6
+    assert (await world.service.reconcile(dry_run=False)).repairs == [], "what was pruned is no difference"
+
+
+async def test_a_database_that_is_away_keeps_the_journal_from_nothing(world: World) -> None:
+    """O5: the journal is pruned first; the database with the next pass."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.end((job_id, Fence(1)), COMPLETED)
+    await world.settle()
+    world.clock.advance(91 * 86_400)
+    world.database.fault = lambda method: "unavailable" if method == "prune" else None
+    with pytest.raises(MirrorUnavailable):
+        await world.service.sync.pruner.once()
+    assert len(world.disk.events[JobId(job_id)]) == 1
+    world.database.fault = lambda _: None
+    await world.service.sync.pruner.once()
+    assert len(world.database.events) == 1
 
 
 async def test_l10_a_dry_run_says_what_it_would_do_and_does_nothing(world: World) -> None:
