@@ -150,7 +150,13 @@ class JobDocument(Document):
     verified: bool = Field(
         True, description="False: as the database has it; the registry did not answer, or does not know it."
     )
-    stale: bool = Field(False, description="The row in the database says something else than the registry.")
+    stale: bool = Field(
+        False,
+        description="The row in the database says something else than the registry, and nothing is on its way to it.",
+    )
+    unmirrored: bool = Field(
+        False, description="The newest change of the job is still on its way to the database."
+    )
     database_status: Status | None = Field(
         None, description="What the row says; only when stale; null when the database does not have the job."
     )

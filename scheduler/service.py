@@ -139,6 +139,7 @@ class Service:
             feed=self.feed,
             find=self.book.find,
             get=self._get,
+            is_mirrored=mirror is not None,
             advice=advice(
                 journal=journal,
                 registry=self.registry,

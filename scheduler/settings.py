@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     """A job that is pending, or waits in the line and is not held, for longer than this is shown as overdue."""
     list_budget_s: float = Field(2.0, gt=0)
     """How long a list, or a status, waits for the registry before it shows what the database has, unverified."""
+    list_pause_s: float = Field(5.0, gt=0)
+    """After one list waited in vain, the others do without the one that hangs; it is asked so often in the background."""
     stop_grace_s: float = Field(60.0, gt=0)
     """How long a run that was asked to pause, or to give way, may take to save and stop before it is killed."""
     suspect_factor: float = Field(10.0, ge=1)

@@ -108,13 +108,13 @@ def tamper(world: World, job_id: JobId) -> None:
     deeds: dict[str, Callable[[], None]] = {
         "set running": lambda: rows.set(job_id, status="running"),
         "set completed": lambda: rows.set(job_id, status="completed"),
-        "set cancelled": lambda: rows.set(job_id, status="cancelled"),
         "deleted": lambda: rows.delete(job_id),
         "version raised": lambda: rows.set(job_id, version=version + world.rng.choice((1, 1000))),
         "copy spoiled": lambda: rows.set(job_id, job={"id": job_id, "spec": "?"}),
     }
     if Status(rows.rows[job_id]["status"]).is_terminal:
         del deeds["deleted"]  # of a job that is over nobody would notice
+        deeds["set cancelled"] = lambda: rows.set(job_id, status="cancelled")
     deed = world.rng.choice(list(deeds))
     world.note("by hand", job_id, deed)
     deeds[deed]()

@@ -502,6 +502,33 @@ async def test_a_finished_row_that_was_altered_is_put_right_and_recorded(world: 
     assert (await world.service.reconcile(dry_run=False)).repairs == []
 
 
+async def test_a_row_that_the_database_does_not_take_keeps_no_other_from_being_put_right(
+    world: World,
+) -> None:
+    """R6, R7: the repair is written down once, however often it is tried."""
+    world.without_nodes()
+    jobs = [await world.submit() for _ in range(5)]
+    await world.relay()
+    for job_id in jobs:
+        world.database.set(job_id, status="running")
+    world.mirror.refused = {jobs[0], jobs[3]}
+    for _ in range(3):
+        with pytest.raises(MirrorRefused, match="2 rows could not be put right"):
+            await world.service.reconcile(dry_run=False)
+    assert [world.row(job_id)["status"] for job_id in jobs] == [
+        "running",
+        "queued",
+        "queued",
+        "running",
+        "queued",
+    ]
+    assert len((await world.service.ask.repairs(None, 100)).repairs) == 5
+    world.mirror.refused = set()
+    await world.service.reconcile(dry_run=False)
+    assert {world.row(job_id)["status"] for job_id in jobs} == {"queued"}
+    assert len((await world.service.ask.repairs(None, 100)).repairs) == 5
+
+
 @pytest.mark.parametrize("altered", [{"status": "failed"}, {"job": {"id": "?"}}], ids=["status", "copy"])
 async def test_an_altered_row_of_a_job_that_a_lost_journal_knew(world: World, altered: Any) -> None:
     """P1: the scheduler's own copy is the truth about it; without one a finished row is left alone."""
