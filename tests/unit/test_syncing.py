@@ -78,7 +78,7 @@ class Listener:
         self.asked.append(notice.job.id)
         if self.is_away or notice.job.id in self.hangs_on:
             raise NotDelivered("nobody listens")
-        if notice.job.id in self.refuses:
+        if {notice.job.id, f"{notice.job.id} {notice.event.to_status}"} & self.refuses:
             raise NoticeRefused("answered 422")
         self.told.append((notice.job.id, notice.event.kind, notice.event.to_status))
 
@@ -412,6 +412,23 @@ async def test_a_notice_that_is_refused_for_ever_holds_up_no_other(world: World)
     assert await notify(world, 600) == 2
     assert [to for job, _, to in world.listener.told if job == jobs[0]] == ["queued", "failed"]
     assert world.service.sync.notifier.problem() is None
+
+
+async def test_later_notices_of_a_job_wait_behind_the_one_that_is_refused(world: World) -> None:
+    """R10: else `failed` is told, and then, hours later, that the job was recovered."""
+    job_id = await world.submit()
+    await world.settle()
+    await lose(world, job_id)
+    world.clock.advance(10)
+    await world.settle()
+    await lose(world, job_id, fence=2)
+    world.listener.refuses = {f"{job_id} queued"}
+    for _ in range(5):
+        assert await notify(world, 0.1) == 0
+    assert world.listener.told == []
+    world.listener.refuses = set()
+    assert await notify(world, 600) == 2
+    assert [to for _, _, to in world.listener.told] == ["queued", "failed"]
 
 
 async def test_a_refused_notice_is_tried_with_growing_pauses_and_given_up_once(world: World) -> None:
