@@ -5,12 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from scheduler.core import ordering
 from scheduler.core.model import Fence, Job, JobId, Status
-from scheduler.core.storable import plain
 from scheduler.ports import Observation
 
 Place = tuple[int, int, str]
@@ -86,13 +85,9 @@ class Registry:
         return self._last_seq
 
     def see(self, job_id: JobId, sighting: Sighting) -> None:
-        """Keep what a run says of itself, made plain: it may say anything."""
         job = self._active.get(job_id)
         if job and job.status is Status.RUNNING and job.fence == sighting.fence:
-            said = sighting.observation
-            self._sightings[job_id] = replace(
-                sighting, observation=replace(said, progress=plain(said.progress))
-            )
+            self._sightings[job_id] = sighting
 
     def sighting(self, job: Job) -> Sighting | None:
         seen = self._sightings.get(job.id)
