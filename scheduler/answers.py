@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 
+from scheduler.core import codec
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.finite import finite
 from scheduler.core.hangs import Silence
@@ -12,6 +16,7 @@ from scheduler.core.model import (
     Attempt,
     Job,
     JobEvent,
+    JobId,
     JobSpec,
     Json,
     Phase,
@@ -36,6 +41,8 @@ from scheduler.documents import (
 )
 from scheduler.registry import Sighting
 from scheduler.rows import job_of
+
+log = logging.getLogger("scheduler")
 
 SILENT_AFTER_S = 15.0
 """Runs are asked every second: one that was not heard for so long is not known to be alive."""
@@ -94,9 +101,56 @@ def is_overdue(job: Job, now: datetime, after_s: float) -> bool:
     return (now - since).total_seconds() > after_s
 
 
+def document_or_stand_in(job: Job, render: Callable[[], JobDocument]) -> JobDocument:
+    """What *render* makes; of a job that it cannot render, what every job has, and why there is no more.
+
+    Whoever shows jobs does it through this: one that cannot be shown takes no other with it.
+    """
+    try:
+        return render()
+    except Exception as error:  # noqa: BLE001  whatever is in it: it is named, logged and shown
+        words = codec.in_words(error) if isinstance(error, ValueError) else repr(error)[:200]
+        _log_once(job.id, words)
+        return _stand_in(job, words)
+
+
+@lru_cache(maxsize=1000)
+def _log_once(job_id: JobId, words: str) -> None:
+    log.error("job %s cannot be shown whole: %s", job_id, words)
+
+
+def is_stand_in(document: JobDocument) -> bool:
+    return document.reason.code == codec.UNREADABLE
+
+
+def _stand_in(job: Job, words: str) -> JobDocument:
+    message = f"what is known of it cannot be shown ({words}); its state is true, the rest is left out"
+    spec = JobSpec(loop=codec.UNREADABLE_LOOP, user=str(job.spec.user), project=str(job.spec.project))
+    return JobDocument(
+        job_id=job.id,
+        name=str(job.spec.name),
+        status=job.status,
+        reason=ReasonDocument(code=codec.UNREADABLE, message=message),
+        attempt=job.attempt,
+        created_at=job.created_at,
+        queued_at=job.queued_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        updated_at=job.updated_at,
+        version=job.version,
+        spec=spec,
+    )
+
+
 def row_document(row: Row, *, now: datetime, overdue_after_s: float, doubt: str) -> JobDocument:
     """A job as the database has it, not verified; *doubt* says why nobody vouches for it."""
     job = job_of(row)
+    render = partial(_row_document, job, row, now=now, overdue_after_s=overdue_after_s, doubt=doubt)
+    found = document_or_stand_in(replace(job, status=row.status), render)
+    return found.model_copy(update={"verified": False})
+
+
+def _row_document(job: Job, row: Row, *, now: datetime, overdue_after_s: float, doubt: str) -> JobDocument:
     return JobDocument(
         job_id=row.id,
         name=row.name or job.spec.name,
@@ -116,7 +170,6 @@ def row_document(row: Row, *, now: datetime, overdue_after_s: float, doubt: str)
         version=row.version,
         spec=shown(job.spec),
         result=ResultDocument(**job.result) if job.result else None,
-        verified=False,
         overdue=is_overdue(job, now, overdue_after_s),
     )
 

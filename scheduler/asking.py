@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from scheduler.core.codec import UNREADABLE_LOOP
 from scheduler.core.lifecycle import AskStop, Event, ForceStart, GiveUp, Restart, Resume
 from scheduler.core.model import Job, Reason, Saved, Status, StopKind
 from scheduler.errors import InvalidRequest, NotAllowed
@@ -32,6 +33,8 @@ _FORCED = (Status.PENDING, Status.FAILED, Status.CANCELLED)
 
 def looks_at_spec(action: Action, job: Job) -> bool:
     """Whether the spec is checked again first: it goes into the line, and may be old."""
+    if job.spec.loop == UNREADABLE_LOOP:
+        return action in (Action.FORCE_START, Action.RESUME, Action.RESTART)
     if action is Action.FORCE_START:
         return job.status in _FORCED
     return action in (Action.RESUME, Action.RESTART) and job.status is not Status.QUEUED

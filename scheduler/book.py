@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from scheduler.core import lifecycle
@@ -12,6 +13,8 @@ from scheduler.core.lifecycle import Action, Event
 from scheduler.core.model import Attempt, Job, JobId
 from scheduler.core.reconcile import Repair
 from scheduler.core.retrying import RetryPolicy
+from scheduler.core.storable import storable, storable_attempt, storable_event, without_words
+from scheduler.errors import Unstorable
 from scheduler.ports import Change, Journal
 from scheduler.registry import Registry
 
@@ -86,18 +89,31 @@ class Book:
             before = job if known is None or only_newer else known
             after, actions = lifecycle.apply(before, event, self._policy)
             if after is not before:
+                # As it is kept: what memory shows is what a restart finds.
+                after = storable(after)
                 change = Change(
                     job=after,
-                    event=lifecycle.record(before, after, event),
+                    event=storable_event(lifecycle.record(before, after, event)),
                     before=known.version if known else 0,
-                    attempts=attempts,
+                    attempts=tuple(map(storable_attempt, attempts)),
                     is_news=lifecycle.is_news(before, after, event),
                 )
-                await self._journal.commit([change], [repair] if repair else [])
+                after = await self._commit(change, [repair] if repair else [])
                 self._committed(before, after, event)
             for action in actions:
                 self._act(after, action)
         return after
+
+    async def _commit(self, change: Change, repairs: Sequence[Repair]) -> Job:
+        """The job as it was written.  That a step was made counts for more than what a run said with it."""
+        try:
+            await self._journal.commit([change], repairs)
+        except Unstorable as error:
+            log.error("job %s: %s; written without what was said", change.job.id, error)
+            job, event = without_words(change.job, change.event, error.message)
+            change = replace(change, job=job, event=event, attempts=())
+            await self._journal.commit([change], repairs)
+        return change.job
 
     async def _create(self, jobs: list[Job]) -> None:
         changes = [Change(job=job, event=lifecycle.record(None, job, None), before=0) for job in jobs]

@@ -150,7 +150,13 @@ class JobDocument(Document):
     verified: bool = Field(
         True, description="False: as the database has it; the registry did not answer, or does not know it."
     )
-    stale: bool = Field(False, description="The row in the database says something else than the registry.")
+    stale: bool = Field(
+        False,
+        description="The row in the database says something else than the registry, and nothing is on its way to it.",
+    )
+    unmirrored: bool = Field(
+        False, description="The newest change of the job is still on its way to the database."
+    )
     database_status: Status | None = Field(
         None, description="What the row says; only when stale; null when the database does not have the job."
     )
@@ -262,6 +268,7 @@ class EventDocument(Document):
 class EventPage(Document):
     job_id: str
     events: list[EventDocument]
+    note: str | None = Field(None, description="Why the history does not begin at the beginning, in words.")
 
 
 class AttemptDocument(Document):
@@ -594,6 +601,11 @@ class Health(Document):
     database: DatabaseHealth = Field(default_factory=DatabaseHealth)
     loops: dict[str, LoopHealth] = Field(default_factory=dict)
     unmirrored_writes: int = 0
+    pruned_events: int = Field(
+        0, description="Events deleted since the start, of jobs that ended more than SCHEDULER_KEEP_DAYS ago."
+    )
+    notices_refused: int = Field(0, description="Notices that the webhook's receiver refuses; tried again.")
+    notices_given_up: int = Field(0, description="Notices not sent again before the next start.")
     nodes: list[NodeHealth] = Field(default_factory=list)
     pool: PoolHealth | None = None
 

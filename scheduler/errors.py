@@ -4,6 +4,7 @@ SchedulerError
 ├── InvalidSpec          422  the job spec is not acceptable; one problem per field
 ├── InvalidRequest       422  some other part of the request is not
 ├── BodyTooLarge         413
+├── Unstorable           422  a value that the journal could not give back; it was not written
 ├── NotAllowed           400  the job's status does not permit it
 ├── JobNotFound          404
 ├── Unauthorized         401
@@ -15,6 +16,7 @@ SchedulerError
 ├── MirrorUnavailable    503  Supabase does not answer: not known whether it was done
 ├── MirrorRefused        502  Supabase said no: a wrong key, a missing migration, a row it does not take
 ├── NotDelivered         502  the webhook did not take a notice
+│   └── NoticeRefused    502  and said that it will not: the notice, not the connection, is what it does not want
 ├── RunUnreachable       503  a run does not answer: unknown, not dead
 ├── CheckpointNotFound   404  the job has no such complete checkpoint
 ├── CheckpointTorn       409  a checkpoint is not as it was written
@@ -80,6 +82,11 @@ class BodyTooLarge(SchedulerError):
     code = "body_too_large"
 
 
+class Unstorable(SchedulerError):
+    http_status = 422
+    code = "unstorable"
+
+
 class NotAllowed(SchedulerError):
     http_status = 400
     code = "not_allowed"
@@ -135,6 +142,10 @@ class MirrorRefused(SchedulerError):
 class NotDelivered(SchedulerError):
     http_status = 502
     code = "not_delivered"
+
+
+class NoticeRefused(NotDelivered):
+    code = "notice_refused"
 
 
 class RunUnreachable(SchedulerError):

@@ -12,6 +12,7 @@ from scheduler.core.model import OPERATOR_DOWN, Cause, Ending, Outcome, Reason
 from scheduler.core.plain_values import plain_error, plain_text
 from scheduler.core.run_end import ending_by_record
 from scheduler.errors import CheckpointTorn
+from scheduler.evidence_budget import within_budget, worst_first
 from scheduler.run_folder import RunFolder
 
 TAIL_BYTES = 4096
@@ -98,26 +99,25 @@ def _diagnosed(
     """*died* is what Ray says of each rank whose process went; *controller* what it says of the run."""
     tails, codes = folder.log_tails(TAIL_BYTES), folder.exits()
     gone, drained = _nodes_gone(folder)
-    found = diagnose(
-        Evidence(
-            raised=_raised(folder) if raised is None else raised,
-            died=tuple(
-                Died(rank=rank, said=died.get(rank, ""), exit_code=codes.get(rank))
-                for rank in sorted(died.keys() | codes.keys())
-            ),
-            nodes_lost=gone,
-            nodes_drained=drained,
-            tails={int(rank): text for rank, text in tails.items()},
-            controller=controller,
-        )
+    evidence = Evidence(
+        raised=_raised(folder) if raised is None else raised,
+        died=tuple(
+            Died(rank=rank, said=died.get(rank, ""), exit_code=codes.get(rank))
+            for rank in sorted(died.keys() | codes.keys())
+        ),
+        nodes_lost=gone,
+        nodes_drained=drained,
+        tails={int(rank): text for rank, text in tails.items()},
+        controller=controller,
     )
+    found = diagnose(evidence)
     return folder.account(
         Outcome(
             ending=Ending.FAILED if found.cause is Cause.USER else Ending.LOST,
             cause=found.cause,
             reason=Reason(code=found.code, message=found.message, detail=found.detail),
             signature=signature(found),
-            evidence={"logs": tails} if tails else None,
+            evidence=within_budget({"logs": tails}, worst_first(evidence.raised, evidence.died)),
         )
     )
 

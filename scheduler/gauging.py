@@ -73,6 +73,10 @@ class Gauges:
         oldest = await journal.outbox(1)
         self._telemetry.set(measures.OUTBOX_ROWS, await journal.outbox_size())
         self._telemetry.set(measures.MIRROR_LAG, self._age_s(oldest[0].event.at if oldest else None))
+        notifier = self._service.sync.notifier
+        self._telemetry.set(measures.NOTICES_REFUSED, notifier.refused, state="retried")
+        self._telemetry.set(measures.NOTICES_REFUSED, notifier.given_up, state="given_up")
+        self._count_up(measures.EVENTS_PRUNED, self._service.sync.pruner.events)
         newest = await journal.repairs(1)
         self._count_on(measures.REPAIRS, newest[0][0] if newest else 0)
 

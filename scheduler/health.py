@@ -40,6 +40,9 @@ async def health(service: Service, *, started_at: datetime, pool: PoolHealth | N
         database=_database(service),
         loops={loop.name: loop.health() for loop in service.loops},
         unmirrored_writes=await service.journal.outbox_size(),
+        pruned_events=service.sync.pruner.events,
+        notices_refused=service.sync.notifier.refused,
+        notices_given_up=service.sync.notifier.given_up,
         nodes=nodes,
         pool=pool,
     )
@@ -51,8 +54,18 @@ def problems(service: Service) -> list[str]:
     found.append(service.background.problem())
     found.append(CLOSING if service.is_closing else None)
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
+    found.append(service.sync.notifier.problem())
+    found.append(_unreadable(service))
     found += violations(service.registry.running(), service.nodes)[:10]
     return [words for words in found if words]
+
+
+def _unreadable(service: Service) -> str | None:
+    broken = {**service.view.unreadable, **service.journal.unreadable}
+    if not broken:
+        return None
+    named = "; ".join(f"job {job_id} ({words})" for job_id, words in sorted(broken.items())[:3])
+    return f"{len(broken)} jobs cannot be read whole, and are shown as what is left of them: {named}"
 
 
 def _node(node: Node, held: Sequence[Holding]) -> NodeHealth:

@@ -113,6 +113,10 @@ PROBLEMS = _gauge("problems", "What /health lists under `problems`; 0 is well.")
 OUTBOX_ROWS = _gauge("outbox_rows", "Changes that the database has not taken yet.")
 MIRROR_LAG = _gauge("mirror_lag_seconds", "Age of the oldest change that the database has not taken yet.")
 REPAIRS = _counter("repairs", "What the reconciler put right.")
+EVENTS_PRUNED = _counter("events_pruned", "Events of jobs that ended long ago, deleted in the journal.")
+NOTICES_REFUSED = _gauge(
+    "notices_refused", "Notices that the webhook's receiver does not take, by what becomes of them.", "state"
+)
 BACKGROUND_ERRORS = _counter("background_errors", "Background tasks that failed.")
 LOOP_PASSES = _counter("loop_passes", "Passes of each periodic loop.", "loop")
 LOOP_ERRORS = _counter("loop_errors", "Passes that failed.", "loop")

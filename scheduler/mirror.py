@@ -13,11 +13,11 @@ from scheduler.core.model import JobId, Status
 from scheduler.core.reconcile import Row, Stub
 from scheduler.mirror_connection import MIGRATE, SET_KEY, Connection, refused
 from scheduler.mirror_rows import Listing, rows_of, to_apply, to_vouch
-from scheduler.ports import JobQuery, MirrorChange, Rows, Sign
+from scheduler.ports import JobQuery, Mark, MirrorChange, Pruned, Rows, Sign
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """What `scheduler_check()` answers in a database with the migrations of this release."""
 UPGRADE = "pip install --upgrade training-scheduler"
 
@@ -35,6 +35,13 @@ class _Written:
 @dataclass(frozen=True, slots=True)
 class _Active:
     stubs: list[tuple[JobId, Status, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pruned:
+    events: int
+    evidence: int
+    after: tuple[datetime, JobId] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +70,26 @@ class SupabaseMirror:
     async def apply(self, changes: Collection[MirrorChange], *, forced: bool = False) -> None:
         if changes:
             jobs, events = await asyncio.to_thread(to_apply, changes)
-            await self._write("scheduler_apply", p_changes=jobs, p_events=events, p_forced=forced)
+            await self._write("scheduler_apply", _Written, p_changes=jobs, p_events=events, p_forced=forced)
 
     async def vouch(self, signs: Collection[Sign]) -> None:
-        await self._write("scheduler_vouch", p_signs=await asyncio.to_thread(to_vouch, signs))
+        await self._write("scheduler_vouch", _Written, p_signs=await asyncio.to_thread(to_vouch, signs))
 
     async def inbox(self, after: tuple[datetime, JobId] | None, limit: int) -> Rows:
         return await self._rows("scheduler_inbox", p_limit=limit, **_bounds(after))
 
     async def answer(self, job_id: JobId, action: str, refusal: str | None) -> None:
-        await self._write("scheduler_answer", p_job_id=job_id, p_action=action, p_refusal=refusal)
+        await self._write("scheduler_answer", _Written, p_job_id=job_id, p_action=action, p_refusal=refusal)
 
     async def active(self, after: JobId | None, limit: int) -> list[Stub]:
         answer = await self._call("scheduler_active", _Active, p_after_id=after, p_limit=limit)
         return [Stub(id=job_id, status=status, version=version) for job_id, status, version in answer.stubs]
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        arguments = {"p_before": before.isoformat(), "p_limit": limit, **_bounds(after)}
+        found = await self._write("scheduler_prune", _Pruned, **arguments)
+        mark = Mark(*found.after) if found.after else None
+        return Pruned(events=found.events, evidence=found.evidence, after=mark)
 
     async def rows(self, job_ids: Collection[JobId]) -> Rows:
         return await self._rows("scheduler_rows", p_ids=sorted(filter(_is_uuid, set(job_ids))))
@@ -111,10 +124,10 @@ class SupabaseMirror:
         listing = await self._call(function, Listing, **arguments)
         return await asyncio.to_thread(rows_of, listing)
 
-    async def _write(self, function: str, **arguments: Any) -> None:
+    async def _write(self, function: str, returns: type[T], **arguments: Any) -> T:
         if self._incarnation is None:
             raise RuntimeError("claim the cluster before writing")
-        await self._call(function, _Written, p_incarnation=self._incarnation, **arguments)
+        return await self._call(function, returns, p_incarnation=self._incarnation, **arguments)
 
     async def _call(self, function: str, returns: type[T], **arguments: Any) -> T:
         return await self._database.call(function, returns, p_cluster=self._cluster, **arguments)

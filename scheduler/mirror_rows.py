@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Job, Json, Reason
+from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Job, JobEvent, Json, Reason
 from scheduler.core.reconcile import Row
+from scheduler.core.storable import STAND_IN, plain
 from scheduler.errors import MirrorRefused
 from scheduler.ports import MirrorChange, Rows, Sign
 
@@ -24,9 +23,6 @@ log = logging.getLogger("scheduler")
 
 ROW: TypeAdapter[Row] = TypeAdapter(Row)
 REASON: TypeAdapter[Reason] = TypeAdapter(Reason)
-STAND_IN = "\N{REPLACEMENT CHARACTER}"
-UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
-"""What no text in Postgres can hold: NUL, and one half of a surrogate pair."""
 NUL_IN_JSON = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 """An escaped NUL; after an odd number of backslashes it is only text that looks like one."""
 
@@ -47,13 +43,13 @@ def to_apply(changes: Collection[MirrorChange]) -> tuple[str, str]:
     for one that JSON cannot hold.
     """
     jobs = (_document(change) for change in changes)
-    events = (_keepable(EVENT.dump_json(event)) for change in changes for event in change.events)
+    events = (_told(event) for change in changes for event in change.events)
     return f"[{','.join(jobs)}]", f"[{','.join(events)}]"
 
 
 def to_vouch(signs: Collection[Sign]) -> str:
     """The signs as `scheduler_vouch` takes them.  A run may say anything: what JSON cannot hold is left out."""
-    return json.dumps([_plain(asdict(sign)) for sign in signs], ensure_ascii=False)
+    return json.dumps([plain(asdict(sign)) for sign in signs], ensure_ascii=False)
 
 
 def rows_of(listing: Listing) -> Rows:
@@ -87,27 +83,16 @@ def _document(change: MirrorChange) -> str:
     return f'{{"job":{job},"queue_position":{json.dumps(change.queue_position)}}}'
 
 
+def _told(event: JobEvent) -> str:
+    try:
+        return _keepable(EVENT.dump_json(event))
+    except ValueError as error:
+        raise MirrorRefused(f"an event of job {event.job_id} cannot be written as JSON: {error}") from error
+
+
 def _keepable(document: bytes) -> str:
     text = document.decode()
     return NUL_IN_JSON.sub(rf"\1{STAND_IN}", text) if "\\u0000" in text else text
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case str():
-            return UNKEEPABLE.sub(STAND_IN, value)
-        case bool() | int() | None:
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {_plain(str(key)): _plain(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_plain(inner) for inner in value]
-        case datetime():
-            return value.isoformat()
-        case _:
-            return None
 
 
 def _object(text: str | None) -> Json | None:

@@ -13,6 +13,7 @@ from scheduler.ports import Clock, Journal, Mirror, MirrorChange, OutboxRow, Sig
 
 log = logging.getLogger("scheduler")
 
+_CANNOT_READ = "the change of job {} cannot be read in the journal any more; the row is left as it is"
 MAX_SIGNS = 1000
 """Running jobs and the first of the line that are kept fresh in the database between their changes."""
 
@@ -94,13 +95,20 @@ class Relay:
 
     async def _deliver(self, rows: Sequence[OutboxRow]) -> dict[int, MirrorRefused]:
         """Those that were refused, by their place in the outbox."""
-        if self._link is not None:
-            mirror = await self._link.claimed()
-            try:
-                await mirror.apply(coalesce(rows, self._position))
-            except MirrorRefused as error:
-                await mirror.check()  # raises what is wrong with all of them
-                return await self._one_by_one(rows, error)
+        if self._link is None:
+            await self._journal.forget([row.seq for row in rows])
+            return {}
+        # The database may have the only whole copy that is left: what cannot be read is not put over it.
+        kept = {row.seq: MirrorRefused(_CANNOT_READ.format(row.job.id)) for row in rows if row.unreadable}
+        return kept | await self._hand_over([row for row in rows if row.seq not in kept], self._link)
+
+    async def _hand_over(self, rows: Sequence[OutboxRow], link: Link) -> dict[int, MirrorRefused]:
+        mirror = await link.claimed()
+        try:
+            await mirror.apply(coalesce(rows, self._position))
+        except MirrorRefused as error:
+            await mirror.check()  # raises what is wrong with all of them
+            return await self._one_by_one(rows, error)
         await self._journal.forget([row.seq for row in rows])
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -52,6 +52,8 @@ class OutboxRow:
     seq: int
     job: Job
     event: JobEvent
+    unreadable: bool = False
+    """Neither this copy nor the job itself can be read any more: `job` is what is left of it."""
 
 
 class Sort(StrEnum):
@@ -107,6 +109,24 @@ class JobQuery:
         return self.sort is Sort.NEWEST and not self.search
 
 
+class Mark(NamedTuple):
+    """How far a walk through the jobs that ended has come, in the order of their end."""
+
+    ended_at: datetime
+    id: JobId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What one batch took away, and where the next one goes on."""
+
+    events: int
+    evidence: int
+    """Attempts."""
+    after: Mark | None
+    """None: nothing older is left."""
+
+
 class Journal(Protocol):
     """The durable truth.  A commit that returned survives a crash; one that raised left nothing behind."""
 
@@ -115,12 +135,18 @@ class Journal(Protocol):
     last_vouched_at: datetime | None
     """When the life before this one said for the last time that it was alive; None for a new journal."""
 
+    @property
+    def unreadable(self) -> Mapping[JobId, str]:
+        """Jobs that were found not to be readable as they were written, and what of them.  Each reads as what is left of
+        it, with the reason `unreadable`, and takes no other with it."""
+        ...
+
     async def commit(self, changes: Sequence[Change], repairs: Sequence[Repair] = ()) -> None:
         """Write jobs, their events, their outbox rows, notices of what is news, and repairs: all or none.
 
         Raises VersionConflict when a job's stored version is not `before` (creating: when the id exists),
-        Superseded when a newer incarnation has opened the journal, JournalUnwritable when the disk refuses.
-        Calls that arrive together share one fsync.
+        Superseded when a newer incarnation has opened the journal, JournalUnwritable when the disk refuses, Unstorable
+        for a value that could not be read back.  Calls that arrive together share one fsync.
         """
         ...
 
@@ -153,16 +179,17 @@ class Journal(Protocol):
 
     async def outbox_size(self) -> int: ...
 
-    async def unsent(self) -> frozenset[JobId]:
-        """The jobs that have a change in the outbox."""
+    async def unsent(self, among: Collection[JobId] | None = None) -> frozenset[JobId]:
+        """The jobs, of those *among* if given, that have a change in the outbox."""
         ...
 
     async def forget(self, seqs: Sequence[int]) -> None:
         """Drop outbox rows that the mirror has confirmed.  Unknown numbers are fine."""
         ...
 
-    async def notices(self, limit: int) -> list[OutboxRow]:
-        """The oldest changes that are news and were not yet forgotten as such, in commit order."""
+    async def notices(self, limit: int, after: int = 0) -> list[OutboxRow]:
+        """The oldest changes that are news and were not yet forgotten as such, in commit order; only those with `seq`
+        above *after*."""
         ...
 
     async def forget_notices(self, seqs: Sequence[int]) -> None:
@@ -174,6 +201,12 @@ class Journal(Protocol):
 
         At least the newest 10,000 are kept.
         """
+        ...
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        """Take the history of at most *limit* jobs that ended before *before*, the oldest beyond *after* first: all events
+        but the last of each, and the evidence of its attempts.  The jobs and their attempts stay, and so does all of a
+        job of which a change or a notice is still to be sent."""
         ...
 
     async def vouch(self, at: datetime) -> None:
@@ -251,7 +284,11 @@ class Mirror(Protocol):
         ...
 
     async def active(self, after: JobId | None, limit: int) -> list[Stub]:
-        """Rows of jobs that are not terminal, by id."""
+        """Rows of jobs that are not terminal, and finished ones that differ from the scheduler's own copy, by id."""
+        ...
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        """As `Journal.prune`, by what the rows say."""
         ...
 
     async def rows(self, job_ids: Collection[JobId]) -> Rows:
@@ -271,7 +308,8 @@ class Mirror(Protocol):
 
 class Webhook(Protocol):
     async def send(self, notice: OutboxRow) -> None:
-        """Tell about one change.  Raises NotDelivered; the same notice may arrive twice, with the same id."""
+        """Tell about one change.  Raises NoticeRefused when the receiver does not want this notice, NotDelivered when it
+        is not there to take any; the same notice may arrive twice, with the same id."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from scheduler.advising import Advice
@@ -41,6 +41,11 @@ from scheduler.registry import Registry
 from scheduler.validation import Door
 from scheduler.viewing import View
 
+PRUNED = (
+    "earlier events are not here: they were pruned (SCHEDULER_KEEP_DAYS after the end of a job only its last one is kept), "
+    "or are those of a journal that was lost"
+)
+
 
 class Questions:
     """Answers from registry and journal; about a job that neither knows, from the database."""
@@ -57,7 +62,9 @@ class Questions:
         find: Callable[[JobId], Awaitable[Job | None]],
         get: Callable[[str], Awaitable[Job]],
         advice: Advice,
+        is_mirrored: bool,
     ) -> None:
+        self._is_mirrored = is_mirrored
         self._journal, self._registry, self._runner = journal, registry, runner
         self._door, self._view = door, view
         self._feed, self._find, self._get = feed, find, get
@@ -65,12 +72,25 @@ class Questions:
         self._life = journal.incarnation
 
     async def status(self, job_id: str) -> JobDocument:
-        return self._view.document(await self._get(job_id))
+        (document,) = await self._documents([await self._get(job_id)])
+        return document
 
     async def documents(self, job_ids: list[str]) -> dict[str, JobDocument]:
         """Those of the given jobs that registry or journal know."""
         known = [job for job_id in job_ids if (job := await self._find(JobId(job_id)))]
-        return {job.id: self._view.document(job) for job in known}
+        return {document.job_id: document for document in await self._documents(known)}
+
+    async def _documents(self, jobs: Sequence[Job]) -> list[JobDocument]:
+        """What waits for the database is looked up last: what was on its way by then may have arrived, never the other
+        way round."""
+        found = [self._view.document(self._registry.get(job.id) or job) for job in jobs]
+        if not (self._is_mirrored and found):
+            return found
+        unsent = await self._journal.unsent([job.id for job in jobs])
+        return [
+            document.model_copy(update={"unmirrored": True}) if document.job_id in unsent else document
+            for document in found
+        ]
 
     async def repairs(self, cursor: str | None, limit: int) -> RepairPage:
         """What was put right, newest first."""
@@ -82,8 +102,11 @@ class Questions:
 
     async def events(self, job_id: str) -> EventPage:
         job = await self._get(job_id)
+        found = await self._journal.events(job.id)
         return EventPage(
-            job_id=job.id, events=[event_document(event) for event in await self._journal.events(job.id)]
+            job_id=job.id,
+            events=[event_document(event) for event in found],
+            note=PRUNED if found and found[0].version > 1 else None,
         )
 
     async def attempts(self, job_id: str) -> AttemptPage:
@@ -137,7 +160,7 @@ class Questions:
         rows = await self._journal.page(query)
         is_full = len(rows) == query.limit
         return JobPage(
-            jobs=[self._view.document(self._registry.get(job.id) or job) for job in rows],
+            jobs=await self._documents(rows),
             next_cursor=cursor_of(place_of(rows[-1], query.sort), query.sort) if rows and is_full else None,
             counts=await self._counts(query, rows),
         )

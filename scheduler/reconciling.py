@@ -67,6 +67,8 @@ class Reconciler:
         self._runner, self._clock, self._link = runner, clock, link
         self._relay, self._adoption = relay, adoption
         self._one_at_a_time = asyncio.Lock()
+        self._refused: frozenset[JobId] = frozenset()
+        """Jobs whose rows the database did not take in the last pass."""
         self.has_read_database = link is None
         """Whether a run that the registry does not know is surely nobody's."""
 
@@ -146,18 +148,25 @@ class Reconciler:
         """Look twice: what differs still, of jobs that have not moved meanwhile, was not written by us."""
         rows = {row.id: row for page in await _whole(mirror, suspects) for row in page.rows}
         unsent = await self._journal.unsent()
+        refused: dict[JobId, MirrorRefused] = {}
         for job_id in suspects:
             job, row = await self._book.find(job_id), rows.get(job_id)
-            if (
-                job is None
-                or job_id in unsent
-                or (row and (row.status, row.version) == (job.status, job.version))
-            ):
+            if job is None or job_id in unsent or (row and _agrees(row, job)):
                 continue
             if row and row.job and row.job.version > job.version:
                 await self._catch_up(work, job, row.job, row.attempts)
-            else:
+                continue
+            try:
                 await self._overwrite(work, job, row)
+            except MirrorRefused as error:  # a row that is not taken hides no other
+                refused[job_id] = error
+        if not work.dry_run:
+            self._refused = frozenset(refused)
+        if refused:
+            error = next(iter(refused.values()))
+            raise MirrorRefused(
+                f"{len(refused)} rows could not be put right, refused by the database: {error.message}"
+            )
 
     async def _overwrite(self, work: Pass, job: Job, row: Row | None) -> None:
         repair = self._repair(
@@ -170,7 +179,8 @@ class Reconciler:
         work.repairs.append(repair)
         if work.dry_run:
             return
-        await self._journal.commit([], [repair])
+        if job.id not in self._refused:  # written down with the pass that tried it first
+            await self._journal.commit([], [repair])
         await self._relay.write_again(job.id)
 
     async def _catch_up(self, work: Pass, job: Job, newer: Job, attempts: tuple[Attempt, ...]) -> None:
@@ -194,6 +204,13 @@ class Reconciler:
             decided=decided,
             why=why,
         )
+
+
+def _agrees(row: Row, job: Job) -> bool:
+    """Nobody looks at a finished row again: its copy has to be whole too, to rebuild a lost journal from."""
+    return (row.status, row.version) == (job.status, job.version) and (
+        row.job is not None or not job.status.is_terminal
+    )
 
 
 def repair_document(repair: Repair) -> RepairDocument:

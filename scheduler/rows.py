@@ -6,12 +6,10 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from scheduler.core.codec import UNREADABLE_LOOP
 from scheduler.core.model import SPEC, Fence, Job, JobSpec, Reason
 from scheduler.core.reconcile import Row
 from scheduler.errors import InvalidSpec, Problem
-
-UNREADABLE = "(unreadable)"
-"""The loop of the spec that stands in for one that cannot be read."""
 
 
 def parse_spec(raw: object) -> JobSpec:
@@ -40,7 +38,10 @@ def job_of(row: Row) -> Job:
     try:
         spec, raw = spec_of(row), None
     except InvalidSpec:
-        spec, raw = JobSpec(loop=UNREADABLE, name=(row.name or "job")[:200], user=row.user_id or ""), row.spec
+        spec, raw = (
+            JobSpec(loop=UNREADABLE_LOOP, name=(row.name or "job")[:200], user=row.user_id or ""),
+            row.spec,
+        )
     fence = max(row.attempt, 1 if row.started_at else 0)
     return Job(
         id=row.id,

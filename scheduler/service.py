@@ -13,6 +13,7 @@ from scheduler.answers import submitted
 from scheduler.asking import Action
 from scheduler.book import Book
 from scheduler.core import lifecycle, ordering, placement, reconcile
+from scheduler.core.codec import UNREADABLE_LOOP
 from scheduler.core.lifecycle import (
     AskStop,
     GiveUp,
@@ -59,7 +60,7 @@ from scheduler.pacing import Background, Loop
 from scheduler.ports import Clock, Journal, Mirror, Run, Runner, Webhook
 from scheduler.questions import Questions
 from scheduler.registry import Registry
-from scheduler.rows import UNREADABLE, parse_spec
+from scheduler.rows import parse_spec
 from scheduler.settings import Settings
 from scheduler.syncing import Sync
 from scheduler.validation import Door
@@ -145,6 +146,7 @@ class Service:
             feed=self.feed,
             find=self.book.find,
             get=self._get,
+            is_mirrored=mirror is not None,
             advice=advice(
                 journal=journal,
                 registry=self.registry,
@@ -427,7 +429,7 @@ class Service:
     async def _check_again(self, job: Job) -> None:
         """What was valid when it was submitted may be gone by now: a file moved, a loop no longer allowed."""
         try:
-            await self._check(parse_spec(job.raw_spec) if job.spec.loop == UNREADABLE else job.spec)
+            await self._check(parse_spec(job.raw_spec) if job.spec.loop == UNREADABLE_LOOP else job.spec)
         except InvalidSpec as error:
             words = "; ".join(map(str, error.problems))
             raise NotAllowed(

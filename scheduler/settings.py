@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Told when the system recovered a job or failed it."""
     webhook_secret: SecretStr | None = None
     """Signs what is sent there, as Standard Webhooks describes it."""
+    webhook_give_up_after_s: float = Field(259_200.0, gt=0)
+    """A notice that the receiver refuses for so long, while it takes others, is not sent again before the next start."""
 
     tick_every_s: float = Field(1.0, gt=0)
     """Placement runs at once when something changed, and at least this often."""
@@ -94,6 +96,8 @@ class Settings(BaseSettings):
     """A job that is pending, or waits in the line and is not held, for longer than this is shown as overdue."""
     list_budget_s: float = Field(2.0, gt=0)
     """How long a list, or a status, waits for the registry before it shows what the database has, unverified."""
+    list_pause_s: float = Field(5.0, gt=0)
+    """After one list waited in vain, the others do without the one that hangs; it is asked so often in the background."""
     stop_grace_s: float = Field(60.0, gt=0)
     """How long a run that was asked to pause, or to give way, may take to save and stop before it is killed."""
     suspect_factor: float = Field(10.0, ge=1)
@@ -119,6 +123,9 @@ class Settings(BaseSettings):
     retry_backoff_max_s: float = Field(60.0, ge=0)
     warm_runs: int = Field(1, ge=0, le=8)
     """Runs for which each node keeps prepared processes; 0 turns the pool off."""
+    keep_days: float = Field(90.0, gt=0)
+    """Days. Of jobs that ended longer ago the events but the last, and the evidence of attempts, are deleted, in journal and
+    Supabase; the jobs themselves stay."""
     finished_in_memory: int = Field(1000, ge=0)
     """Finished jobs kept in memory; older ones are read from the journal."""
     max_body_bytes: int = Field(8_000_000, ge=1000)

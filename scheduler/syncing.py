@@ -12,6 +12,7 @@ from scheduler.mirroring import Link, Relay, Voucher
 from scheduler.notifying import Notifier
 from scheduler.pacing import Backoff, Loop
 from scheduler.ports import Clock, Journal, Mirror, Runner, Sign, Webhook
+from scheduler.pruning import EVERY_S, Pruner
 from scheduler.reconciling import Reconciler
 from scheduler.registry import Registry
 from scheduler.settings import Settings
@@ -71,8 +72,15 @@ class Sync:
             signs=signs,
             has_read_database=lambda: self.reconciler.has_read_database,
         )
-        self.notifier = Notifier(journal, webhook)
         self._settings, self._clock = settings, clock
+        self.notifier = Notifier(
+            journal,
+            webhook,
+            clock=clock,
+            backoff=self._backoff(),
+            give_up_after_s=settings.webhook_give_up_after_s,
+        )
+        self.pruner = Pruner(journal=journal, link=link, clock=clock, keep_days=settings.keep_days)
         self.relay_loop = self._loop("relay", settings.liveness_every_s, self.relay.once)
         self.notify_loop = self._loop("webhook", settings.liveness_every_s, self.notifier.once)
         self.database_loops = (
@@ -80,6 +88,7 @@ class Sync:
             self._loop("vouch", settings.vouch_every_s, self.voucher.once),
             self._loop("inbox", settings.inbox_every_s, self.inbox.once),
             self._loop("reconcile", settings.reconcile_every_s, self.reconciler.once),
+            self._loop("prune", EVERY_S, self.pruner.once),
         )
         self.loops = (*self.database_loops, self.notify_loop)
 
@@ -89,9 +98,11 @@ class Sync:
         self.notify_loop.wake()
 
     def _loop(self, name: str, every_s: float, once: Callable[[], Awaitable[object]]) -> Loop:
-        backoff = Backoff(
+        return Loop(name, every_s, once, self._clock, backoff=self._backoff())
+
+    def _backoff(self) -> Backoff:
+        return Backoff(
             first_s=self._settings.relay_backoff_s,
             max_s=self._settings.relay_backoff_max_s,
             chance=random.random,
         )
-        return Loop(name, every_s, once, self._clock, backoff=backoff)

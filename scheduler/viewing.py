@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from scheduler.answers import job_document, progress_of, why
+from scheduler.answers import document_or_stand_in, is_stand_in, job_document, progress_of, why
 from scheduler.core.hangs import Limits, Silence, judge
 from scheduler.core.model import Job, JobId, Phase, Reason, Status
 from scheduler.documents import JobDocument
@@ -24,11 +24,22 @@ class View:
         self._overdue_after_s = overdue_after_s
         self.blocked: dict[JobId, Reason] = {}
         self.looked_at: datetime | None = None
+        self.unreadable: dict[JobId, str] = {}
+        """Jobs that could not be shown whole when they were last looked at, and why."""
 
     def planned(self, blocked: dict[JobId, Reason], at: datetime) -> None:
         self.blocked, self.looked_at = blocked, at
 
     def document(self, job: Job) -> JobDocument:
+        """Of every job, whatever it holds: one that cannot be shown is said to be so, alone."""
+        shown = document_or_stand_in(job, lambda: self._document(job))
+        if is_stand_in(shown):
+            self.unreadable[job.id] = shown.reason.message
+        else:
+            self.unreadable.pop(job.id, None)
+        return shown
+
+    def _document(self, job: Job) -> JobDocument:
         return job_document(
             job,
             position=self._registry.position(job),

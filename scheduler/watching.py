@@ -13,6 +13,7 @@ from scheduler.core.lifecycle import AskStop, StopRun
 from scheduler.core.model import Job, JobId, Json, Node, Reason, StopKind
 from scheduler.core.plain_values import EVIDENCE, METRICS, plain_dict
 from scheduler.errors import RunUnreachable
+from scheduler.evidence_budget import within_budget
 from scheduler.ports import Clock, Observation, Run, Runner
 from scheduler.registry import Registry, Sighting
 from scheduler.settings import Settings
@@ -98,7 +99,7 @@ class Watcher:
 
     async def _examine(self, run: Run) -> Json:
         try:
-            return plain_dict(await self._runner.examine(run), EVIDENCE)[0]
+            return plain_dict(within_budget(await self._runner.examine(run)) or {}, EVIDENCE)[0]
         except Exception as error:
             log.exception("the stacks of run %s of job %s could not be taken", run[1], run[0])
             return {"note": f"the stacks could not be taken: {type(error).__name__}: {error}"}

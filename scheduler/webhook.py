@@ -13,13 +13,15 @@ import httpx
 from pydantic_core import to_json
 
 from scheduler.core.model import Json, Status
-from scheduler.errors import NotDelivered, NotReady
+from scheduler.errors import NotDelivered, NoticeRefused, NotReady
 from scheduler.ports import Clock, OutboxRow
 from scheduler.settings import Settings
 
 PREFIX = "whsec_"
 MIN_KEY_BYTES = 24
 MAX_PORT = 65_535
+TRY_LATER = (408, 425, 429)
+"""Said to whoever asks too much or too soon, whatever is asked."""
 
 
 def webhook_of(settings: Settings, clock: Clock) -> HttpWebhook | None:
@@ -54,6 +56,9 @@ class HttpWebhook:
     async def send(self, notice: OutboxRow) -> None:
         body = to_json(_payload(notice, self._cluster))
         status = await self._post(body, self._headers(notice, body))
+        if (400 <= status < 500 and status not in TRY_LATER) or status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            words = f"the webhook at {self._host} {_in_words(status)}; it is told again, with growing pauses"
+            raise NoticeRefused(words)
         if not 200 <= status < 300:
             raise self._not_delivered(_in_words(status))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from scheduler.answers import row_document
@@ -38,14 +38,41 @@ class Sides:
         document, row = self.documents.get(job_id), self.rows.get(job_id)
         return document is None or (row is not None and row.version > document.version)
 
+    def may_have_moved(self, job_id: str) -> bool:
+        """Whether the two differ, and the row is none of the version that the registry told."""
+        document, row = self.documents.get(job_id), self.rows.get(job_id)
+        is_same_version = document and row and row.version == document.version
+        return self._differs(job_id) and not is_same_version
+
+    def seen_again(self, job_ids: Collection[str], rows: Mapping[str, Row]) -> Sides:
+        """With the *rows* of these jobs as they are now.  One that a newer version was written to meanwhile says nothing
+        about what the registry told before."""
+        moved = {
+            job_id
+            for job_id in job_ids
+            if (row := rows.get(job_id))
+            and row.version > self.documents[job_id].version
+            and ((before := self.rows.get(job_id)) is None or before.version != row.version)
+        }
+        others = {job_id: row for job_id, row in self.rows.items() if job_id not in job_ids}
+        return replace(self, rows={**others, **rows}, unseen=self.unseen | moved)
+
+    def _differs(self, job_id: str) -> bool:
+        """Whether both were heard of the job, and no change on its way to the database explains what they say."""
+        document, row = self.documents.get(job_id), self.rows.get(job_id)
+        if document is None or (row and row.status is document.status):
+            return False
+        if job_id in self.unseen or (job_id in self.unheard and self.is_outdated(job_id)):
+            return False
+        return not (document.unmirrored and (row is None or row.version < document.version))
+
     def compared(self, job_id: str, now: datetime) -> JobDocument:
         """What is said of the job: the registry's word where there is one."""
         document, row = self.documents.get(job_id), self.rows.get(job_id)
         if document is None:
             assert row is not None, f"{job_id} is on neither side"
             return self._only_in_database(row, now)
-        says_the_same = row is not None and row.status is document.status
-        if says_the_same or job_id in self.unseen or (job_id in self.unheard and self.is_outdated(job_id)):
+        if not self._differs(job_id):
             return document
         marks = {"database_status": row.status if row else None, "registry_status": document.status}
         return document.model_copy(update={"stale": True, **marks})

@@ -79,7 +79,11 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
     Holds no state but who listens, so any number may run.
     """
     reads = VerifiedReads(
-        registry, database, budget_s=settings.list_budget_s, overdue_after_s=settings.overdue_after_s
+        registry,
+        database,
+        budget_s=settings.list_budget_s,
+        overdue_after_s=settings.overdue_after_s,
+        pause_s=settings.list_pause_s,
     )
     hub = Hub(registry)
     app = FastAPI(

@@ -6,31 +6,31 @@ Without a database every answer is the registry's.  With one:
   job that only one side has on its page is looked for by id on the other, so that pages need not end alike.
 - A job is `stale` when its row says another status than the registry, or is not there; also when the registry
   does not know the job and the row claims to be queued, running or paused.  A side that did not answer makes
-  nothing stale.
+  nothing stale, nor does a change that is still on its way to the database.
 - A job that only the database speaks of is not `verified`.  A page is not when the registry was silent.
 - While the registry is away, jobs are served as the database has them, and say so.
+- Who hangs is waited for once; then lists do without it until it answers again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from functools import partial
 
 from scheduler import __version__
 from scheduler.answers import row_document
 from scheduler.core.model import JobId
 from scheduler.core.reconcile import Row
 from scheduler.documents import DatabaseHealth, Health, JobDocument, JobPage
-from scheduler.errors import MirrorRefused, MirrorUnavailable, RegistryUnavailable, SchedulerError
+from scheduler.errors import RegistryUnavailable
 from scheduler.ports import JobQuery, Mirror, Sort
 from serve_app.agreement import Sides, has_words, unverified_page
 from serve_app.registry import Registry
-
-T = TypeVar("T")
+from serve_app.sides import Side, Silence
 
 _GRACE_S = 0.25
 """What each of the two questions about single jobs of a page may take beyond the budget."""
@@ -38,24 +38,27 @@ _CHECK_S = 1.0
 """How long `/health` waits for the database while the registry is away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """Nobody answered, and why."""
-
-    why: str
-
-
 class VerifiedReads:
     """Lists, states and health over *registry* and, where there is one, *database*.
 
-    A list takes at most *budget_s* and half a second, whoever hangs; a status at most twice *budget_s*.
+    A list takes at most *budget_s* and three quarters of a second, whoever hangs; a status at most twice *budget_s*; and
+    while somebody hangs, only the first of them: see `Side`.
     """
 
     def __init__(
-        self, registry: Registry, database: Mirror | None, *, budget_s: float, overdue_after_s: float
+        self,
+        registry: Registry,
+        database: Mirror | None,
+        *,
+        budget_s: float,
+        overdue_after_s: float,
+        pause_s: float,
     ) -> None:
         self._registry, self._database = registry, database
         self._budget_s, self._overdue_after_s = budget_s, overdue_after_s
+        how = {"budget_s": budget_s, "pause_s": pause_s}
+        self._told = Side("the registry", lambda: registry.documents([]), **how)
+        self._read = Side("the database", self._look, **how)
 
     async def jobs(self, query: JobQuery) -> JobPage:
         """A page of jobs; a stale one may stand in it under either of its states.
@@ -68,7 +71,8 @@ class VerifiedReads:
         if not query.is_plain:
             return await self._in_order_of_the_registry(self._database, query, until_s)
         page, rows = await asyncio.gather(
-            _heard(self._registry.jobs(query), until_s), _read(self._database.page(query), until_s)
+            self._told.ask(partial(self._registry.jobs, query), until_s),
+            self._read.ask(partial(self._database.page, query), until_s),
         )
         if isinstance(page, Silence):
             if isinstance(rows, Silence):
@@ -85,10 +89,12 @@ class VerifiedReads:
         """
         if self._database is None:
             return await self._registry.status(job_id)
-        document = await _heard(self._registry.status(job_id), time.monotonic() + self._budget_s)
+        asked = partial(self._registry.status, job_id)
+        document = await self._told.ask(asked, time.monotonic() + self._budget_s)
         if not isinstance(document, Silence):
             return document
-        found = await _read(self._database.rows([JobId(job_id)]), time.monotonic() + self._budget_s)
+        looked = partial(self._database.rows, [JobId(job_id)])
+        found = await self._read.ask(looked, time.monotonic() + self._budget_s)
         if isinstance(found, Silence):
             raise _both_silent(document, found)
         if not found.rows:
@@ -104,7 +110,7 @@ class VerifiedReads:
         """Degraded, with what is known of the database."""
         problems, database = [why], DatabaseHealth()
         if self._database is not None:
-            checked = await _read(self._database.check(), time.monotonic() + _CHECK_S)
+            checked = await self._read.ask(self._database.check, time.monotonic() + _CHECK_S)
             if isinstance(checked, Silence):
                 problems.append(checked.why)
                 database = DatabaseHealth(configured=True, ok=False, last_error=checked.why)
@@ -115,13 +121,14 @@ class VerifiedReads:
 
     async def _in_order_of_the_registry(self, database: Mirror, query: JobQuery, until_s: float) -> JobPage:
         """The database can neither sort nor search: the page is the registry's, and its rows are compared by id."""
-        page = await _heard(self._registry.jobs(query), until_s)
+        page = await self._told.ask(partial(self._registry.jobs, query), until_s)
         if isinstance(page, Silence):
             return await self._newest_rows(database, query, page, until_s + self._budget_s)
         sides = self._sides(page, [])
         shown = list(sides.documents)
-        sides, unseen = await _look_up(database, sides, shown, until_s + _GRACE_S)
+        sides, unseen = await self._look_up(database, sides, shown, until_s + _GRACE_S)
         sides, unheard = await self._listen_again(sides, shown, until_s + 2 * _GRACE_S)
+        sides = await self._look_again(database, sides, shown, until_s + 3 * _GRACE_S)
         return page.model_copy(
             update={
                 "jobs": [sides.compared(job_id, datetime.now(UTC)) for job_id in shown],
@@ -140,7 +147,7 @@ class VerifiedReads:
                 "ask again later, or begin a list without them"
             )
         plain = replace(query, sort=Sort.NEWEST, search=None)
-        rows = await _read(database.page(plain), until_s)
+        rows = await self._read.ask(partial(database.page, plain), until_s)
         if isinstance(rows, Silence):
             raise _both_silent(silence, rows)
         found = [row for row in rows if has_words(row, query.search)]
@@ -157,8 +164,9 @@ class VerifiedReads:
         found = sides.newest_first()
         shown = found[:limit]
         # The registry comes last: nothing it said is older than the row it is compared with.
-        sides, unseen = await _look_up(database, sides, shown, until_s + _GRACE_S)
+        sides, unseen = await self._look_up(database, sides, shown, until_s + _GRACE_S)
         sides, unheard = await self._listen_again(sides, shown, until_s + 2 * _GRACE_S)
+        sides = await self._look_again(database, sides, shown, until_s + 3 * _GRACE_S)
         more = page.next_cursor is not None or len(rows) >= limit or len(found) > limit
         return JobPage(
             jobs=[sides.compared(job_id, datetime.now(UTC)) for job_id in shown],
@@ -175,59 +183,46 @@ class VerifiedReads:
             overdue_after_s=self._overdue_after_s,
         )
 
+    async def _look(self) -> object:
+        return await self._database.rows([]) if self._database else None
+
     def _unverified(self, rows: list[Row], limit: int, silence: Silence) -> JobPage:
         return unverified_page(
             rows, limit, now=datetime.now(UTC), overdue_after_s=self._overdue_after_s, why=silence.why
         )
 
+    async def _look_up(
+        self, database: Mirror, sides: Sides, shown: list[str], until_s: float
+    ) -> tuple[Sides, str | None]:
+        """Ask the database about jobs that it did not list."""
+        ids = [JobId(job_id) for job_id in shown if job_id not in sides.rows]
+        if not ids:
+            return sides, None
+        found = await self._read.ask(partial(database.rows, ids), until_s)
+        if isinstance(found, Silence):
+            note = f"{len(ids)} not compared with the database: {found.why}"
+            return replace(sides, unseen=frozenset(ids)), note
+        return replace(sides, rows={**sides.rows, **{row.id: row for row in found.rows}}), None
+
+    async def _look_again(self, database: Mirror, sides: Sides, shown: list[str], until_s: float) -> Sides:
+        """What differs may only have moved between the two answers.  A row that is read after the registry has told that
+        nothing of the job is on its way to the database says what it says for good."""
+        ids = [JobId(job_id) for job_id in shown if sides.may_have_moved(job_id)]
+        if not ids:
+            return sides
+        found = await self._read.ask(partial(database.rows, ids), until_s)
+        if isinstance(found, Silence):
+            return replace(sides, unseen=sides.unseen | frozenset(ids))
+        return sides.seen_again(ids, {row.id: row for row in found.rows})
+
     async def _listen_again(self, sides: Sides, shown: list[str], until_s: float) -> tuple[Sides, str | None]:
         """Ask the registry about jobs that it did not list, or that have moved on since."""
         ids = [job_id for job_id in shown if sides.is_outdated(job_id)]
-        known = await _heard(self._registry.documents(ids), until_s) if ids else {}
+        asked = partial(self._registry.documents, ids)
+        known = await self._told.ask(asked, until_s) if ids else {}
         if isinstance(known, Silence):
             return replace(sides, unheard=frozenset(ids)), f"{len(ids)} not verified: {known.why}"
         return replace(sides, documents={**sides.documents, **known}), None
-
-
-async def _look_up(
-    database: Mirror, sides: Sides, shown: list[str], until_s: float
-) -> tuple[Sides, str | None]:
-    """Ask the database about jobs that it did not list."""
-    ids = [JobId(job_id) for job_id in shown if job_id not in sides.rows]
-    if not ids:
-        return sides, None
-    found = await _read(database.rows(ids), until_s)
-    if isinstance(found, Silence):
-        note = f"{len(ids)} not compared with the database: {found.why}"
-        return replace(sides, unseen=frozenset(ids)), note
-    return replace(sides, rows={**sides.rows, **{row.id: row for row in found.rows}}), None
-
-
-async def _heard(call: Awaitable[T], until_s: float) -> T | Silence:
-    """The registry's answer.  What it refuses is raised; that it cannot answer is as good as silence."""
-    try:
-        return await _by(until_s, call, "the registry")
-    except SchedulerError as error:
-        if error.http_status < 500:
-            raise
-        return Silence(error.message)
-
-
-async def _read(call: Awaitable[T], until_s: float) -> T | Silence:
-    """The database's answer; its refusal is as good as none."""
-    try:
-        return await _by(until_s, call, "the database")
-    except (MirrorUnavailable, MirrorRefused) as error:
-        return Silence(error.message)
-
-
-async def _by(until_s: float, call: Awaitable[T], who: str) -> T | Silence:
-    left_s = until_s - time.monotonic()
-    try:
-        async with asyncio.timeout(left_s):
-            return await call
-    except TimeoutError:
-        return Silence(f"{who} did not answer within {left_s:.2g} s")
 
 
 def _both_silent(registry: Silence, database: Silence) -> RegistryUnavailable:

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from scheduler.core.codec import UNREADABLE, UNREADABLE_LOOP
 from scheduler.core.model import Job, JobId, Reason, Status
 
 HELD = "held for a person: resume or force-start it, or mark it as failed"
+NO_SPEC = "its spec cannot be read: cancel it or mark it as failed, and submit it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,7 @@ class Line:
     ready: list[Job]
     """May start now, in the order of their turn."""
     paused: dict[JobId, Reason]
-    """Wait between two tries, or for a person, and hold nobody up.  Codes: `retry_pause`, `held`."""
+    """Wait between two tries, or for a person, and hold nobody up.  Codes: `retry_pause`, `held`, `unreadable`."""
 
 
 def order(jobs: Iterable[Job], *, now: datetime) -> Line:
@@ -35,12 +37,14 @@ def turn(job: Job) -> tuple[int, int, str]:
 
 
 def _rests(job: Job, now: datetime) -> bool:
-    return job.held or (job.retry_at is not None and job.retry_at > now)
+    return job.held or job.spec.loop == UNREADABLE_LOOP or (job.retry_at is not None and job.retry_at > now)
 
 
 def _pause(job: Job, now: datetime) -> Reason:
     if job.held:
         return job.reason if job.reason.code == "held" else Reason(code="held", message=HELD)
+    if job.spec.loop == UNREADABLE_LOOP:
+        return job.reason if job.reason.code == UNREADABLE else Reason(code=UNREADABLE, message=NO_SPEC)
     left_s = math.ceil(((job.retry_at or now) - now).total_seconds())
     message = f"tried again in {left_s} s; {job.reason.message}"
     return Reason(code="retry_pause", message=message, detail=job.reason.detail)

@@ -102,17 +102,25 @@ class Differences:
 def compare_rows(
     known: Mapping[JobId, tuple[Status, int]], stubs: Iterable[Stub], unsent: Set[JobId]
 ) -> Differences:
-    """Compare (status, version) of the *known* jobs with the active rows; *unsent* ones are on their way.
+    """Compare (status, version) of the *known* jobs with the active rows, and with finished ones that somebody altered;
+    *unsent* ones are on their way.
 
-    *known* holds every active job, and those finished ones that an active row names.
+    *known* holds every active job, and those finished ones that a row names.
     """
     rows = {stub.id: (stub.status, stub.version) for stub in stubs}
     settled = {job_id: stands for job_id, stands in known.items() if job_id not in unsent}
     return Differences(
         unknown=tuple(sorted(rows.keys() - known.keys())),
-        differing=tuple(sorted(i for i, stands in settled.items() if i in rows and rows[i] != stands)),
+        differing=tuple(
+            sorted(i for i, stands in settled.items() if i in rows and not _agrees(rows[i], stands))
+        ),
         missing=tuple(sorted(i for i, (s, _) in settled.items() if i not in rows and not s.is_terminal)),
     )
+
+
+def _agrees(row: tuple[Status, int], stands: tuple[Status, int]) -> bool:
+    """A finished row is only among them when it is not as a scheduler wrote it."""
+    return row == stands and not row[0].is_terminal
 
 
 class Policy(StrEnum):
@@ -180,6 +188,10 @@ def judge(
         return verdict(Decision.RECOVER, f"{status} jobs wait for a person, however long")
     if status is Status.PAUSED:
         return verdict(Decision.WAIT, "paused by no scheduler; a person may resume or cancel it")
+    if status.is_terminal:
+        return verdict(
+            Decision.WAIT, f"{status}, with a copy that cannot be read; nothing is to be done for it"
+        )
     if age_s >= stale_after_s:
         return verdict(Decision.STALE, told)
     if row.job and status is Status.RUNNING:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from scheduler.core.model import JOB, Job, Status
+from scheduler.core.model import JOB, Job, JobId, Status
 from scheduler.journal.moments import microseconds
 from scheduler.paging import search_words
 from scheduler.ports import JobQuery, Place, Sort
@@ -26,6 +26,7 @@ _INDEX_OF = {
 _ALL_OF_IT = "INDEXED BY sqlite_autoindex_listing_1"
 """The table itself, in its own order.  SQLite's guess may be an index, from which it looks up each row: much slower."""
 _COUNTS_KEPT = 100
+_STATUSES = frozenset(status.value for status in Status)
 _HEX = frozenset("0123456789abcdef-")
 """What ids are made of: nothing else is looked for in them."""
 
@@ -60,14 +61,21 @@ def teach(connection: sqlite3.Connection) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _columns_of(doc: str) -> tuple[Any, ...]:
-    return columns(JOB.validate_json(doc))
+    """One document that cannot be read keeps no file from being opened: its job is listed without words."""
+    try:
+        return columns(JOB.validate_json(doc))
+    except ValueError:
+        return (0, "", 0, "", "", "", "", _SEPARATOR)
 
 
 # Reading
 
 
-def page(connection: sqlite3.Connection, query: JobQuery) -> list[Job]:
-    """A walk down an index that ends after *limit* rows where there is one, else one through the narrow table."""
+def page(connection: sqlite3.Connection, query: JobQuery) -> list[tuple[JobId, str]]:
+    """Ids and documents.
+
+    A walk down an index that ends after *limit* rows where there is one, else one through the narrow table.
+    """
     order = ", ".join(f"{column} {'DESC' if query.sort.is_down else 'ASC'}" for column in _order(query.sort))
     found: list[tuple[Any, ...]] = []
     for index, conditions in _walks(query):
@@ -82,7 +90,7 @@ def page(connection: sqlite3.Connection, query: JobQuery) -> list[Job]:
     found.sort(reverse=query.sort.is_down)
     ids = [row[-1] for row in found[: query.limit]]
     docs = dict(connection.execute(f"SELECT id, doc FROM jobs WHERE id IN ({_marks(ids)})", ids))
-    return [JOB.validate_json(docs[job_id]) for job_id in ids]
+    return [(job_id, docs[job_id]) for job_id in ids if job_id in docs]
 
 
 class Counted:
@@ -109,7 +117,7 @@ class Counted:
             f"SELECT status, count(*) FROM listing {index} {_where(conditions)} GROUP BY status",
             _values(conditions),
         )
-        return {Status(status): count for status, count in found}
+        return {Status(status): count for status, count in found if status in _STATUSES}
 
 
 def _walks(query: JobQuery) -> list[tuple[str, Conditions]]:

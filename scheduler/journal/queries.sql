@@ -59,24 +59,27 @@ DELETE FROM outbox WHERE seq = ?;
 -- name: forget_notice
 DELETE FROM notices WHERE seq = ?;
 
+-- name: columns
+SELECT status, user, project, created_at, version, fence, queue_seq, idempotency_key FROM jobs WHERE id = ?;
+
 -- name: active
-SELECT doc FROM jobs INDEXED BY jobs_active
+SELECT id, doc FROM jobs INDEXED BY jobs_active
 WHERE status IN ('pending', 'queued', 'running', 'paused') ORDER BY created_at, id;
 
 -- name: job
-SELECT doc FROM jobs WHERE id = ?;
+SELECT id, doc FROM jobs WHERE id = ?;
 
 -- name: job_by_key
-SELECT doc FROM jobs WHERE user = ? AND idempotency_key = ?;
+SELECT id, doc FROM jobs WHERE user = ? AND idempotency_key = ?;
 
 -- name: events
-SELECT doc FROM events WHERE job_id = ? ORDER BY version;
+SELECT job_id, version, doc FROM events WHERE job_id = ? ORDER BY version;
 
 -- name: attempts
-SELECT doc FROM attempts WHERE job_id = ? ORDER BY fence;
+SELECT job_id, fence, doc FROM attempts WHERE job_id = ? ORDER BY fence;
 
 -- name: outbox
-SELECT outbox.seq, outbox.doc, events.doc FROM outbox JOIN events USING (job_id, version)
+SELECT outbox.seq, job_id, version, outbox.doc, events.doc FROM outbox JOIN events USING (job_id, version)
 WHERE outbox.seq > ? ORDER BY outbox.seq LIMIT ?;
 
 -- name: outbox_size
@@ -85,9 +88,24 @@ SELECT count(*) FROM outbox;
 -- name: unsent
 SELECT DISTINCT job_id FROM outbox;
 
+-- name: unsent_among
+SELECT DISTINCT job_id FROM outbox WHERE job_id IN (SELECT value FROM json_each(?));
+
 -- name: notices
-SELECT notices.seq, notices.doc, events.doc FROM notices JOIN events USING (job_id, version)
-ORDER BY notices.seq LIMIT ?;
+SELECT notices.seq, job_id, version, notices.doc, events.doc FROM notices JOIN events USING (job_id, version)
+WHERE notices.seq > ? ORDER BY notices.seq LIMIT ?;
 
 -- name: repairs
 SELECT number, doc FROM repairs WHERE number < ? ORDER BY number DESC LIMIT ?;
+
+-- name: ended
+SELECT updated_at, id FROM listing INDEXED BY listing_by_updated
+WHERE updated_at < ?1 AND status IN ('completed', 'failed', 'cancelled')
+    AND (updated_at, created_at, id) > (?2, coalesce((SELECT created_at FROM jobs WHERE id = ?3), 0), ?3)
+ORDER BY updated_at, created_at, id LIMIT ?4;
+
+-- name: is_unsent
+SELECT EXISTS (SELECT 1 FROM outbox WHERE job_id = ?1) OR EXISTS (SELECT 1 FROM notices WHERE job_id = ?1);
+
+-- name: prune_events
+DELETE FROM events WHERE job_id = ?1 AND version < (SELECT version FROM jobs WHERE id = ?1);

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-from scheduler.core.model import ATTEMPT, EVENT, Attempt, Job, JobEvent, JobId, Status
+from scheduler.core.model import Attempt, Job, JobEvent, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import JournalUnusable, JournalUnwritable, SchedulerError, Superseded
-from scheduler.journal import listing, tables
+from scheduler.journal import listing, pruning, tables
 from scheduler.journal.files import QUERIES, Life, in_words, open_file
 from scheduler.journal.group_commit import CLOSED, GroupCommit
 from scheduler.journal.moments import microseconds, moment
-from scheduler.ports import Change, JobQuery, OutboxRow
+from scheduler.journal.reading import Documents
+from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Pruned
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ class SqliteJournal:
         self._file = _identity(path)
         self._write_thread, writer = writing
         self._read_thread, self._reader = reading
+        self._documents = Documents(self._reader)
         self._counted = listing.Counted(self._reader)
         self._commits = GroupCommit(writer, self._write_thread, self._check_owner, self._explain)
 
@@ -78,6 +81,7 @@ class SqliteJournal:
         """See `Journal.commit`.  Raises ValueError when an event is not that of its job's new version."""
         changes, repairs = tuple(changes), tuple(repairs)
         await self._commits.run(lambda connection: tables.write(connection, changes, repairs))
+        self._documents.forget(change.job.id for change in changes)
 
     async def forget(self, seqs: Sequence[int]) -> None:
         await self._delete("forget", seqs)
@@ -89,52 +93,70 @@ class SqliteJournal:
         said = microseconds(at)
         await self._commits.run(lambda connection: connection.execute(QUERIES["vouch"], (said,)))
 
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        taken: list[Pruned] = []
+        await self._commits.run(
+            lambda connection: taken.append(pruning.prune(connection, microseconds(before), after, limit))
+        )
+        return taken[0]
+
     async def raise_incarnation(self, at_least: int) -> None:
         await self._commits.run(
             lambda connection: connection.execute(QUERIES["raise_incarnation"], (at_least,))
         )
         self.incarnation = max(self.incarnation, at_least)
 
+    @property
+    def unreadable(self) -> Mapping[JobId, str]:
+        return dict(self._documents.unreadable)
+
     async def active(self) -> list[Job]:
-        return await self._read(tables.jobs_to_keep, "active")
+        return await self._read(self._documents.jobs_to_keep, "active")
 
     async def get(self, job_id: JobId) -> Job | None:
-        return await self._read(tables.first_job, "job", job_id)
+        return await self._first_job("job", job_id)
 
     async def find_by_key(self, user: str, idempotency_key: str) -> Job | None:
-        return await self._read(tables.first_job, "job_by_key", user, idempotency_key)
+        return await self._first_job("job_by_key", user, idempotency_key)
 
     async def page(self, query: JobQuery) -> list[Job]:
-        return await self._in_read_thread(lambda: listing.page(self._reader, query))
+        def read() -> list[Job]:
+            return [self._documents.job(*row) for row in listing.page(self._reader, query)]
+
+        return await self._in_read_thread(read)
 
     async def counts(self, query: JobQuery | None = None) -> dict[Status, int]:
         return await self._in_read_thread(lambda: self._counted.of(query or JobQuery()))
 
     async def events(self, job_id: JobId) -> list[JobEvent]:
-        return await self._read(
-            lambda found: [EVENT.validate_json(doc) for (doc,) in found], "events", job_id
-        )
+        return await self._all(self._documents.event, "events", job_id)
 
     async def attempts(self, job_id: JobId) -> list[Attempt]:
-        return await self._read(
-            lambda found: [ATTEMPT.validate_json(doc) for (doc,) in found], "attempts", job_id
-        )
+        return await self._all(self._documents.attempt, "attempts", job_id)
 
     async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:
-        return await self._read(tables.outbox_rows, "outbox", after, limit)
+        return await self._all(self._documents.outbox_row, "outbox", after, limit)
 
     async def outbox_size(self) -> int:
         return await self._read(lambda found: next(iter(found))[0], "outbox_size")
 
-    async def unsent(self) -> frozenset[JobId]:
-        return await self._read(lambda found: frozenset(job_id for (job_id,) in found), "unsent")
+    async def unsent(self, among: Collection[JobId] | None = None) -> frozenset[JobId]:
+        name, values = ("unsent", []) if among is None else ("unsent_among", [json.dumps(list(among))])
+        return await self._read(lambda found: frozenset(job_id for (job_id,) in found), name, *values)
 
-    async def notices(self, limit: int) -> list[OutboxRow]:
-        return await self._read(tables.outbox_rows, "notices", limit)
+    async def notices(self, limit: int, after: int = 0) -> list[OutboxRow]:
+        return await self._all(self._documents.outbox_row, "notices", after, limit)
 
     async def repairs(self, limit: int, before: int | None = None) -> list[tuple[int, Repair]]:
         below = tables.NO_NUMBER if before is None else before
         return await self._read(tables.numbered_repairs, "repairs", below, limit)
+
+    async def _first_job(self, query: str, *values: object) -> Job | None:
+        found = await self._all(self._documents.job, query, *values)
+        return found[0] if found else None
+
+    async def _all(self, parse: Callable[..., T], query: str, *values: object) -> list[T]:
+        return await self._read(lambda found: [parse(*row) for row in found.fetchall()], query, *values)
 
     async def _delete(self, query: str, seqs: Sequence[int]) -> None:
         values = [(seq,) for seq in seqs]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic_core import from_json
 
-from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, JobId
+from scheduler.core.codec import encode, in_words
+from scheduler.core.model import ATTEMPT, EVENT, JOB, JobId
 from scheduler.core.reconcile import Repair
 from scheduler.errors import VersionConflict
 from scheduler.journal import listing
 from scheduler.journal.files import QUERIES
 from scheduler.journal.moments import microseconds
-from scheduler.ports import Change, OutboxRow
+from scheduler.ports import Change
+
+log = logging.getLogger("scheduler")
 
 REPAIR: TypeAdapter[Repair] = TypeAdapter(Repair)
 REPAIRS_KEPT = 10_000
@@ -29,7 +32,7 @@ NO_NUMBER = 2**63 - 1
 def write(connection: sqlite3.Connection, changes: Sequence[Change], repairs: Sequence[Repair]) -> None:
     """All that belongs to one commit, within a transaction of the caller's."""
     _check_versions(connection, changes)
-    docs = [JOB.dump_json(change.job).decode() for change in changes]
+    docs = [encode(JOB, change.job, f"job {change.job.id}").decode() for change in changes]
     listed = [listing.columns(change.job) for change in changes]
     connection.executemany(QUERIES["leave_listing"], ((job_id, at) for at, job_id, *_ in listed))
     try:
@@ -40,11 +43,23 @@ def write(connection: sqlite3.Connection, changes: Sequence[Change], repairs: Se
         ) from error
     connection.executemany(QUERIES["put_listing"], listed)
     connection.executemany(
-        QUERIES["add_event"], ((c.job.id, c.job.version, EVENT.dump_json(c.event).decode()) for c in changes)
+        QUERIES["add_event"],
+        (
+            (
+                c.job.id,
+                c.job.version,
+                encode(EVENT, c.event, f"event {c.job.version} of job {c.job.id}").decode(),
+            )
+            for c in changes
+        ),
     )
     runs = ((c.job.id, run) for c in changes for run in (*c.attempts, c.event.attempt) if run)
     connection.executemany(
-        QUERIES["put_attempt"], ((of, run.fence, ATTEMPT.dump_json(run).decode()) for of, run in runs)
+        QUERIES["put_attempt"],
+        (
+            (of, run.fence, encode(ATTEMPT, run, f"attempt {run.fence} of job {of}").decode())
+            for of, run in runs
+        ),
     )
     unsent = [(c.job.id, c.job.version, doc) for c, doc in zip(changes, docs, strict=True)]
     connection.executemany(QUERIES["add_outbox"], unsent)
@@ -99,7 +114,7 @@ def _columns(change: Change, doc: str) -> tuple[Any, ...]:
 
 
 def _add_repairs(connection: sqlite3.Connection, repairs: Sequence[Repair]) -> None:
-    docs = ((REPAIR.dump_json(repair).decode(),) for repair in repairs)
+    docs = ((encode(REPAIR, repair, f"a repair of job {repair.job_id}").decode(),) for repair in repairs)
     connection.executemany(QUERIES["add_repair"], docs)
     connection.execute(QUERIES["prune_repairs"], (REPAIRS_KEPT,))
 
@@ -107,22 +122,12 @@ def _add_repairs(connection: sqlite3.Connection, repairs: Sequence[Repair]) -> N
 # Reading
 
 
-def first_job(rows: sqlite3.Cursor) -> Job | None:
-    row = rows.fetchone()
-    return JOB.validate_json(row[0]) if row else None
-
-
-def jobs_to_keep(rows: Iterable[tuple[str]]) -> list[Job]:
-    """For the registry: equal keys and short words are one object in all of them, which halves their size."""
-    return [JOB.validate_python(from_json(doc, cache_strings="all")) for (doc,) in rows]
-
-
-def outbox_rows(rows: Iterable[tuple[int, str, str]]) -> list[OutboxRow]:
-    return [
-        OutboxRow(seq=seq, job=JOB.validate_json(job), event=EVENT.validate_json(event))
-        for seq, job, event in rows
-    ]
-
-
 def numbered_repairs(rows: Iterable[tuple[int, str]]) -> list[tuple[int, Repair]]:
-    return [(number, REPAIR.validate_json(doc)) for number, doc in rows]
+    """Without those that cannot be read: the log names them."""
+    found: list[tuple[int, Repair]] = []
+    for number, doc in rows:
+        try:
+            found.append((number, REPAIR.validate_json(doc)))
+        except ValueError as error:
+            log.warning("repair %s of the journal is left out: cannot read %s", number, in_words(error))
+    return found

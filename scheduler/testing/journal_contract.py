@@ -15,12 +15,13 @@ import pytest
 import pytest_asyncio
 
 from scheduler.core.model import Attempt, Fence, Job, JobId, Reason, Status
-from scheduler.errors import Superseded, VersionConflict
+from scheduler.errors import Superseded, Unstorable, VersionConflict
 from scheduler.paging import place_of
 from scheduler.ports import JobQuery, Journal, Sort
 from scheduler.testing.attempts import LOST, NODES, a_full_attempt, admitted, an_attempt, run_lost, telling
 from scheduler.testing.builders import a_change, a_full_job, a_job, a_repair, a_spec, advanced
 from scheduler.testing.clock import NOON
+from scheduler.testing.upkeep_contract import JournalUpkeep
 
 Written = list[tuple[JobId, int]]
 """(job, version), in the order in which they were written."""
@@ -50,7 +51,7 @@ class Store(Protocol):
     def look(self) -> Stored: ...
 
 
-class JournalContract:
+class JournalContract(JournalUpkeep):
     """Subclass it and give a `store` fixture."""
 
     @pytest_asyncio.fixture
@@ -128,7 +129,7 @@ class JournalContract:
         outcomes = await asyncio.gather(
             journal.commit([a_change(bad)]), journal.commit([a_change(good)]), return_exceptions=True
         )
-        assert isinstance(outcomes[0], ValueError)
+        assert isinstance(outcomes[0], Unstorable)
         assert outcomes[1] is None
         assert list(store.look().jobs) == [good.id]
 
@@ -697,6 +698,8 @@ class JournalContract:
                     await old.forget([row.seq for row in await new.outbox(10)])
                 with pytest.raises(Superseded):
                     await old.forget_notices([row.seq for row in await new.notices(10)])
+                with pytest.raises(Superseded):
+                    await old.prune(NOON, None, 10)
                 assert store.look() == before
                 await new.commit([a_change(advanced(job), before=job)])
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
+from scheduler.core.codec import encode
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Fence, Job, JobEvent, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import Superseded, VersionConflict
 from scheduler.paging import is_found, place_of
-from scheduler.ports import Change, JobQuery, OutboxRow, Place
+from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Place, Pruned
+
+T = TypeVar("T")
 
 
 class Crash(BaseException):
@@ -66,10 +71,18 @@ class MemoryJournal:
         self.disk.incarnation += 1
         self._opened, self.incarnation = self.disk.opened, self.disk.incarnation
         self.last_vouched_at = self.disk.vouched_at
+        self.unreadable: Mapping[JobId, str] = {}
+        """None: nothing but this writes to it."""
 
     async def commit(self, changes: Sequence[Change], repairs: Sequence[Repair] = ()) -> None:
         self._check_owner()
-        docs = [(JOB.dump_json(change.job), EVENT.dump_json(change.event)) for change in changes]
+        docs = [(_doc(JOB, change.job), _doc(EVENT, change.event)) for change in changes]
+        runs = [
+            (change.job.id, run.fence, _doc(ATTEMPT, run))
+            for change in changes
+            for run in (*change.attempts, change.event.attempt)
+            if run
+        ]
         keys = self._check(changes)
         self._before_write()
         self.disk.keys |= keys
@@ -77,11 +90,11 @@ class MemoryJournal:
             self.disk.last_seq += 1
             self.disk.jobs[change.job.id] = job
             self.disk.events.setdefault(change.job.id, []).append(event)
-            for run in filter(None, (*change.attempts, change.event.attempt)):
-                self.disk.attempts.setdefault(change.job.id, {})[run.fence] = ATTEMPT.dump_json(run)
             self.disk.outbox[self.disk.last_seq] = (job, event)
             if change.is_news:
                 self.disk.notices[self.disk.last_seq] = (job, event)
+        for job_id, fence, run in runs:
+            self.disk.attempts.setdefault(job_id, {})[fence] = run
         self.disk.repairs += repairs
         self.disk.after_commit()
 
@@ -90,6 +103,29 @@ class MemoryJournal:
 
     async def forget_notices(self, seqs: Sequence[int]) -> None:
         self._delete(self.disk.notices, seqs)
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        self._check_owner()
+        self._before_write()
+        over = sorted((job.updated_at, job.id) for job in self.disk.all_jobs() if job.status.is_terminal)
+        page = [place for place in over if place[0] < before and (after is None or place > after)][:limit]
+        unsent = {job.id for rows in (self.disk.outbox, self.disk.notices) for job in _jobs_of(rows)}
+        ids = [job_id for _, job_id in page if job_id not in unsent]
+        taken = [self._prune(job_id) for job_id in ids]
+        self.disk.after_commit()
+        return Pruned(
+            events=sum(events for events, _ in taken),
+            evidence=sum(evidence for _, evidence in taken),
+            after=Mark(*page[-1]) if len(page) == limit else None,
+        )
+
+    def _prune(self, job_id: JobId) -> tuple[int, int]:
+        events, runs = self.disk.events[job_id], self.disk.attempts.get(job_id, {})
+        self.disk.events[job_id] = events[-1:]
+        told = {fence: run for fence, doc in runs.items() if (run := ATTEMPT.validate_json(doc)).evidence}
+        for fence, run in told.items():
+            runs[fence] = _doc(ATTEMPT, replace(run, evidence=None))
+        return len(events) - 1, len(told)
 
     async def vouch(self, at: datetime) -> None:
         self._check_owner()
@@ -140,11 +176,12 @@ class MemoryJournal:
     async def outbox_size(self) -> int:
         return len(self.disk.outbox)
 
-    async def unsent(self) -> frozenset[JobId]:
-        return frozenset(JOB.validate_json(job).id for job, _ in self.disk.outbox.values())
+    async def unsent(self, among: Collection[JobId] | None = None) -> frozenset[JobId]:
+        waiting = frozenset(JOB.validate_json(job).id for job, _ in self.disk.outbox.values())
+        return waiting if among is None else waiting.intersection(among)
 
-    async def notices(self, limit: int) -> list[OutboxRow]:
-        return _oldest(self.disk.notices, limit)
+    async def notices(self, limit: int, after: int = 0) -> list[OutboxRow]:
+        return _oldest(self.disk.notices, limit, after)
 
     async def repairs(self, limit: int, before: int | None = None) -> list[tuple[int, Repair]]:
         numbered = list(enumerate(self.disk.repairs, start=1))[
@@ -200,6 +237,14 @@ class MemoryJournal:
     def _stored_version(self, job_id: JobId) -> int:
         doc = self.disk.jobs.get(job_id)
         return JOB.validate_json(doc).version if doc else 0
+
+
+def _doc(adapter: TypeAdapter[T], value: T) -> bytes:
+    return encode(adapter, value, "it")
+
+
+def _jobs_of(rows: dict[int, tuple[bytes, bytes]]) -> list[Job]:
+    return [JOB.validate_json(job) for job, _ in rows.values()]
 
 
 def _oldest(rows: dict[int, tuple[bytes, bytes]], limit: int, after: int = 0) -> list[OutboxRow]:

@@ -13,7 +13,7 @@ from scheduler.core.model import JobId, Json, Status
 from scheduler.core.reconcile import Row, Stub
 from scheduler.errors import MirrorRefused, MirrorUnavailable, Superseded
 from scheduler.mirror_rows import Listing, rows_of, to_apply, to_vouch
-from scheduler.ports import JobQuery, MirrorChange, Rows, Sign
+from scheduler.ports import JobQuery, Mark, MirrorChange, Pruned, Rows, Sign
 from scheduler.testing.memory_database import Database, Fault
 
 __all__ = ["Database", "Fault", "MemoryMirror"]
@@ -70,13 +70,16 @@ class MemoryMirror:
 
     async def active(self, after: JobId | None, limit: int) -> list[Stub]:
         def work() -> list[Stub]:
-            rows = sorted(self._ours(), key=lambda row: row["id"])
+            rows = sorted((row for row in self._ours() if _is_looked_at(row)), key=lambda row: row["id"])
             stubs = [Stub(id=row["id"], status=Status(row["status"]), version=row["version"]) for row in rows]
-            return [
-                stub for stub in stubs if not stub.status.is_terminal and (after is None or stub.id > after)
-            ][:limit]
+            return [stub for stub in stubs if after is None or stub.id > after][:limit]
 
         return self._ask("active", work)
+
+    async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        taken: list[Pruned] = []
+        self._write("prune", lambda: taken.append(self._prune(before, after, limit)))
+        return taken[-1]
 
     async def rows(self, job_ids: Collection[JobId]) -> Rows:
         return self._ask("rows", lambda: self._read(row for row in self._ours() if row["id"] in job_ids))
@@ -135,6 +138,24 @@ class MemoryMirror:
             if row and row["cluster"] == self.cluster:
                 self._keep(event, forced)
 
+    def _prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:
+        over = sorted(
+            (datetime.fromisoformat(row["finished_at"]), row["id"], row["version"])
+            for row in self._ours()
+            if Status(row["status"]).is_terminal and row["finished_at"]
+        )
+        page = [place for place in over if place[0] < before and (after is None or place[:2] > after)][:limit]
+        versions = {job_id: version for _, job_id, version in page}
+        events, attempts = self.database.events, self.database.attempts
+        old = [key for key in events if key[1] < versions.get(key[0], 0)]
+        told = [key for key, run in attempts.items() if key[0] in versions and run["evidence"] is not None]
+        for key in old:
+            del events[key]
+        for key in told:
+            attempts[key] = attempts[key] | {"evidence": None}
+        mark = Mark(*page[-1][:2]) if len(page) == limit else None
+        return Pruned(events=len(old), evidence=len(told), after=mark)
+
     def _keep(self, event: Json, forced: bool) -> None:
         job_id, version, run = event["job_id"], event["version"], event["attempt"]
         line = {name: value for name, value in event.items() if name != "attempt"}
@@ -167,6 +188,13 @@ class MemoryMirror:
 
     def _runs_of(self, job_id: JobId) -> str:
         return json.dumps([run for (of, _), run in sorted(self.database.attempts.items()) if of == job_id])
+
+
+def _is_looked_at(row: Json) -> bool:
+    if not Status(row["status"]).is_terminal:
+        return True
+    copy = row["job"]
+    return copy is not None and (row["status"], row["version"]) != (copy.get("status"), copy.get("version"))
 
 
 def _columns(change: Json, cluster: str) -> Json:

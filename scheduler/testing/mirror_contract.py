@@ -10,9 +10,10 @@ from scheduler.ports import Mirror
 from scheduler.testing.mirror_reads import MirrorReads
 from scheduler.testing.mirror_store import MirrorStore
 from scheduler.testing.mirror_writes import MirrorWrites
+from scheduler.testing.upkeep_contract import MirrorUpkeep
 
 
-class MirrorContract(MirrorWrites, MirrorReads):
+class MirrorContract(MirrorWrites, MirrorReads, MirrorUpkeep):
     """Subclass it and give a `store` fixture."""
 
     @pytest_asyncio.fixture

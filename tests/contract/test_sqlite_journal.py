@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import shutil
 import sqlite3
@@ -423,16 +424,28 @@ async def test_every_queue_is_read_from_where_it_is_asked(path: Path) -> None:
     await _a_closed_journal(path)
     asked = {
         "outbox": ["SEARCH outbox USING INTEGER PRIMARY KEY (rowid>?)", "SEARCH events USING INDEX"],
-        "notices": ["SCAN notices", "SEARCH events USING INDEX"],
+        "notices": ["SEARCH notices USING INTEGER PRIMARY KEY", "SEARCH events USING INDEX"],
         "repairs": ["SEARCH repairs USING INTEGER PRIMARY KEY (rowid<?)"],
         "unsent": ["SCAN outbox USING COVERING INDEX outbox_by_event"],
+        "ended": [
+            "SEARCH listing USING INDEX listing_by_updated ((updated_at,created_at,id)>(?,?,?) AND updated_at<?)",
+            "SCALAR SUBQUERY",
+            "SEARCH jobs USING INDEX",
+            "REUSE SUBQUERY",
+        ],
+        "prune_events": ["SEARCH events USING INDEX", "SCALAR SUBQUERY", "SEARCH jobs USING INDEX"],
     }
     with closing(sqlite3.connect(path)) as file:
         for name, steps in asked.items():
             query = files.QUERIES[name]
-            rows = file.execute(f"EXPLAIN QUERY PLAN {query}", [1] * query.count("?")).fetchall()
+            rows = file.execute(f"EXPLAIN QUERY PLAN {query}", [1] * _values_of(query)).fetchall()
             assert len(rows) == len(steps), f"{name}: {rows}"
             assert all(row[3].startswith(step) for row, step in zip(rows, steps, strict=True)), rows
+
+
+def _values_of(query: str) -> int:
+    numbered = [int(number) for number in re.findall(r"\?(\d)", query)]
+    return max(numbered, default=query.count("?"))
 
 
 async def test_old_repairs_leave_the_file(path: Path) -> None:

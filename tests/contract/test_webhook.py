@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import Job, Reason, Status
-from scheduler.errors import NotDelivered, NotReady
+from scheduler.errors import NotDelivered, NoticeRefused, NotReady
 from scheduler.ports import OutboxRow
 from scheduler.testing import ManualClock, a_change, a_job, a_spec, advanced
 from scheduler.testing.clock import NOON
@@ -224,6 +224,30 @@ async def test_anything_else_is_not_delivered(receiver: Receiver, status: int, w
     assert len(receiver.seen) == 1, "a redirect is not followed"
     assert f"http://127.0.0.1:{receiver.port} " in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "of_this_notice"),
+    [
+        (400, True),
+        (404, True),
+        (422, True),
+        (500, True),
+        (408, False),
+        (429, False),
+        (503, False),
+        (302, False),
+    ],
+)
+async def test_what_is_said_of_one_notice_is_told_from_what_is_said_of_all(
+    receiver: Receiver, status: int, of_this_notice: bool
+) -> None:
+    """R10: one that is refused for ever must not hold up the others; a receiver that is busy holds up all."""
+    receiver.status = status
+    async with a_webhook(receiver.url) as webhook:
+        with pytest.raises(NotDelivered) as refused:
+            await webhook.send(a_notice())
+    assert isinstance(refused.value, NoticeRefused) is of_this_notice
 
 
 @pytest.mark.parametrize("status", [HANG, DRIP], ids=["silent", "dripping"])

@@ -13,7 +13,7 @@ import pytest
 
 from scheduler.core.model import JobId
 from scheduler.errors import MirrorRefused
-from scheduler.mirror import SupabaseMirror
+from scheduler.mirror import SCHEMA_VERSION, SupabaseMirror
 from scheduler.ports import JobQuery
 from scheduler.testing import a_job
 from scheduler.testing.attempts import admitted, run_lost
@@ -57,6 +57,8 @@ create schema public;
 grant all on schema public to postgres;
 grant usage on schema public to anon, authenticated, service_role;
 """
+
+PUBLIC = "'public'::regnamespace"
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +107,15 @@ def everything(project: Stack) -> list[Any]:
         project.sql("select to_jsonb(t) as row from training_jobs t order by id"),
         project.sql("select to_jsonb(t) as row from training_job_events t order by job_id, version"),
         project.sql("select to_jsonb(t) as row from training_attempts t order by job_id, attempt"),
-        project.sql("select proname, proacl::text, prosrc from pg_proc where pronamespace = 2200 order by 1"),
+        project.sql(
+            f"select proname, proacl::text, prosrc from pg_proc where pronamespace = {PUBLIC} order by 1"
+        ),
         project.sql("select tablename from pg_publication_tables order by 1"),
         project.sql(
-            "select conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = 2200 order by 1"
+            f"select conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = {PUBLIC} order by 1"
         ),
         project.sql("select * from pg_policies where schemaname = 'public' order by policyname"),
-        project.sql("select relname, relacl::text from pg_class where relnamespace = 2200 order by 1"),
+        project.sql(f"select relname, relacl::text from pg_class where relnamespace = {PUBLIC} order by 1"),
     ]
 
 
@@ -140,17 +144,24 @@ async def test_a_project_of_the_release_before_attempts_is_refused_until_it_is_m
     project.migrate(tmp_path)
     mirror = SupabaseMirror(project.url, project.service_key, "default")
     try:
-        with pytest.raises(MirrorRefused, match=r"schema version 1, .* needs 2.*supabase db push"):
+        with pytest.raises(
+            MirrorRefused, match=rf"schema version 1, .* needs {SCHEMA_VERSION}.*supabase db push"
+        ):
             await mirror.check()
         await mirror.claim(1)
         start = admitted(a_job())
         await mirror.apply([committed(start)])
         (row,) = (await mirror.rows([start.job.id])).rows
-        may_call = "select proname, proacl::text from pg_proc where pronamespace = 2200 order by 1"
+        may_call = f"select proname, proacl::text from pg_proc where pronamespace = {PUBLIC} order by 1"
         before = project.sql(may_call)
-        assert len(project.migrate()) == 1
-        assert "schema version 2" in await mirror.check()
-        assert project.sql(may_call) == before
+        assert project.migrate()
+        assert f"schema version {SCHEMA_VERSION}" in await mirror.check()
+        after = project.sql(may_call)
+        assert [one for one in after if one in before] == before
+        new = [one for one in after if one not in before]
+        assert [one["proname"] for one in new] == ["scheduler_prune"]
+        assert "service_role" in new[0]["proacl"]
+        assert not any(role in new[0]["proacl"] for role in ("anon", "authenticated", "{=X", ",=X"))
         assert (await mirror.rows([start.job.id])).rows == (row,)
         await mirror.apply([committed(run_lost(start.job))])
     finally:

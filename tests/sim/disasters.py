@@ -120,9 +120,9 @@ async def hands_in_the_database(world: World) -> None:
 
 
 def _is_visible(world: World, job_id: JobId) -> bool:
-    """A reconciler reads active rows, not the history: what was spoiled must be such that it can be seen."""
-    is_terminal = Status(world.database.rows[job_id]["status"]).is_terminal
-    return not is_terminal and not world.checks.copies.is_by_hand(job_id)
+    """A reconciler reads active rows, and finished ones with a copy that they contradict: what was spoiled must be such
+    that it can be seen."""
+    return not world.checks.copies.is_by_hand(job_id)
 
 
 def tamper(world: World, job_id: JobId) -> None:
@@ -134,6 +134,9 @@ def tamper(world: World, job_id: JobId) -> None:
         "version raised": lambda: rows.set(job_id, version=version + world.rng.choice((1, 1000))),
         "copy spoiled": lambda: rows.set(job_id, job={"id": job_id, "spec": "?"}),
     }
+    if Status(rows.rows[job_id]["status"]).is_terminal:
+        del deeds["deleted"]  # of a job that is over nobody would notice
+        deeds["set cancelled"] = lambda: rows.set(job_id, status="cancelled")
     deed = world.rng.choice(list(deeds))
     world.note("by hand", job_id, deed)
     deeds[deed]()

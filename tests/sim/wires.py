@@ -30,7 +30,7 @@ Work = Callable[[], Awaitable[Any]]
 RUNNER_TIMEOUT_S = 20.0
 SEEKS_S = (0.0, 0.0, 0.001, 0.02)
 """What one call to the disk takes."""
-WRITES = frozenset({"commit", "forget", "forget_notices", "vouch", "raise_incarnation"})
+WRITES = frozenset({"commit", "forget", "forget_notices", "vouch", "raise_incarnation", "prune"})
 UNSURE: dict[str, type[SchedulerError]] = {
     "mirror": MirrorUnavailable,
     "runner": RunUnreachable,
@@ -184,6 +184,10 @@ class Local:
     @property
     def last_vouched_at(self) -> Any:
         return self._journal.last_vouched_at
+
+    @property
+    def unreadable(self) -> Any:
+        return self._journal.unreadable
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:

@@ -13,13 +13,21 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import Fence, Gang, JobId, JobSpec
-from scheduler.errors import MirrorRefused, MirrorUnavailable, NotAllowed, NotDelivered, Superseded
+from scheduler import health
+from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId
+from scheduler.errors import (
+    MirrorRefused,
+    MirrorUnavailable,
+    NotAllowed,
+    NotDelivered,
+    NoticeRefused,
+    Superseded,
+)
 from scheduler.ports import MirrorChange, OutboxRow, Sign
 from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
-from scheduler.testing.fake_runner import LOST, FakeRunner, failed
+from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner, failed
 from scheduler.testing.memory import Disk, MemoryJournal
 from scheduler.testing.memory_mirror import Database, MemoryMirror
 from scheduler.validation import Door
@@ -62,10 +70,16 @@ class Listener:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []
         self.is_away = False
+        self.refuses: set[str] = set()
+        self.hangs_on: set[str] = set()
+        self.asked: list[str] = []
 
     async def send(self, notice: OutboxRow) -> None:
-        if self.is_away:
+        self.asked.append(notice.job.id)
+        if self.is_away or notice.job.id in self.hangs_on:
             raise NotDelivered("nobody listens")
+        if {notice.job.id, f"{notice.job.id} {notice.event.to_status}"} & self.refuses:
+            raise NoticeRefused("answered 422")
         self.told.append((notice.job.id, notice.event.kind, notice.event.to_status))
 
 
@@ -364,6 +378,233 @@ async def test_r10_whoever_runs_the_cluster_is_told_what_the_system_did(world: W
         ("GiveUp", "failed"),
     ]
     assert await world.service.sync.notifier.once() == 0
+
+
+async def lose(world: World, *jobs: JobId, fence: int = 1) -> None:
+    """One run of each job is lost: news, once for each."""
+    for job_id in jobs:
+        world.runner.end((job_id, Fence(fence)), LOST)
+    await world.settle()
+
+
+async def notify(world: World, after_s: float = 0.0) -> int:
+    world.clock.advance(after_s)
+    return await world.service.sync.notifier.once()
+
+
+async def test_a_notice_that_is_refused_for_ever_holds_up_no_other(world: World) -> None:
+    """R10: one answer 422 kept everything later from being told; those of its own job keep their order."""
+    jobs = [await world.submit() for _ in range(4)]
+    await world.settle()
+    await lose(world, *jobs)
+    world.listener.refuses = {jobs[0]}
+    assert await notify(world) == 3
+    assert {job for job, _, _ in world.listener.told} == set(jobs[1:])
+    world.clock.advance(10)
+    await world.settle()  # tried again, and lost for good
+    await lose(world, *jobs, fence=2)
+    assert await notify(world) == 3
+    assert [job for job, _, _ in world.listener.told].count(jobs[0]) == 0
+    (problem,) = [words for words in health.problems(world.service) if "webhook" in words]
+    assert jobs[0] in problem
+    assert "422" in problem
+    world.listener.refuses = set()
+    assert await notify(world, 600) == 2
+    assert [to for job, _, to in world.listener.told if job == jobs[0]] == ["queued", "failed"]
+    assert world.service.sync.notifier.problem() is None
+
+
+async def test_later_notices_of_a_job_wait_behind_the_one_that_is_refused(world: World) -> None:
+    """R10: else `failed` is told, and then, hours later, that the job was recovered."""
+    job_id = await world.submit()
+    await world.settle()
+    await lose(world, job_id)
+    world.clock.advance(10)
+    await world.settle()
+    await lose(world, job_id, fence=2)
+    world.listener.refuses = {f"{job_id} queued"}
+    for _ in range(5):
+        assert await notify(world, 0.1) == 0
+    assert world.listener.told == []
+    world.listener.refuses = set()
+    assert await notify(world, 600) == 2
+    assert [to for _, _, to in world.listener.told] == ["queued", "failed"]
+
+
+async def test_a_refused_notice_is_tried_with_growing_pauses_and_given_up_once(world: World) -> None:
+    """R10: nothing is lost silently: it is counted, named, kept, and tried again by the next life."""
+    odd, fine = await world.submit(), await world.submit()
+    await world.settle()
+    await lose(world, odd)
+    world.listener.refuses = {odd}
+    for _ in range(100):
+        await notify(world, 3600)
+    assert world.service.sync.notifier.given_up == 0, (
+        "the receiver took nothing else: it is not about this one"
+    )
+    await lose(world, fine)
+    assert await notify(world) == 1
+    await notify(world, 86_400)
+    assert (world.service.sync.notifier.refused, world.service.sync.notifier.given_up) == (0, 1)
+    tries = len(world.listener.asked)
+    for _ in range(3):
+        await notify(world, 86_400)
+    assert len(world.listener.asked) == tries, "given up means not sent again"
+    assert world.service.sync.notifier.problem() is None, "named for a day; counted for longer"
+    assert len(world.disk.notices) == 1
+    await world.life()
+    world.listener.refuses = set()
+    assert await notify(world) == 1
+    assert world.disk.notices == {}
+
+
+async def test_pauses_grow_and_are_bounded(world: World) -> None:
+    """R10: a receiver is not asked every second for three days."""
+    odd = await world.submit()
+    await world.settle()
+    await lose(world, odd)
+    world.listener.refuses = {odd}
+    for _ in range(3600):
+        await notify(world, 1)
+    assert 5 <= len(world.listener.asked) <= 25
+
+
+async def test_a_notice_on_which_the_receiver_hangs_holds_up_no_other(world: World) -> None:
+    """R10: the same without an answer: the next pass begins with another one."""
+    odd, fine = await world.submit(), await world.submit()
+    await world.settle()
+    await lose(world, odd, fine)
+    world.listener.hangs_on = {odd}
+    with pytest.raises(NotDelivered):
+        await notify(world)
+    assert await notify(world, 0.5) == 1
+    assert [job for job, _, _ in world.listener.told] == [fine]
+
+
+async def test_a_receiver_that_refuses_everything_is_not_asked_about_everything(world: World) -> None:
+    """R10: a wrong secret with thousands of notices must not be thousands of requests in each pass."""
+    world.runner.nodes_now = (Node(id=NodeId("node-1"), name="node-1", cpus=20.0),)
+    await world.service.tick_once()
+    jobs = [await world.submit() for _ in range(20)]
+    await world.settle()
+    await lose(world, *jobs)
+    world.listener.refuses = set(jobs)
+    with pytest.raises(NotDelivered, match="3 notices in a row"):
+        await notify(world)
+    assert len(world.listener.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [{"status": "failed"}, {"version": 99}, {"status": "cancelled", "version": 1}, {"job": {"id": "?"}}],
+    ids=["status", "version", "both", "copy"],
+)
+async def test_a_finished_row_that_was_altered_is_put_right_and_recorded(world: World, altered: Any) -> None:
+    """P1, R7: whoever made `completed` to `failed` by hand did not change what the job is; once, and then no more."""
+    job_id, honest = await world.submit(), await world.submit()
+    await world.settle()
+    for one in (job_id, honest):
+        world.runner.end((one, Fence(1)), COMPLETED)
+    await world.settle()
+    before = copy.deepcopy(world.row(job_id))
+    untouched = copy.deepcopy(world.row(honest))
+    world.database.set(job_id, **altered)
+    foretold = await world.service.reconcile(dry_run=True)
+    assert [repair.job_id for repair in foretold.repairs] == [job_id]
+    done = await world.service.reconcile(dry_run=False)
+    assert [repair.job_id for repair in done.repairs] == [job_id]
+    assert {**world.row(job_id), "updated_at": ""} == {**before, "updated_at": ""}
+    assert world.row(honest) == untouched
+    assert [repair.job_id for repair in (await world.service.ask.repairs(None, 10)).repairs] == [job_id]
+    assert (await world.service.reconcile(dry_run=False)).repairs == []
+
+
+async def test_a_row_that_the_database_does_not_take_keeps_no_other_from_being_put_right(
+    world: World,
+) -> None:
+    """R6, R7: the repair is written down once, however often it is tried."""
+    world.without_nodes()
+    jobs = [await world.submit() for _ in range(5)]
+    await world.relay()
+    for job_id in jobs:
+        world.database.set(job_id, status="running")
+    world.mirror.refused = {jobs[0], jobs[3]}
+    for _ in range(3):
+        with pytest.raises(MirrorRefused, match="2 rows could not be put right"):
+            await world.service.reconcile(dry_run=False)
+    assert [world.row(job_id)["status"] for job_id in jobs] == [
+        "running",
+        "queued",
+        "queued",
+        "running",
+        "queued",
+    ]
+    assert len((await world.service.ask.repairs(None, 100)).repairs) == 5
+    world.mirror.refused = set()
+    await world.service.reconcile(dry_run=False)
+    assert {world.row(job_id)["status"] for job_id in jobs} == {"queued"}
+    assert len((await world.service.ask.repairs(None, 100)).repairs) == 5
+
+
+@pytest.mark.parametrize("altered", [{"status": "failed"}, {"job": {"id": "?"}}], ids=["status", "copy"])
+async def test_an_altered_row_of_a_job_that_a_lost_journal_knew(world: World, altered: Any) -> None:
+    """P1: the scheduler's own copy is the truth about it; without one a finished row is left alone."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.end((job_id, Fence(1)), COMPLETED)
+    await world.settle()
+    world.database.set(job_id, **altered)
+    world.disk = Disk()
+    world.clock.advance(10_000)
+    await world.life()
+    await world.relay()
+    has_copy = "job" not in altered
+    assert world.row(job_id)["status"] == "completed"
+    assert (JobId(job_id) in world.disk.jobs) == has_copy
+
+
+async def test_old_history_is_pruned_in_journal_and_database(world: World) -> None:
+    """O5: by the setting, in small batches, counted; jobs and attempts stay, and what is young is whole."""
+    old = [await world.submit() for _ in range(3)]
+    await world.settle()
+    for job_id in old:
+        world.runner.end((job_id, Fence(1)), COMPLETED)
+    await world.settle()
+    world.clock.advance(91 * 86_400)
+    young = await world.submit()
+    await world.settle()
+    world.runner.end((young, Fence(1)), COMPLETED)
+    await world.settle()
+    pruner = world.service.sync.pruner
+    await pruner.once()
+    assert [len(world.disk.events[JobId(job_id)]) for job_id in [*old, young]] == [1, 1, 1, 3]
+    left = Counter(job_id for job_id, _ in world.database.events)
+    assert [left[JobId(job_id)] for job_id in [*old, young]] == [1, 1, 1, 3]
+    assert pruner.events == 6
+    assert len(world.disk.jobs) == len(world.database.rows) == 4
+    page = await world.service.ask.events(old[0])
+    assert [event.version for event in page.events] == [3]
+    assert "SCHEDULER_KEEP_DAYS" in (page.note or "")
+    assert (await world.service.ask.events(young)).note is None
+    await pruner.once()
+    assert pruner.events == 6
+    assert (await world.service.reconcile(dry_run=False)).repairs == [], "what was pruned is no difference"
+
+
+async def test_a_database_that_is_away_keeps_the_journal_from_nothing(world: World) -> None:
+    """O5: the journal is pruned first; the database with the next pass."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.end((job_id, Fence(1)), COMPLETED)
+    await world.settle()
+    world.clock.advance(91 * 86_400)
+    world.database.fault = lambda method: "unavailable" if method == "prune" else None
+    with pytest.raises(MirrorUnavailable):
+        await world.service.sync.pruner.once()
+    assert len(world.disk.events[JobId(job_id)]) == 1
+    world.database.fault = lambda _: None
+    await world.service.sync.pruner.once()
+    assert len(world.database.events) == 1
 
 
 async def test_l10_a_dry_run_says_what_it_would_do_and_does_nothing(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,7 +26,7 @@ from scheduler.errors import (
     Superseded,
 )
 from scheduler.paging import cursor_of, place_of_cursor
-from scheduler.ports import JobQuery, Place, Rows
+from scheduler.ports import JobQuery, Place, Rows, Sort
 from scheduler.testing.memory_mirror import Database, MemoryMirror
 from serve_app.verified_reads import VerifiedReads
 from tests.unit.edge import SUBMIT, client_of, problem_of
@@ -195,14 +196,18 @@ class TestBothAnswer:
         known = {number: statuses for number, statuses in enumerate(jobs, 1) if any(statuses)}
         registry = PagingRegistry(*(a_known_job(n, told) for n, (told, _) in known.items() if told))
         database = Copy(*(a_row(n, said) for n, (_, said) in known.items() if said))
-        shown = asyncio.run(
-            all_pages(VerifiedReads(registry, database, budget_s=30.0, overdue_after_s=600.0), limit)
-        )
+        shown = asyncio.run(all_pages(reads_of(registry, database), limit))
         assert [job.job_id for job in shown] == [an_id(number) for number in sorted(known, reverse=True)]
         for job, (told, said) in zip(shown, (known[n] for n in sorted(known, reverse=True)), strict=True):
             assert job.status is (told or said)
             if told:
                 assert (job.verified, job.stale) == (True, told is not said)
+
+
+def reads_of(
+    registry: PagingRegistry, database: Copy, budget_s: float = 30.0, pause_s: float = 5.0
+) -> VerifiedReads:
+    return VerifiedReads(registry, database, budget_s=budget_s, overdue_after_s=600.0, pause_s=pause_s)
 
 
 async def all_pages(reads: VerifiedReads, limit: int) -> list[JobDocument]:
@@ -215,6 +220,136 @@ async def all_pages(reads: VerifiedReads, limit: int) -> list[JobDocument]:
         cursor = page.next_cursor
         if cursor is None:
             return shown
+
+
+class TestOnItsWay:
+    """L6: a job that moved a moment ago is no lie of the database's."""
+
+    async def test_a_change_that_is_still_to_be_sent_is_not_stale(self) -> None:
+        """The row is as old as the last pass of the relay, however long that is ago."""
+        job = a_known_job(1, "failed", version=3, unmirrored=True)
+        for row in ([a_row(1, "running", version=2)], []):
+            page = await listed(PagingRegistry(job), Copy(*row))
+            assert [(job.status, marks(job)) for job in page.jobs] == [(Status.FAILED, AGREES)]
+
+    async def test_a_lie_is_one_whatever_is_on_its_way(self) -> None:
+        """A row of the same version, or of none that any scheduler wrote, is not explained by what is to come."""
+        job = a_known_job(1, "failed", version=3, unmirrored=True)
+        for version in (3, 99):
+            page = await listed(PagingRegistry(job), Copy(a_row(1, "running", version=version)))
+            assert [marks(job) for job in page.jobs] == [(True, Status.RUNNING, Status.FAILED, True)]
+
+    @pytest.mark.parametrize("was", ["running", None])
+    @pytest.mark.parametrize("query", ["", "?sort=name"])
+    async def test_a_change_that_arrives_between_the_two_answers_is_not_stale(
+        self, was: str | None, query: str
+    ) -> None:
+        """The row was read, the relay wrote it anew, the registry answered that nothing is on its way any more."""
+        database = Copy(*([a_row(1, was, version=2)] if was else []))
+
+        class Moving(PagingRegistry):
+            async def jobs(self, query: JobQuery) -> JobPage:
+                await asyncio.sleep(0.01)  # the database is read meanwhile
+                database.database.rows.pop(an_id(1), None)
+                row = a_row(1, "failed", version=3)
+                database.database.insert(row.pop("id"), **row)
+                return await super().jobs(query)
+
+        registry = Moving(a_known_job(1, "failed", version=3))
+        page = await listed(registry, database, query)
+        assert [marks(job) for job in page.jobs] == [AGREES]
+
+    async def test_a_row_that_stays_old_with_nothing_on_its_way_is_stale(self) -> None:
+        """Somebody put an old state back: it is looked at twice, and it is a lie."""
+        database = Copy(a_row(1, "running", version=2))
+        page = await listed(PagingRegistry(a_known_job(1, "failed", version=3)), database)
+        assert [marks(job) for job in page.jobs] == [(True, Status.RUNNING, Status.FAILED, True)]
+        assert database.calls == ["page", "rows"]
+
+    async def test_a_database_that_is_silent_at_the_second_look_makes_nothing_stale(self) -> None:
+        database = Copy(a_row(1, "running", version=2))
+        database.refuses = {"rows": MirrorUnavailable("connection reset")}
+        page = await listed(PagingRegistry(a_known_job(1, "failed", version=3)), database)
+        assert [marks(job) for job in page.jobs] == [AGREES]
+
+
+class TestWhoHangs:
+    """L6: whoever hangs is waited for once, and not by every list."""
+
+    @staticmethod
+    async def timed(reads: VerifiedReads, query: JobQuery | None = None) -> tuple[float, JobPage]:
+        began_s = time.monotonic()
+        page = await reads.jobs(query or JobQuery())
+        return time.monotonic() - began_s, page
+
+    @pytest.mark.parametrize("query", [JobQuery(), JobQuery(sort=Sort.NAME)], ids=["plain", "sorted"])
+    async def test_a_database_that_hangs_costs_one_list_its_time(self, query: JobQuery) -> None:
+        database = Copy(a_row(1))
+        database.hangs = {"page", "rows"}
+        reads = reads_of(PagingRegistry(a_known_job(1)), database, budget_s=1.0, pause_s=0.1)
+        first_s, first = await self.timed(reads, query)
+        assert first_s >= 1.0
+        for _ in range(20):
+            took_s, page = await self.timed(reads, query)
+            assert took_s < 0.5
+            assert [marks(job) for job in page.jobs] == [AGREES]
+            assert "the database did not answer within" in (page.note or "")
+        assert "not waited for" in (page.note or "")
+        assert "not compared" in (first.note or "")
+        database.hangs = set()
+        async with asyncio.timeout(30):
+            while (await reads.jobs(query)).note is not None:
+                await asyncio.sleep(0.01)
+
+    async def test_a_registry_that_hangs_costs_one_list_its_time(self) -> None:
+        """The states of jobs too: it is the same registry."""
+        registry = PagingRegistry(a_known_job(1, "failed"))
+        registry.hangs = {"jobs", "documents", "status"}
+        reads = reads_of(registry, Copy(a_row(1, "running")), budget_s=1.0, pause_s=0.1)
+        first_s, first = await self.timed(reads)
+        assert (first_s >= 1.0, first.verified) == (True, False)
+        began_s = time.monotonic()
+        for _ in range(10):
+            page = await reads.jobs(JobQuery())
+            assert (page.verified, page.jobs[0].status) == (False, Status.RUNNING)
+            assert not (await reads.status(an_id(1))).verified
+        assert time.monotonic() - began_s < 0.9
+        registry.hangs = set()
+        async with asyncio.timeout(30):
+            while not (await reads.jobs(JobQuery())).verified:
+                await asyncio.sleep(0.01)
+        assert [marks(job) for job in (await reads.jobs(JobQuery())).jobs] == [
+            (True, Status.RUNNING, Status.FAILED, True)
+        ]
+
+    async def test_many_lists_at_once_make_one_probe(self) -> None:
+        """A database that is ill is not helped by a hundred questions in each second."""
+        database = Copy(a_row(1))
+        database.hangs = {"page", "rows"}
+        asked: list[str] = []
+        before = database.rows
+
+        async def rows(job_ids: Collection[JobId]) -> Rows:
+            asked.append("rows")
+            return await before(job_ids)
+
+        database.rows = rows  # type: ignore[method-assign]
+        reads = reads_of(PagingRegistry(a_known_job(1)), database, budget_s=0.2, pause_s=0.05)
+        await asyncio.gather(*(reads.jobs(JobQuery()) for _ in range(50)))
+        asked.clear()
+        for _ in range(60):
+            await reads.jobs(JobQuery())
+            await asyncio.sleep(0.01)
+        assert 1 <= len(asked) <= 6
+
+    async def test_what_is_refused_at_once_is_asked_again_at_once(self) -> None:
+        """An error costs nobody time, and the next answer may be a good one."""
+        database = Copy(a_row(1))
+        database.refuses = {"page": MirrorUnavailable("connection refused")}
+        reads = reads_of(PagingRegistry(a_known_job(1)), database)
+        assert "connection refused" in ((await reads.jobs(JobQuery())).note or "")
+        database.refuses = {}
+        assert (await reads.jobs(JobQuery())).note is None
 
 
 class TestOneIsSilent:

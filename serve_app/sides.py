@@ -1,0 +1,72 @@
+"""One of the two that a list is made of: asked with a deadline, and left alone for a while after it was silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from scheduler.errors import SchedulerError
+
+T = TypeVar("T")
+log = logging.getLogger("scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nobody answered, and why."""
+
+    why: str
+
+
+class Side:
+    """The registry, or the database, as *who*.
+
+    Whoever waits for most of *budget_s* in vain is the only one: from then on all are told at once that there is no
+    answer, while *probe* is asked in the background, *pause_s* after each try, until it answers.
+    """
+
+    def __init__(
+        self, who: str, probe: Callable[[], Awaitable[object]], *, budget_s: float, pause_s: float
+    ) -> None:
+        self._who, self._probe, self._budget_s, self._pause_s = who, probe, budget_s, pause_s
+        self._silence: Silence | None = None
+        self._probing: asyncio.Task[None] | None = None
+
+    async def ask(self, call: Callable[[], Awaitable[T]], until_s: float) -> T | Silence:
+        """The answer.  What is refused is raised; that it cannot answer is as good as silence."""
+        if self._silence:
+            return self._silence
+        left_s = until_s - time.monotonic()
+        try:
+            async with asyncio.timeout(left_s):
+                return await call()
+        except TimeoutError:
+            silence = Silence(f"{self._who} did not answer within {left_s:.2g} s")
+            if left_s >= self._budget_s / 2:  # less is no measure of it
+                self._remember(silence)
+            return silence
+        except SchedulerError as error:
+            if error.http_status < 500:
+                raise
+            return Silence(error.message)
+
+    def _remember(self, silence: Silence) -> None:
+        if self._silence is None:
+            log.warning("%s; lists do without it until it answers again", silence.why)
+            self._silence = Silence(f"{silence.why}, and is not waited for until it does")
+            self._probing = asyncio.create_task(self._until_it_answers())
+
+    async def _until_it_answers(self) -> None:
+        while self._silence:
+            await asyncio.sleep(self._pause_s)
+            try:
+                async with asyncio.timeout(self._budget_s):
+                    await self._probe()
+            except (TimeoutError, SchedulerError):
+                continue
+            self._silence = None
+            log.info("%s answers again", self._who)
