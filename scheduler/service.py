@@ -69,6 +69,10 @@ from scheduler.watching import Watcher
 
 log = logging.getLogger("scheduler")
 
+CLOSING = Reason(
+    code="closing",
+    message="there is room for it, and the operator is stopping the scheduler; it starts at the next `scheduler up`",
+)
 CLOSING_S = 60.0
 """Whoever stops the scheduler has so long, beyond the grace of the runs; then it was not meant, and jobs start again."""
 
@@ -309,7 +313,10 @@ class Service:
         now = self.clock.now()
         line = ordering.order(self.registry.queued(PLANNED_AT_ONCE), now=now)  # 1. who is first
         plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
-        self.view.planned({**line.paused, **plan.blocked}, now)  # 3. reasons, for whoever asks or watches
+        waits = {**line.paused, **plan.blocked}
+        if self.is_closing:
+            waits |= dict.fromkeys(plan.start, CLOSING)
+        self.view.planned(waits, now)  # 3. reasons, for whoever asks or watches
         head = [job.id for job in self.registry.queued(WATCHED_PLACES)]
         self.feed.tell(self._places.moved(head, self.view.blocked))
         if self.is_closing:
