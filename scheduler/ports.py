@@ -348,6 +348,15 @@ class Runner(Protocol):
         """Runs that exist now, wanted or not."""
         ...
 
+    async def recall(self, run: Run) -> Job | None:
+        """The job as it was when this run, live or gone, got its nodes, from what the run keeps on the storage; None
+        when it keeps nothing that can be read."""
+        ...
+
+    async def newest(self, job_id: JobId) -> Fence:
+        """The highest fence of which the storage has a trace; 0 when there is none.  May raise OSError."""
+        ...
+
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         """Part of a log of a run, live or long gone; a log that is not there yet is empty."""
         ...

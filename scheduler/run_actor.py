@@ -91,7 +91,7 @@ class RunActor:
 
     async def _run(self) -> Outcome:
         node = NodeId(ray.get_runtime_context().get_node_id())
-        await asyncio.to_thread(self._plan.folder.begin, node)
+        await asyncio.to_thread(self._plan.folder.begin, node, self._plan.start.job)
         outcome = plain_outcome(await asyncio.to_thread(self._fit))
         await asyncio.to_thread(self._end_ranks)
         try:

@@ -18,7 +18,7 @@ from scheduler import placement_groups, stacks
 from scheduler.checkpoints import Checkpoints
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import JobId, Json, Node, NodeId, Outcome, Reason, StopKind
+from scheduler.core.model import Fence, Job, JobId, Json, Node, NodeId, Outcome, Reason, StopKind
 from scheduler.documents import MetricsDocument
 from scheduler.errors import RunUnreachable, StorageUnavailable
 from scheduler.evidence import TAIL_BYTES, lost
@@ -26,7 +26,7 @@ from scheduler.histories import Histories
 from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.processes import end_here
 from scheduler.run_actor import RunActor, RunPlan, run_name, run_of
-from scheduler.run_folder import RunFolder
+from scheduler.run_folder import RunFolder, newest_fence
 
 log = logging.getLogger("scheduler.runner")
 
@@ -143,6 +143,12 @@ class RayRunner:
         names = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
         ours = (run_of(entry["name"]) for entry in names if entry["namespace"] == self._namespace)
         return frozenset(run for run in ours if run)
+
+    async def recall(self, run: Run) -> Job | None:
+        return await asyncio.to_thread(self._folder(run).job)
+
+    async def newest(self, job_id: JobId) -> Fence:
+        return await asyncio.to_thread(newest_fence, self._storage, job_id)
 
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         return await asyncio.to_thread(self._folder(run).read_log, rank, offset, limit)

@@ -14,6 +14,8 @@ from scheduler.core.model import (
     Cause,
     CheckpointId,
     Ending,
+    Fence,
+    Job,
     JobId,
     Json,
     Node,
@@ -108,6 +110,12 @@ class FakeRunner:
 
     async def live(self) -> frozenset[Run]:
         return frozenset(self._alive)
+
+    async def recall(self, run: Run) -> Job | None:
+        return next((one.job for one in self.started if (one.job_id, one.fence) == run), None)
+
+    async def newest(self, job_id: JobId) -> Fence:
+        return max((one.fence for one in self.started if one.job_id == job_id), default=Fence(0))
 
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         return LogPart("", 0, 0, is_end=True)

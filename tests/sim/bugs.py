@@ -15,8 +15,7 @@ from scheduler.core import hangs, lifecycle, ordering, reconcile, run_end
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
 from scheduler.following import Follower
-from scheduler.reconciling import Reconciler
-from scheduler.service import Service
+from scheduler.found_runs import FoundRuns
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import Trouble
 
@@ -97,17 +96,17 @@ def requests_are_answered_before_they_are_done(patch: pytest.MonkeyPatch) -> Non
 
 
 def runs_are_stopped_on_a_guess(patch: pytest.MonkeyPatch) -> None:
-    """A new life without journal takes runs for nobody's before it has asked the database."""
-    patch.setattr(
-        Reconciler, "has_read_database", property(lambda self: True, lambda self, value: None), raising=False
-    )
+    """What the journal does not know is taken for nobody's, as if a journal could not be lost."""
+    patch.setattr(reconcile, "is_over", lambda run, known: True)
 
 
-def an_older_life_ends_the_runs_of_its_successor(patch: pytest.MonkeyPatch) -> None:
-    async def always(self: Service) -> bool:
-        return True
+def fences_are_counted_by_the_journal_alone(patch: pytest.MonkeyPatch) -> None:
+    """After a backup is restored, a run gets the fence of one that it does not remember."""
 
-    patch.setattr(Service, "_is_in_charge", always)
+    async def catch_up(self: FoundRuns, job: Job, by: str) -> int:
+        return 0
+
+    patch.setattr(FoundRuns, "catch_up", catch_up)
 
 
 def the_final_record_of_a_run_is_not_asked_for(patch: pytest.MonkeyPatch) -> None:
@@ -206,8 +205,8 @@ ALL: list[tuple[Plant, Troubles]] = [
     (acts_before_it_is_written_down, frozenset()),
     (a_submit_is_answered_before_it_is_on_disk, frozenset({Trouble.DISK})),
     (requests_are_answered_before_they_are_done, frozenset({Trouble.CRASH, Trouble.DISK})),
-    (runs_are_stopped_on_a_guess, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH, Trouble.DATABASE})),
-    (an_older_life_ends_the_runs_of_its_successor, frozenset({Trouble.FREEZE, Trouble.JOURNAL_LOST})),
+    (runs_are_stopped_on_a_guess, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH})),
+    (fences_are_counted_by_the_journal_alone, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH})),
     (what_a_loop_returns_is_kept_as_it_is, frozenset()),
     (an_end_that_cannot_be_kept_is_not_told, frozenset()),
     (that_nobody_complained_is_taken_for_a_proof, frozenset()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import JobId, Status
@@ -18,6 +19,7 @@ def all_of(world: World) -> Iterator[Coroutine[Any, Any, None]]:
     happens = (
         (Trouble.CRASH, crashes),
         (Trouble.FREEZE, freezes),
+        (Trouble.JOURNAL_LOST, backups),
         (Trouble.CLUSTER, nodes_come_and_go),
         (Trouble.CLUSTER, old_runs_speak_again),
         (Trouble.TAMPER, hands_in_the_database),
@@ -134,7 +136,21 @@ def time_to_restart_s(world: World) -> float:
 
 
 def perhaps_lose_journal(world: World) -> None:
-    if Trouble.JOURNAL_LOST in world.scenario.troubles and world.rng.random() < 0.5:
-        world.note("the journal is lost")
-        world.disk = Disk()
-        world.checks.journal_lost()
+    """Sometimes there is a backup, which is older.  Without a database nobody but whoever puts it in place can tell an
+    older life that its journal is gone: they end it first."""
+    if Trouble.JOURNAL_LOST not in world.scenario.troubles or world.rng.random() < 0.5:
+        return
+    if not world.scenario.has_database:
+        for life in world.lives:
+            life.process.kill()
+    backup = world.backup if world.rng.random() < 0.5 else None
+    world.note("the journal is lost", "and restored from a backup" if backup else "")
+    world.disk = deepcopy(backup) if backup else Disk()
+    world.checks.journal_lost()
+
+
+async def backups(world: World) -> None:
+    """Now and then somebody copies the journal; the newest copy is kept."""
+    while not world.weather.is_calm:
+        await asyncio.sleep(world.rng.random() * world.scenario.length_s / 3)
+        world.backup = deepcopy(world.disk)

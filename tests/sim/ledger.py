@@ -7,8 +7,9 @@ from itertools import chain
 
 from scheduler.core.invariants import violations
 from scheduler.core.lifecycle import EDGES, StartRun
-from scheduler.core.model import CheckpointId, Ending, Fence, Job, JobId, Status, StopKind
+from scheduler.core.model import EVENT, CheckpointId, Ending, Fence, Job, JobId, Status, StopKind
 from scheduler.ports import Change
+from scheduler.testing.memory import Disk
 from tests.sim.attempts import Attempts
 from tests.sim.copies import Said
 from tests.sim.courses import Courses
@@ -38,6 +39,15 @@ class Ledger:
         self._stopped: set[JobId] = set()
         self._fences: set[tuple[JobId, Fence]] = set()
         self._attempts = Attempts()
+
+    def begin_with(self, disk: Disk) -> None:
+        """What a restored journal says already; what came after it is forgotten."""
+        self.jobs = {job.id: job for job in disk.all_jobs()}
+        self.events = {
+            of: [EVENT.validate_json(doc).version for doc in docs] for of, docs in disk.events.items()
+        }
+        self._fences = {(of, Fence(int(fence))) for of, runs in disk.attempts.items() for fence in runs}
+        self._attempts.begin_with(self.jobs.values())
 
     def take(self, changes: Sequence[Change]) -> list[str]:
         """Write down a commit; returns what is wrong with it."""

@@ -110,6 +110,14 @@ class Cluster(FakeRunner):
         there = sorted(self._checkpoints.get(job_id, ()), key=lambda one: (one.fence, one.number))
         return {one.id: one.fence for one in there}
 
+    def is_of_another(self, action: StartRun) -> bool:
+        """There was a run with this fence, which got its nodes at another time."""
+        run = (action.job_id, action.fence)
+        before = next((one for one in self.started if (one.job_id, one.fence) == run), None)
+        if before is None or before.job is None or action.job is None:
+            return False
+        return before.job.admitted_at != action.job.admitted_at
+
     def is_alive(self, run: Run) -> bool:
         return run in self._alive
 

@@ -11,7 +11,7 @@ from scheduler.settings import Settings
 from tests.sim.faults import Outage, Trouble, draw_outages, draw_troubles
 
 LOOP = "sim:train"
-NEED_DATABASE = frozenset({Trouble.DATABASE, Trouble.JOURNAL_LOST, Trouble.TAMPER, Trouble.POISON})
+NEED_DATABASE = frozenset({Trouble.DATABASE, Trouble.TAMPER, Trouble.POISON})
 
 
 @dataclass(frozen=True, slots=True)

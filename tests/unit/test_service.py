@@ -30,7 +30,7 @@ class World:
 
     def __init__(self, **settings: Any) -> None:
         self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
-        self.settings = Settings(max_losses=1, retry_backoff_s=5.0, **settings)
+        self.settings = Settings(**{"max_losses": 1, "retry_backoff_s": 5.0} | settings)
         self.service: Service
 
     async def life(self) -> Service:
@@ -53,6 +53,14 @@ class World:
             await self.service.tick_once()
             await asyncio.sleep(0)
             await asyncio.sleep(0.001)
+
+    async def ended_run(self) -> Run:
+        """A run of a job that is completed."""
+        run = (JobId(await self.submit()), Fence(1))
+        await self.settle()
+        self.runner.end(run, COMPLETED)
+        await self.settle()
+        return run
 
     async def status(self, job_id: str) -> str:
         return (await self.service.ask.status(job_id)).status
@@ -251,8 +259,9 @@ async def test_cancel_is_written_before_the_signal_and_again_after_a_crash(world
 
 
 async def test_an_orphan_is_stopped_and_a_second_pass_finds_nothing(world: World) -> None:
-    """R7: level-triggered."""
-    world.runner.adopt((JobId(str(uuid.uuid4())), Fence(3)))
+    """R7: level-triggered.  The journal saw this run end: that is the proof."""
+    run = await world.ended_run()
+    world.runner.adopt(run)
     plan = await world.service.liveness_once()
     assert len(plan.orphans) == 1
     await asyncio.sleep(0.001)
