@@ -44,6 +44,7 @@ def problems(service: Service) -> list[str]:
     """Everything that is not as it must be, in words; empty when all is well."""
     found = [loop.problem() for loop in service.loops]
     found.append(service.background.problem())
+    found += service.watcher.clocks.problems({node.id: node.name for node in service.nodes})
     found += service.found.problems(service.registry.running())
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
     found += violations(service.registry.running(), service.nodes)[:10]

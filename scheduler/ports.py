@@ -293,7 +293,8 @@ class Observation:
 
     phase: Phase
     phases: dict[str, float] = field(default_factory=dict[str, float])
-    """Seconds since the epoch at which each phase began."""
+    """Seconds since the epoch at which each phase began, by the clock of the node; and moments of that clock
+    (see run_times.py), which are taken out before anybody sees them."""
     progress: Json | None = None
     ranks: tuple[RankProcess, ...] = ()
     resumed: Resumption | None = None
@@ -380,5 +381,9 @@ class Runner(Protocol):
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """Aware, UTC."""
+        """Aware, UTC.  Somebody may set it, an hour forwards or back: for what is written down or shown."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds since some moment of this process; only differences mean something, and nobody can set it."""
         ...

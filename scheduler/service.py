@@ -353,7 +353,8 @@ class Service:
         job = self.registry.get(job_id)
         if job and job.status is Status.QUEUED:
             admit = lifecycle.Admit(at=now, by="scheduler", allocation=plan.start[job_id], after=newest)
-            await self.book.advance(job, admit)
+            admitted = await self.book.advance(job, admit)
+            self.watcher.times.begins((job_id, admitted.fence))
 
     # Runs
 

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     observe_timeout_s: float = Field(5.0, gt=0)
     liveness_every_s: float = Field(30.0, gt=0)
     """Each run that should be alive is checked this often."""
+    max_clock_skew_s: float = Field(30.0, gt=0)
+    """A node whose clock is further off than this is shown in `/health`; nothing is judged by it."""
     lost_after_s: float = Field(300.0, gt=0)
     """A run that could not be verified for so long is lost."""
     reconcile_every_s: float = Field(600.0, gt=0)

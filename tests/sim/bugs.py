@@ -16,6 +16,7 @@ from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
 from scheduler.following import Follower
 from scheduler.found_runs import FoundRuns
+from scheduler.run_times import RunTimes
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import Trouble
 
@@ -188,6 +189,22 @@ def that_nobody_complained_is_taken_for_a_proof(patch: pytest.MonkeyPatch) -> No
     )
 
 
+def clocks_of_nodes_are_believed(patch: pytest.MonkeyPatch) -> None:
+    """How long a run is silent is told by comparing its node's clock with our own."""
+
+    def moved_s(self: Any, run: Any, observation: Any, told: Any, asked_s: float) -> float:
+        return asked_s - (self._clock.now() - observation.stepped_at).total_seconds()
+
+    patch.setattr(RunTimes, "moved_s", moved_s)
+
+
+def time_limits_go_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
+    def going_s(self: Any, job: Job, told: Any) -> float:
+        return (self._clock.now() - job.admitted_at).total_seconds()
+
+    patch.setattr(RunTimes, "going_s", going_s)
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -217,5 +234,7 @@ ALL: list[tuple[Plant, Troubles]] = [
     (held_jobs_are_started, frozenset()),
     (the_end_of_an_attempt_is_not_told, frozenset()),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),
+    (clocks_of_nodes_are_believed, frozenset({Trouble.SKEW})),
+    (time_limits_go_by_the_wall_clock, frozenset({Trouble.SKEW})),
     (notices_are_forgotten_before_they_are_heard, frozenset({Trouble.WEBHOOK, Trouble.CLUSTER})),
 ]

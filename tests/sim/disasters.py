@@ -20,6 +20,7 @@ def all_of(world: World) -> Iterator[Coroutine[Any, Any, None]]:
         (Trouble.CRASH, crashes),
         (Trouble.FREEZE, freezes),
         (Trouble.JOURNAL_LOST, backups),
+        (Trouble.SKEW, clocks_are_set),
         (Trouble.CLUSTER, nodes_come_and_go),
         (Trouble.CLUSTER, old_runs_speak_again),
         (Trouble.TAMPER, hands_in_the_database),
@@ -53,6 +54,19 @@ async def freezes(world: World) -> None:
         await world.calm_or_after(world.rng.choice((1.0, 30.0, 200.0)))
         world.note(life.process.name, "thaws")
         life.process.thaw()
+
+
+async def clocks_are_set(world: World) -> None:
+    """Somebody sets the clock of the scheduler's machine, far forwards or back; in the end it is right again."""
+    for _ in range(world.rng.randint(0, 2)):
+        await asyncio.sleep(world.rng.random() * world.scenario.length_s / 2)
+        if world.weather.is_calm or world.life is None:
+            return
+        life, by_s = world.life, world.rng.choice((-3600.0, -900.0, 900.0, 3600.0))
+        world.note(life.process.name, "has its clock set by", by_s)
+        life.clock.jump(by_s)
+        await world.calm_or_after(world.rng.choice((30.0, 200.0)))
+        life.clock.jump(-by_s)
 
 
 async def nodes_come_and_go(world: World) -> None:

@@ -8,7 +8,7 @@ from itertools import chain
 from scheduler.core.invariants import violations
 from scheduler.core.lifecycle import EDGES, StartRun
 from scheduler.core.model import EVENT, CheckpointId, Ending, Fence, Job, JobId, Status, StopKind
-from scheduler.ports import Change
+from scheduler.ports import Change, Run
 from scheduler.testing.memory import Disk
 from tests.sim.attempts import Attempts
 from tests.sim.copies import Said
@@ -34,6 +34,7 @@ class Ledger:
         """The versions of which there is an event, in the order of the commits."""
         self.admitted: list[Job] = []
         """Each job as it was when it got its nodes."""
+        self.admitted_s: dict[Run, float] = {}
         self.news: set[tuple[JobId, int]] = set()
         self.courses = Courses(cluster)
         self._stopped: set[JobId] = set()
@@ -79,6 +80,7 @@ class Ledger:
         yield from self._run_has_ended(before, change)
         yield from self._fence_is_new(before, job)
         yield from self._is_no_false_alarm(before, change)
+        yield from self._is_in_time(before, change)
         yield from self._attempts.take(before, change)
         yield from self.courses.take(before, change, self.is_alone)
         self._write_down(change)
@@ -90,6 +92,7 @@ class Ledger:
         self.events.setdefault(job.id, []).append(change.event.version)
         if kind == "Admit":
             self.admitted.append(job)
+            self.admitted_s[job.id, job.fence] = self._cluster.now_s
         if kind == "AskStop":
             self._stopped.add(job.id)
         if change.is_news:
@@ -114,6 +117,17 @@ class Ledger:
         hung = stop is not None and stop.kind is StopKind.HUNG and (before is None or stop != before.stop)
         if hung and run not in self._cluster.stuck:
             yield f"run {run} is stopped because it hangs, and it does not"
+
+    def _is_in_time(self, before: Job | None, change: Change) -> Iterator[str]:
+        """What is stopped because its time is over has had its time, whatever the clocks say."""
+        job, stop = change.job, change.job.stop
+        is_new = (
+            stop is not None and stop.kind is StopKind.TIMEOUT and (before is None or stop != before.stop)
+        )
+        if is_new and job.spec.max_runtime_s is not None:
+            went_s = self._cluster.went_s((job.id, job.fence))
+            if went_s < job.spec.max_runtime_s:
+                yield f"run {job.fence} of job {job.id} is out of time after {went_s:g} s"
 
     def _fence_is_new(self, before: Job | None, job: Job) -> Iterator[str]:
         if before and job.fence < before.fence:

@@ -525,6 +525,7 @@ async def test_a_run_that_hangs_is_looked_into_and_tried_again(world: World) -> 
     await world.settle()
     pace = Pace(steps=50, typical_s=1.0, longest_s=2.0)
     world.runner.tells[JobId(job_id), Fence(1)] = {"pace": pace, "stepped_at": world.clock.now()}
+    await world.service.observe_once()
     world.clock.advance(world.settings.hang_floor_s - 1)
     await world.service.observe_once()
     await world.settle()
@@ -580,6 +581,7 @@ async def test_while_a_hanging_run_is_looked_into_it_may_end_and_the_next_one_is
 
     world.runner.tells[run] = hanging(world)
     world.runner.examine = slowly  # type: ignore[method-assign]
+    await world.service.observe_once()
     world.clock.advance(world.settings.hang_floor_s + 1)
     await world.service.observe_once()
     await world.settle()
