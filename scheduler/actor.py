@@ -221,7 +221,9 @@ class SchedulerActor:
 
     async def _take(self, taken: AsyncExitStack) -> tuple[Service, Gauges]:
         settings = self._settings
-        journal = await SqliteJournal.open(settings.state_dir / "journal.db")
+        journal = await SqliteJournal.open(
+            settings.state_dir / "journal.db", reserve_bytes=settings.journal_reserve_bytes
+        )
         taken.push_async_callback(journal.close)
         mirror, webhook = _mirror(settings), webhook_of(settings, self._clock)
         for adapter in filter(None, (mirror, webhook)):

@@ -124,6 +124,10 @@ class Journal(Protocol):
         """
         ...
 
+    def problem(self) -> str | None:
+        """Why not everything is written, in words; None when all is."""
+        ...
+
     async def active(self) -> list[Job]:
         """Every job that is not terminal, in the order of `created_at`."""
         ...

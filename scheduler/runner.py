@@ -93,13 +93,13 @@ class RayRunner:
                 code="nothing_to_save", message="it had not made a step yet; its processes are gone"
             )
         else:
-            folder.stop_file.touch()
-            done, _ = await asyncio.wait([asyncio.ensure_future(_ended(actor))], timeout=self._stop_grace_s)
-            if done:
-                return
+            if await asyncio.to_thread(_written, folder.stop_file.touch):
+                ended = asyncio.ensure_future(_ended(actor))
+                if (await asyncio.wait([ended], timeout=self._stop_grace_s))[0]:
+                    return
             message = f"it did not save and stop within {self._stop_grace_s:g} s, and was ended"
             reason = Reason(code="ended_by_force", message=message)
-        await asyncio.to_thread(folder.write_ended, reason)
+        await asyncio.to_thread(_written, lambda: folder.write_ended(reason))
 
     async def wait(self, run: Run) -> Outcome:
         outcome = await self._outcome(run)
@@ -244,6 +244,16 @@ async def _ended(actor: Any) -> None:
         await actor.run.remote()
     except (RayActorError, RayTaskError, ActorUnschedulableError):
         return
+
+
+def _written(write: Callable[[], None]) -> bool:
+    """A storage that is full must not keep a run from being ended: it only goes without saying why."""
+    try:
+        write()
+    except OSError as error:
+        log.error("the folder of the run cannot be written to: %s", error)
+        return False
+    return True
 
 
 def _by_node(ranks: Sequence[RankProcess]) -> dict[str, list[RankProcess]]:

@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     retry_backoff_max_s: float = Field(60.0, ge=0)
     warm_runs: int = Field(1, ge=0, le=8)
     """Runs for which each node keeps prepared processes; 0 turns the pool off."""
+    journal_reserve_bytes: int = Field(8_000_000, ge=0)
+    """Kept free on the disk of the journal: when it is full, runs can still be cancelled, paused and ended."""
     finished_in_memory: int = Field(1000, ge=0)
     """Finished jobs kept in memory; older ones are read from the journal."""
     max_body_bytes: int = Field(8_000_000, ge=1000)

@@ -192,6 +192,9 @@ class Local:
     def last_vouched_at(self) -> Any:
         return self._journal.last_vouched_at
 
+    def problem(self) -> str | None:
+        return self._journal.problem()
+
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:
             if self._world.weather.is_calm:
