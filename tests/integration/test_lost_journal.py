@@ -112,3 +112,27 @@ def test_an_older_backup_takes_nothing_back_from_a_live_run(cluster: Cluster) ->
     assert not cluster.folder(done, 2).path.exists(), "what is done is not done again"
     end = cluster.wait_for(runs, "completed", "failed")
     assert (end.status, end.attempt) == ("completed", 1), end.reason
+
+
+def test_a_start_that_failed_is_tried_again_and_says_what_it_waits_for(cluster: Cluster) -> None:
+    """R8, L9: a journal that cannot be opened for a moment is no reason to answer 503 until somebody kills the actor."""
+    journal = cluster.settings.state_dir / "journal.db"
+    aside = journal.with_name("aside")
+    pid = wait_until(lambda: cluster.registry().get("pid"), within_s=60, what="the registry answers")
+    os.kill(pid, signal.SIGKILL)
+    journal.rename(aside)
+    journal.write_text("not a journal")
+
+    def told() -> str:
+        answer = httpx.get(f"{cluster.info.api_url}/health", timeout=30).json()
+        return " ".join(answer.get("problems", []))
+
+    wait_until(lambda: "its start failed" in told(), within_s=90, what="/health says why")
+    assert "is damaged" in told()
+    refused = httpx.get(f"{cluster.info.api_url}/api/training/jobs", timeout=30)
+    assert refused.status_code == 503, refused.text
+    assert "is tried again" in refused.json()["detail"]
+    journal.unlink()
+    aside.rename(journal)
+    wait_until(lambda: cluster.registry().get("pid"), within_s=90, what="it serves by itself")
+    assert health(cluster)["problems"] == []

@@ -126,6 +126,38 @@ async def test_the_final_record_of_a_newer_run_wins_over_a_backup(world: World, 
     assert [start.fence for start in world.runner.started] == [1, 2]
     attempts = (await world.service.ask.attempts(job_id)).attempts
     assert all(attempt.ended_at for attempt in attempts)
+    kinds = [event.kind for event in (await world.service.ask.events(job_id)).events]
+    assert kinds.count("Admit") == (known_as == "running"), "no fence was given again"
+
+
+async def test_the_end_of_an_older_run_does_not_end_a_job_that_was_started_again() -> None:
+    """The backup has it running; it failed, a person started it again, and then it completed."""
+    world = World(retry_backoff_s=0.0, max_losses=0)
+    await world.life()
+    run = await running(world)
+    backup = copy.deepcopy(world.disk)
+    world.runner.end(run, LOST)
+    await world.settle()
+    await world.service.force_start(run[0], "ann")
+    await world.settle()
+    world.runner.end((run[0], Fence(2)), COMPLETED)
+    await world.settle()
+    world.disk = backup
+    await world.life()
+    await world.settle()
+    assert await world.status(run[0]) == "completed"
+
+
+async def test_a_fence_that_a_silent_run_had_is_not_given_again(world: World) -> None:
+    """A folder of an older release says nothing but its number; two runs in one folder would mix."""
+    start = start_of(a_job("running", id=JobId("22222222-2222-4222-8222-222222222222"), fence=Fence(5)))
+    await world.runner.start(replace(start, job=None))
+    world.runner.end((start.job_id, start.fence), LOST)
+    await world.service.submit(start.job_id, a_loop(), None)
+    await world.settle()
+    job = world.service.registry.get(start.job_id)
+    assert job is not None
+    assert (job.status, job.fence) == (Status.RUNNING, 6)
 
 
 async def test_a_finished_job_of_a_backup_that_was_started_again_runs(world: World) -> None:
