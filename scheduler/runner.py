@@ -80,6 +80,8 @@ class RayRunner:
             return
         if action.kind in POLITE:
             await self._ask_to_stop(run, actor)
+        if why := action.why:
+            await asyncio.to_thread(_written, lambda: self._folder(run).write_ended(why))
         ray.kill(actor, no_restart=True)
         if not self._folder(run).ranks():
             await asyncio.sleep(0.5)  # a rank that was just coming up may still sign in before it dies

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from scheduler.book import Book
-from scheduler.core.lifecycle import AskStop, StopRun
-from scheduler.core.model import Job, JobId, Json, Node, NodeId, Reason, StopKind
+from scheduler.core.lifecycle import NODE_LOST, AskStop, StopRun
+from scheduler.core.model import Job, JobId, Json, Node, NodeId, Phase, Reason, StopKind
 from scheduler.core.plain_values import EVIDENCE, METRICS, plain_dict
 from scheduler.errors import RunUnreachable
 from scheduler.ports import Clock, Observation, Run, Runner
@@ -41,6 +41,7 @@ class Watcher:
         self._runner, self._registry, self._book = runner, registry, book
         self._view, self._clock, self._nodes, self._told = view, clock, nodes, told
         self._lost_after_s = settings.lost_after_s
+        self._names: dict[NodeId, str] = {}
         self.times = RunTimes(clock)
         self.clocks = NodeClocks(clock, settings.max_clock_skew_s)
         self._silence = Silence(
@@ -64,6 +65,9 @@ class Watcher:
             answer = replace(answer, progress=plain_dict(answer.progress, METRICS)[0] or None)
         except RunUnreachable:
             self._told(job.id)
+            seen = self._registry.sighting(job)
+            if await self._is_ended_for_its_node(job, seen.observation.phase if seen else None):
+                return
             # Unknown is not dead: only past the deadline is the run killed, and its death then is a fact.
             if self._silence.unheard(run, pass_s) > self._lost_after_s:
                 await self._runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
@@ -73,6 +77,8 @@ class Watcher:
             took_s = self._clock.monotonic_s() - asked_s
             ahead_s = self.clocks.measure(_node_of(job), told.now_s, asked_at, took_s)
             moved_s = self.times.moved_s(run, raw, told, asked_s)
+            if await self._is_ended_for_its_node(job, raw.phase):
+                return
             self._see(job, Sighting(job.fence, in_our_time(raw, ahead_s), self._clock.now(), moved_s))
             if not job.stop and (asked := self._out_of_time(job, told)):
                 await self._book.advance(job, asked)
@@ -83,6 +89,31 @@ class Watcher:
         self._registry.see(job.id, sighting)
         if before is None or _shown(before.observation) != _shown(sighting.observation):
             self._told(job.id)
+
+    async def _is_ended_for_its_node(self, job: Job, phase: Phase | None) -> bool:
+        """A gang that is not up yet never will be when one of its nodes is gone: Ray Train would wait a minute for it.
+
+        Once all ranks are up, a dead one ends the run by itself, which knows more about it.
+        """
+        self._names |= {node.id: node.name for node in self._nodes()}
+        gone = self._gone(job) if phase in (None, Phase.RESERVING, Phase.STARTING) else []
+        if not gone:
+            return False
+        message = f"node {' and '.join(gone)} was gone before the run had started there"
+        stop = StopRun(
+            job_id=job.id,
+            fence=job.fence,
+            kind=StopKind.CANCEL,
+            why=Reason(code=NODE_LOST, message=message),
+        )
+        await self._runner.stop(stop)
+        return True
+
+    def _gone(self, job: Job) -> list[str]:
+        """Nodes that the run holds and that Ray does not count among the living."""
+        alive = {node.id for node in self._nodes()}
+        held = [node for node, _ in job.allocation.ranks] if job.allocation else []
+        return [self._names.get(node) or node for node in held if node not in alive] if alive else []
 
     def _out_of_time(self, job: Job, told: Told) -> AskStop | None:
         """Judged only when the run answers: of one that began before this life, it knows best how long ago."""

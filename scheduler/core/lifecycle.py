@@ -172,7 +172,12 @@ class StopRun:
     job_id: JobId
     fence: Fence
     kind: StopKind
+    why: Reason | None = None
+    """Why it ended, where nobody asked for it and the run cannot know."""
 
+
+NODE_LOST = "node_lost"
+"""The code of the reason why a run is lost whose node is gone."""
 
 Action = StartRun | StopRun
 

@@ -83,7 +83,8 @@ class FakeRunner:
         self.stopped.append(action)
         run = (action.job_id, action.fence)
         if run in self._alive:
-            self.end(run, LOST if action.kind is StopKind.CANCEL else STOPPED)
+            lost = replace(LOST, reason=action.why) if action.why else LOST
+            self.end(run, lost if action.kind is StopKind.CANCEL else STOPPED)
 
     async def wait(self, run: Run) -> Outcome:
         if gone := self._alive.get(run):

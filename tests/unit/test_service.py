@@ -13,7 +13,7 @@ import pytest
 
 from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
-from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Status
+from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Phase, Status
 from scheduler.errors import CheckpointNotFound, InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
 from scheduler.paging import place_of_cursor
 from scheduler.ports import JobQuery, Observation, Run
@@ -382,6 +382,37 @@ async def test_a_node_that_leaves_is_not_planned_on(world: World) -> None:
     assert await world.status(job_id) == "queued"
     world.runner.nodes_now = (Node(id=NodeId("new"), name="new", cpus=1.0),)
     await world.settle()
+    assert await world.status(job_id) == "running"
+
+
+@pytest.mark.parametrize("phase", ["reserving", "starting"])
+async def test_a_node_that_vanishes_while_its_run_starts_ends_it_at_once(world: World, phase: str) -> None:
+    """R5: Ray Train would wait a minute for ranks that can never come."""
+    one, other = Node(id=NodeId("node-1"), name="a", cpus=1.0), Node(id=NodeId("node-2"), name="b", cpus=1.0)
+    world.runner.nodes_now = (one, other)
+    await world.service.tick_once()
+    job_id = await world.submit(a_loop(resources=Gang(num_ranks=2)))
+    await world.settle()
+    world.runner.tells[JobId(job_id), Fence(1)] = {"phase": Phase(phase)}
+    await world.service.observe_once()
+    world.runner.nodes_now = (one,)
+    await world.settle()
+    await world.service.observe_once()
+    await world.settle()
+    (attempt,) = (await world.service.ask.attempts(job_id)).attempts
+    assert attempt.reason
+    assert (attempt.ending, attempt.cause, attempt.reason.code) == ("lost", "infrastructure", "node_lost")
+    assert attempt.reason.message == "node b was gone before the run had started there"
+
+
+async def test_a_run_that_is_under_way_tells_itself_that_a_node_is_gone(world: World) -> None:
+    """It knows which rank died, and its last words."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.nodes_now = (Node(id=NodeId("node-9"), name="other", cpus=1.0),)
+    await world.settle()
+    await world.service.observe_once()
+    assert world.runner.stopped == []
     assert await world.status(job_id) == "running"
 
 
