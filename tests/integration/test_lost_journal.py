@@ -19,7 +19,6 @@ from scheduler import up
 from tests.conftest import ROOT, Cluster, start_cluster, wait_until
 
 pytestmark = pytest.mark.ray
-SLOW = {"steps": 250, "step_time_s": 0.1, "checkpoint_every_steps": 1000}
 SECRET = "hf-token-of-ann"
 
 
@@ -55,8 +54,9 @@ def journal_files(cluster: Cluster) -> list[Path]:
 
 def test_a_run_outlives_its_journal_and_completes(cluster: Cluster) -> None:
     """R1, P1: the same processes before and after; the job is found again from what its run keeps."""
-    config = {**SLOW, "steps": 400}
-    job_id = cluster.submit("quick", config, name="precious", labels={"for": SECRET}, max_failures=2)
+    enough = cluster.settings.state_dir / "enough for the first"
+    config = {"until": str(enough)}
+    job_id = cluster.submit("until", config, name="precious", labels={"for": SECRET}, max_failures=2)
     before = cluster.wait_for_step(job_id, 3)
     pids = [*cluster.rank_pids(job_id), cluster.run_actor_pid(job_id)]
     started = cluster.folder(job_id).path / "started.json"
@@ -78,6 +78,7 @@ def test_a_run_outlives_its_journal_and_completes(cluster: Cluster) -> None:
     repairs = httpx.get(f"{cluster.info.api_url}/api/training/repairs", timeout=30).json()["repairs"]
     assert (repairs[0]["job_id"], repairs[0]["in_database"]) == (job_id, "in the journal: no such job")
 
+    enough.touch()
     done = cluster.wait_for(job_id, "completed", "failed")
     assert (done.status, done.attempt) == ("completed", 1), done.reason
     assert not cluster.folder(job_id, 2).path.exists(), "no second run was started"
@@ -86,10 +87,12 @@ def test_a_run_outlives_its_journal_and_completes(cluster: Cluster) -> None:
 
 def test_an_older_backup_takes_nothing_back_from_a_live_run(cluster: Cluster) -> None:
     """The backup says that two jobs wait.  One runs since, one has completed: neither is ended, or done again."""
-    blocker = cluster.submit("quick", {**SLOW, "steps": 100_000}, resources={"num_ranks": 2}, name="blocker")
+    enough = cluster.settings.state_dir / "enough for the second"
+    never = {"until": "/never"}
+    blocker = cluster.submit("until", never, resources={"num_ranks": 2}, name="blocker")
     cluster.wait_for_step(blocker, 1)
     done = cluster.submit("quick", {"steps": 1}, name="done")
-    runs = cluster.submit("quick", SLOW, name="runs")
+    runs = cluster.submit("until", {"until": str(enough)}, name="runs")
     backup = Path(tempfile.mkdtemp(dir=cluster.settings.state_dir))
     with scheduler_killed(cluster):
         for file in journal_files(cluster):
@@ -110,6 +113,7 @@ def test_an_older_backup_takes_nothing_back_from_a_live_run(cluster: Cluster) ->
     cluster.client.cancel(blocker)  # which the backup does not remember
     assert cluster.wait_for(done, "completed", "failed").attempt == 1
     assert not cluster.folder(done, 2).path.exists(), "what is done is not done again"
+    enough.touch()
     end = cluster.wait_for(runs, "completed", "failed")
     assert (end.status, end.attempt) == ("completed", 1), end.reason
 
