@@ -6,6 +6,7 @@ goes on, in the same processes.  Nothing is ended on a guess: a run that keeps n
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -38,10 +39,16 @@ class FoundRuns:
         newest: dict[JobId, Fence] = {}
         for job_id, fence in runs:
             newest[job_id] = max(fence, newest.get(job_id, Fence(0)))
-        unexplained = {run for run in newest.items() if not await self._take_back(run, by, "is alive")}
+        done = await asyncio.gather(
+            *(self._take_back(run, by, "is alive") for run in newest.items()), return_exceptions=True
+        )
+        unexplained = {run for run, is_back in zip(newest.items(), done, strict=True) if is_back is not True}
         for job_id, fence in sorted(unexplained - self._unexplained):
             log.error("run %s of job %s lives, and nobody knows what it is; it is left alone", fence, job_id)
         self._unexplained = frozenset(unexplained)
+        for error in done:  # one that cannot be taken back keeps none of the others out
+            if isinstance(error, BaseException):
+                raise error
 
     async def catch_up(self, job: Job, by: str) -> Fence:
         """If a newer run of *job* has left its record, the job goes on with that run, also to its end if it is over.

@@ -148,12 +148,12 @@ class RunFolder:
     def job(self) -> Job | None:
         """As it was when this run got its nodes.  None: the run was begun by a release that did not keep it, or by one
         that this one cannot read."""
-        row = _read_json(self.path / "started.json")
-        if not row or row.get("version") != STARTED_VERSION:
-            return None
         try:
+            row = _read_json(self.path / "started.json")
+            if not isinstance(row, dict) or row.get("version") != STARTED_VERSION:
+                return None
             return JOB.validate_python(row["job"])
-        except (KeyError, ValidationError) as error:
+        except (KeyError, ValidationError, OSError) as error:
             log.error("the job in %s cannot be read: %s", self.path / "started.json", error)
             return None
 

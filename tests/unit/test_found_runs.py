@@ -219,6 +219,26 @@ async def test_a_key_that_was_given_away_meanwhile_is_left_to_its_new_owner(worl
     assert [job and job.idempotency_key for job in jobs.values()] == [None, "nightly"]
 
 
+async def test_one_run_that_cannot_be_taken_back_keeps_no_other_out(world: World) -> None:
+    """B2: one job's data never disturbs another."""
+    bad, good = await running(world), await running(world)
+    world.disk = Disk()
+    recall = world.runner.recall
+
+    async def sometimes(run: Run) -> object:
+        if run == bad:
+            raise OSError("stale file handle")
+        return await recall(run)
+
+    world.runner.recall = sometimes  # type: ignore[method-assign, assignment]
+    with pytest.raises(OSError, match="stale"):
+        await world.life()
+    job = world.service.registry.get(good[0])
+    assert job is not None
+    assert job.status is Status.RUNNING
+    assert world.runner.stopped == []
+
+
 async def no_runs() -> frozenset[Run]:
     return frozenset()
 

@@ -206,6 +206,7 @@ def test_a_file_that_is_spoilt_is_passed_over(folder: RunFolder, name: str, spoi
     assert folder.final() is None and folder.ended() is None and folder.resumed() is None
     assert (folder.ranks(), folder.returned(), folder.errors(), folder.exits()) == ((), (), [], {})
     folder.node()
+    assert folder.job() is None
     assert folder.account(STOPPED) == STOPPED
 
 
