@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray
 
 from scheduler import __version__, collector, health
+from scheduler.boot import Boot
 from scheduler.clock import SystemClock
 from scheduler.core.model import JobSpec, Node, NodeId, Phase
 from scheduler.documents import (
@@ -35,12 +39,12 @@ from scheduler.documents import (
     ShutdownAnswer,
     SubmittedJob,
 )
-from scheduler.errors import Superseded
+from scheduler.errors import SchedulerError, Superseded
 from scheduler.gauging import Gauges
 from scheduler.journal.sqlite import SqliteJournal
-from scheduler.pacing import Loop
+from scheduler.pacing import Backoff, Loop
 from scheduler.pool import WarmPool
-from scheduler.ports import JobQuery, Mirror
+from scheduler.ports import JobQuery
 from scheduler.registry import Sighting
 from scheduler.runner import RayRunner
 from scheduler.service import Service
@@ -49,11 +53,17 @@ from scheduler.telemetry import RayTelemetry
 from scheduler.validation import Door, function_of
 from scheduler.webhook import webhook_of
 
+if TYPE_CHECKING:
+    from scheduler.mirror import SupabaseMirror
+
 log = logging.getLogger("scheduler")
 
 ACTOR_NAME = "scheduler"
 QUIET_S = 15.0
 """Processes are prepared beside a run only when it has trained for so long: they must not slow a start or an end."""
+
+BOOT_AGAIN_S, BOOT_AGAIN_MAX_S = 1.0, 60.0
+"""Pause after the first start that failed, and the longest one."""
 
 RUN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -81,7 +91,8 @@ class SchedulerActor:
         self._pool = WarmPool(settings.warm_runs, RUN_ENVIRONMENT)
         self._clock = SystemClock()
         self._started_at = self._clock.now()
-        self._booting: asyncio.Task[Service] | None = None
+        backoff = Backoff(first_s=BOOT_AGAIN_S, max_s=BOOT_AGAIN_MAX_S, chance=random.random)
+        self._booting = Boot(self._boot, self._clock, backoff)
         self._forever: asyncio.Task[None] | None = None
         self._kept_until_s = 0.0
         self._superseded: Superseded | None = None
@@ -187,21 +198,40 @@ class SchedulerActor:
     async def health(self) -> Health:
         if self._superseded:
             return Health(status="degraded", problems=[self._superseded.message], version=__version__)
-        return await health.health(
-            await self._service(), started_at=self._started_at, pool=self._pool.health()
-        )
+        try:
+            service = await self._service()
+        except SchedulerError as error:
+            return Health(status="degraded", problems=[error.message], version=__version__)
+        return await health.health(service, started_at=self._started_at, pool=self._pool.health())
 
     async def _service(self) -> Service:
         if self._superseded:
             raise self._superseded
-        if self._booting is None:
-            self._booting = asyncio.create_task(self._boot())
-        return await asyncio.shield(self._booting)
+        return await self._booting.made()
 
     async def _boot(self) -> Service:
-        """Recover before serving: journal, incarnation, live runs; then the loops."""
+        """Recover before serving: journal, incarnation, live runs; then the loops.  A try that fails lets go of all
+        that it took."""
+        async with AsyncExitStack() as taken:
+            service, gauges = await self._take(taken)
+            with collector.set_aside():
+                await service.recover()
+            taken.pop_all()
+        service.loops += (Loop("pool", 2.0, lambda: self._refill(service), self._clock), gauges.loop())
+        self._forever = asyncio.create_task(self._serve(service))
+        incarnation, active = service.journal.incarnation, len(service.registry.active())
+        log.info("incarnation %s serves %s active jobs", incarnation, active)
+        return service
+
+    async def _take(self, taken: AsyncExitStack) -> tuple[Service, Gauges]:
         settings = self._settings
-        journal = await SqliteJournal.open(settings.state_dir / "journal.db")
+        journal = await SqliteJournal.open(
+            settings.state_dir / "journal.db", reserve_bytes=settings.journal_reserve_bytes
+        )
+        taken.push_async_callback(journal.close)
+        mirror, webhook = _mirror(settings), webhook_of(settings, self._clock)
+        for adapter in filter(None, (mirror, webhook)):
+            taken.push_async_callback(adapter.close)
         runner = RayRunner(
             storage=settings.storage_path,
             checkpoint_url=settings.checkpoints_at,
@@ -225,17 +255,12 @@ class SchedulerActor:
             clock=self._clock,
             settings=settings,
             door=door,
-            mirror=_mirror(settings),
-            webhook=webhook_of(settings, self._clock),
+            mirror=mirror,
+            webhook=webhook,
             telemetry=telemetry,
         )
-        with collector.set_aside():
-            await service.recover()
-        gauges = Gauges(service, telemetry, self._pool.health)
-        service.loops += (Loop("pool", 2.0, lambda: self._refill(service), self._clock), gauges.loop())
-        self._forever = asyncio.create_task(self._serve(service))
-        log.info("incarnation %s serves %s active jobs", journal.incarnation, len(service.registry.active()))
-        return service
+        taken.push_async_callback(service.background.close)
+        return service, Gauges(service, telemetry, self._pool.health)
 
     async def _serve(self, service: Service) -> None:
         """Until a newer scheduler owns the journal or the database.  Then nothing is done or answered any more,
@@ -260,7 +285,7 @@ class SchedulerActor:
         await self._pool.refill_once(service.nodes, busy)
 
 
-def _mirror(settings: Settings) -> Mirror | None:
+def _mirror(settings: Settings) -> SupabaseMirror | None:
     if settings.supabase_url is None:
         return None
     from scheduler.mirror import SupabaseMirror

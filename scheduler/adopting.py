@@ -56,9 +56,11 @@ class Adoption:
     def judge(self, rows: Rows, live: Set[Run]) -> list[tuple[Row, Verdict]]:
         """What is to be done about each row, in the order in which they enter the line.
 
-        This life knows none of them: that it is alive, and says so, makes none of them younger.
+        This life knows none of them: that it is alive, and says so, makes none of them younger.  A row that had not
+        heard of a run which lives is left out: the run knows better (see found_runs.py).
         """
         assert self._link is not None, "rows come from a database"
+        newest = dict(sorted(live))
         return [
             (
                 row,
@@ -72,26 +74,23 @@ class Adoption:
                 ),
             )
             for row in oldest_first(rows.rows)
+            if newest.get(row.id, 0) <= _last_told(row)
         ]
 
-    async def carry_out(self, row: Row, verdict: Verdict, live: Set[Run], by: str) -> None:
+    async def carry_out(self, row: Row, verdict: Verdict, by: str) -> None:
         """Journal the decision, with its repair.  A front end's new row is no repair."""
         repair = None if is_submit(row, verdict) else repair_of(row, verdict, self._clock.now(), by)
-        job = await self._as_known(row, live)
+        job = await self._as_known(row)
         event = await self._event(job, row, verdict, by)
         await self._book.take_in(job, event, repair, row.attempts)
 
-    async def _as_known(self, row: Row, live: Set[Run]) -> Job:
+    async def _as_known(self, row: Row) -> Job:
         job = job_of(row)
         if job.status in (Status.PENDING, Status.QUEUED) and job.queue_seq is None:
             # Before anything waits: the order of the rows is that of the line.
             job = replace(job, queue_seq=self._registry.next_seq())
         if await self._key_is_taken(job):
             job = replace(job, idempotency_key=None)
-        # The copy may be older than the newest run, which was journalled and not mirrored yet.
-        newest = max((fence for of, fence in live if of == job.id), default=job.fence)
-        if newest > job.fence:
-            return replace(job, fence=newest, started_at=job.started_at or row.updated_at)
         return job
 
     async def _key_is_taken(self, job: Job) -> bool:
@@ -168,9 +167,7 @@ class Inbox:
     async def _adopt(self, rows: Rows) -> None:
         live = await self._runner.live()
         judged = self._adoption.judge(rows, live)
-        await asyncio.gather(
-            *(self._adoption.carry_out(row, verdict, live, "inbox") for row, verdict in judged)
-        )
+        await asyncio.gather(*(self._adoption.carry_out(row, verdict, "inbox") for row, verdict in judged))
 
     async def _take_request(self, row: Row) -> None:
         """Act, then say so: a crash in between does it again, and doing it again changes nothing."""
@@ -185,6 +182,11 @@ class Inbox:
             log.info("job %s: %s asked by %s was refused: %s", row.id, action, by, refusal)
         assert self._link is not None
         await (await self._link.claimed()).answer(row.id, action, refusal)
+
+
+def _last_told(row: Row) -> int:
+    """The newest run that the database has heard of."""
+    return row.job.fence if row.job else row.attempt
 
 
 def is_submit(row: Row, verdict: Verdict) -> bool:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from scheduler.core.diagnosis import Died, Evidence, Raised, diagnose, signature
+from scheduler.core.lifecycle import NODE_LOST
 from scheduler.core.model import OPERATOR_DOWN, Cause, Ending, Outcome, Reason
 from scheduler.core.plain_values import plain_error, plain_text
 from scheduler.core.run_end import ending_by_record
@@ -68,7 +69,9 @@ def lost(folder: RunFolder, seen: str, error: Exception | None = None) -> Outcom
     """Of a run whose actor is gone without a final record; *seen* says so in words."""
     if done := finished(folder):
         return done
-    if ended := folder.ended():
+    if (ended := folder.ended()) and ended.code == NODE_LOST:
+        return folder.account(Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=ended))
+    if ended:
         return folder.account(Outcome(ending=Ending.STOPPED, reason=ended))
     told = plain_text(error or "")
     of_its_node = told if "its node has died" in told or "NodeDiedError" in told else ""

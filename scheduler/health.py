@@ -51,7 +51,9 @@ async def health(service: Service, *, started_at: datetime, pool: PoolHealth | N
 def problems(service: Service) -> list[str]:
     """Everything that is not as it must be, in words; empty when all is well."""
     found = [loop.problem() for loop in service.loops]
-    found.append(service.background.problem())
+    found += [service.background.problem(), service.journal.problem()]
+    found += service.watcher.clocks.problems({node.id: node.name for node in service.nodes})
+    found += service.found.problems(service.registry.running())
     found.append(CLOSING if service.is_closing else None)
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
     found.append(service.sync.notifier.problem())

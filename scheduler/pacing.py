@@ -146,6 +146,13 @@ class Background:
         task.add_done_callback(self._ended)
         return task
 
+    async def close(self) -> None:
+        """End what is under way, and return when it has ended.  Nothing may be spawned after this."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def problem(self) -> str | None:
         if self._last and self._clock.now() - self._last[1] < self.SHOWN_FOR:
             return f"a background task failed: {self._last[0]} ({self.errors} since the start)"

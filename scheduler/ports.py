@@ -150,6 +150,10 @@ class Journal(Protocol):
         """
         ...
 
+    def problem(self) -> str | None:
+        """Why not everything is written, in words; None when all is."""
+        ...
+
     async def active(self) -> list[Job]:
         """Every job that is not terminal, in the order of `created_at`."""
         ...
@@ -331,7 +335,8 @@ class Observation:
 
     phase: Phase
     phases: dict[str, float] = field(default_factory=dict[str, float])
-    """Seconds since the epoch at which each phase began."""
+    """Seconds since the epoch at which each phase began, by the clock of the node; and moments of that clock
+    (see run_times.py), which are taken out before anybody sees them."""
     progress: Json | None = None
     ranks: tuple[RankProcess, ...] = ()
     resumed: Resumption | None = None
@@ -386,6 +391,15 @@ class Runner(Protocol):
         """Runs that exist now, wanted or not."""
         ...
 
+    async def recall(self, run: Run) -> Job | None:
+        """The job as it was when this run, live or gone, got its nodes, from what the run keeps on the storage; None
+        when it keeps nothing that can be read."""
+        ...
+
+    async def newest(self, job_id: JobId) -> Fence:
+        """The highest fence of which the storage has a trace; 0 when there is none.  May raise OSError."""
+        ...
+
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         """Part of a log of a run, live or long gone; a log that is not there yet is empty."""
         ...
@@ -409,5 +423,9 @@ class Runner(Protocol):
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """Aware, UTC."""
+        """Aware, UTC.  Somebody may set it, an hour forwards or back: for what is written down or shown."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds since some moment of this process; only differences mean something, and nobody can set it."""
         ...

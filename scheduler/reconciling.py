@@ -129,17 +129,15 @@ class Reconciler:
             # What runs first, all of it: nobody may be placed on nodes that a later row says are taken.
             for runs in (True, False):
                 await self._carry_out(
-                    work, [one for one in judged if (one[0].status is Status.RUNNING) is runs], live
+                    work, [one for one in judged if (one[0].status is Status.RUNNING) is runs]
                 )
 
-    async def _carry_out(
-        self, work: Pass, judged: Sequence[tuple[Row, Verdict]], live: frozenset[Run]
-    ) -> None:
+    async def _carry_out(self, work: Pass, judged: Sequence[tuple[Row, Verdict]]) -> None:
         """Many at once, so that they share commits: a lost journal may have held a hundred thousand jobs."""
         for start in range(0, len(judged), AT_ONCE):
             await asyncio.gather(
                 *(
-                    self._adoption.carry_out(row, verdict, live, work.by)
+                    self._adoption.carry_out(row, verdict, work.by)
                     for row, verdict in judged[start : start + AT_ONCE]
                 )
             )

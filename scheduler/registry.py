@@ -22,6 +22,8 @@ class Sighting:
     fence: Fence
     observation: Observation
     at: datetime
+    moved_s: float = 0.0
+    """When something new was last seen of it, by the scheduler's monotonic clock."""
 
 
 class Registry:

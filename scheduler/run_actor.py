@@ -26,6 +26,7 @@ from scheduler.processes import end_here
 from scheduler.rank import RankPlan, run_rank
 from scheduler.resuming import certificate, take_control_words
 from scheduler.run_folder import ProgressReader, RunFolder
+from scheduler.run_times import moments
 from scheduler.saving import Seal
 
 log = logging.getLogger("scheduler.run")
@@ -68,7 +69,8 @@ class RunActor:
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
         self._progress = ProgressReader(plan.folder.progress_file)
-        self._began_at_s = time.time()
+        self._began_at_s, self._began_s = time.time(), time.monotonic()
+        self._stepped: tuple[float, float] | None = None
         self._running: asyncio.Task[Outcome] | None = None
 
     def __repr__(self) -> str:
@@ -91,7 +93,7 @@ class RunActor:
 
     async def _run(self) -> Outcome:
         node = NodeId(ray.get_runtime_context().get_node_id())
-        await asyncio.to_thread(self._plan.folder.begin, node)
+        await asyncio.to_thread(self._plan.folder.begin, node, self._plan.start.job)
         outcome = plain_outcome(await asyncio.to_thread(self._fit))
         await asyncio.to_thread(self._end_ranks)
         try:
@@ -181,6 +183,7 @@ class RunActor:
         progress, said = take_control_words(self._progress.said())
         phases = {Phase.RESERVING.value: self._plan.requested_at_s, Phase.STARTING.value: self._began_at_s}
         phases |= self._progress.phases
+        phases |= moments(time.time(), time.monotonic() - self._began_s, self._quiet_s())
         phase = Phase.STOPPING if folder.stop_file.exists() else _phase(self._progress.phase)
         stepped_at_s = self._progress.stepped_at_s
         return Observation(
@@ -194,6 +197,15 @@ class RunActor:
             pace=self._progress.pace,
             stepped_at=moment(stepped_at_s),
         )
+
+    def _quiet_s(self) -> float | None:
+        """Since the newest step was seen here, by a clock that nobody can set; None before the first."""
+        stepped_at_s = self._progress.stepped_at_s
+        if stepped_at_s is None:
+            return None
+        if self._stepped is None or self._stepped[0] != stepped_at_s:
+            self._stepped = stepped_at_s, time.monotonic()
+        return time.monotonic() - self._stepped[1]
 
     def _end_ranks(self) -> None:
         """Ray Train has ended its workers; this makes sure, on this node.  The runner looks at the others."""

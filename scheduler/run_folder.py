@@ -2,7 +2,7 @@
 
 <storage>/<job_id>/
     run-<fence>/
-        started.json          the run's actor was here
+        started.json          the run's actor was here, and the whole job: for a scheduler that lost its journal
         resumed.json          the checkpoint it goes on from, and what was found when it was verified
         controller            the actor id of Ray Train's controller
         rank-<n>.json         the process of each rank: node, pid, when it was created
@@ -39,13 +39,28 @@ from typing_extensions import TypedDict
 
 from scheduler.core.finite import finite, seconds
 from scheduler.core.hangs import Pace
-from scheduler.core.model import Fence, JobId, Json, NodeId, Outcome, Phase, Reason, Resumption, Saved
+from scheduler.core.model import (
+    JOB,
+    Fence,
+    Job,
+    JobId,
+    Json,
+    NodeId,
+    Outcome,
+    Phase,
+    Reason,
+    Resumption,
+    Saved,
+)
 from scheduler.core.plain_values import RESULT, plain_dict
 from scheduler.core.run_end import Returned
 from scheduler.ports import LogPart, RankProcess
 from scheduler.resuming import take_control_words
 
 log = logging.getLogger("scheduler.run")
+
+STARTED_VERSION = 1
+"""Of the form in which a run keeps its job; other releases know by it whether they can read it."""
 
 T = TypeVar("T")
 
@@ -122,9 +137,25 @@ class RunFolder:
     def saved_file(self) -> Path:
         return self.path / "saved.jsonl"
 
-    def begin(self, node_id: str) -> None:
+    def begin(self, node_id: str, job: Job | None = None) -> None:
+        """Readable by its owner alone, as the journal is: a spec may hold what only its user should see."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "started.json", {"pid": os.getpid(), "node_id": node_id})
+        started: Json = {"pid": os.getpid(), "node_id": node_id}
+        if job:
+            started |= {"version": STARTED_VERSION, "job": JOB.dump_python(job, mode="json")}
+        write_json(self.path / "started.json", started, mode=0o600)
+
+    def job(self) -> Job | None:
+        """As it was when this run got its nodes.  None: the run was begun by a release that did not keep it, or by one
+        that this one cannot read."""
+        try:
+            row = _read_json(self.path / "started.json")
+            if not isinstance(row, dict) or row.get("version") != STARTED_VERSION:
+                return None
+            return JOB.validate_python(row["job"])
+        except (KeyError, ValidationError, OSError) as error:
+            log.error("the job in %s cannot be read: %s", self.path / "started.json", error)
+            return None
 
     def node(self) -> NodeId | None:
         """Where the run's actor is, or was."""
@@ -326,10 +357,22 @@ class ProgressReader:
         self.stepped_at_s = at_s
 
 
-def write_json(path: Path, value: Any) -> None:
+def newest_fence(storage: Path, job_id: JobId) -> Fence:
+    """Of the runs that have a folder; 0 when there is none."""
+    try:
+        names = [path.name for path in (storage / job_id).iterdir()]
+    except FileNotFoundError:
+        return Fence(0)
+    fences = (name.removeprefix("run-") for name in names if name.startswith("run-"))
+    return Fence(max((int(fence) for fence in fences if fence.isdigit()), default=0))
+
+
+def write_json(path: Path, value: Any, mode: int = 0o666) -> None:
     """Whole or not at all, and on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode)
     with temporary.open("w") as file:
         json.dump(value, file)
         file.flush()

@@ -18,7 +18,7 @@ from scheduler import placement_groups, stacks
 from scheduler.checkpoints import Checkpoints
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import JobId, Json, Node, NodeId, Outcome, Reason, StopKind
+from scheduler.core.model import Fence, Job, JobId, Json, Node, NodeId, Outcome, Reason, StopKind
 from scheduler.documents import MetricsDocument
 from scheduler.errors import RunUnreachable, StorageUnavailable
 from scheduler.evidence import TAIL_BYTES, lost, with_operators_word
@@ -26,7 +26,7 @@ from scheduler.histories import Histories
 from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.processes import end_here
 from scheduler.run_actor import RunActor, RunPlan, run_name, run_of
-from scheduler.run_folder import RunFolder
+from scheduler.run_folder import RunFolder, newest_fence
 
 log = logging.getLogger("scheduler.runner")
 
@@ -80,6 +80,8 @@ class RayRunner:
             return
         if action.kind in POLITE:
             await self._ask_to_stop(run, actor)
+        if why := action.why:
+            await asyncio.to_thread(_written, lambda: self._folder(run).write_ended(why))
         ray.kill(actor, no_restart=True)
         if not self._folder(run).ranks():
             await asyncio.sleep(0.5)  # a rank that was just coming up may still sign in before it dies
@@ -93,13 +95,13 @@ class RayRunner:
                 code="nothing_to_save", message="it had not made a step yet; its processes are gone"
             )
         else:
-            folder.stop_file.touch()
-            done, _ = await asyncio.wait([asyncio.ensure_future(_ended(actor))], timeout=self._stop_grace_s)
-            if done:
-                return
+            if await asyncio.to_thread(_written, folder.stop_file.touch):
+                ended = asyncio.ensure_future(_ended(actor))
+                if (await asyncio.wait([ended], timeout=self._stop_grace_s))[0]:
+                    return
             message = f"it did not save and stop within {self._stop_grace_s:g} s, and was ended"
             reason = Reason(code="ended_by_force", message=message)
-        await asyncio.to_thread(folder.write_ended, reason)
+        await asyncio.to_thread(_written, lambda: folder.write_ended(reason))
 
     async def wait(self, run: Run) -> Outcome:
         outcome = await self._outcome(run)
@@ -143,6 +145,12 @@ class RayRunner:
         names = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
         ours = (run_of(entry["name"]) for entry in names if entry["namespace"] == self._namespace)
         return frozenset(run for run in ours if run)
+
+    async def recall(self, run: Run) -> Job | None:
+        return await asyncio.to_thread(self._folder(run).job)
+
+    async def newest(self, job_id: JobId) -> Fence:
+        return await asyncio.to_thread(newest_fence, self._storage, job_id)
 
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         return await asyncio.to_thread(self._folder(run).read_log, rank, offset, limit)
@@ -238,6 +246,16 @@ async def _ended(actor: Any) -> None:
         await actor.run.remote()
     except (RayActorError, RayTaskError, ActorUnschedulableError):
         return
+
+
+def _written(write: Callable[[], None]) -> bool:
+    """A storage that is full must not keep a run from being ended: it only goes without saying why."""
+    try:
+        write()
+    except OSError as error:
+        log.error("the folder of the run cannot be written to: %s", error)
+        return False
+    return True
 
 
 def _by_node(ranks: Sequence[RankProcess]) -> dict[str, list[RankProcess]]:

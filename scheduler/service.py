@@ -54,6 +54,7 @@ from scheduler.errors import (
 )
 from scheduler.feed import WATCHED_PLACES, Feed, Places
 from scheduler.following import Follower
+from scheduler.found_runs import FoundRuns
 from scheduler.measures import Silent, Telemetry
 from scheduler.metering import Meter
 from scheduler.pacing import Background, Loop
@@ -111,6 +112,7 @@ class Service:
             act=self._act,
             meter=self.meter.committed,
         )
+        self.found = FoundRuns(self.book, runner, clock)
         self.watcher = Watcher(
             runner=runner,
             registry=self.registry,
@@ -336,14 +338,14 @@ class Service:
         """Compare what should run with what does; level-triggered, so a second pass finds nothing to do."""
         live = await self.runner.live()
         plan = self._compare(live)
+        if (plan.orphans or self.found.has_unexplained) and await self._is_in_charge():
+            await self._settle(self._compare(live).orphans)
         for job in self.registry.running():
             self.follower.follow(job, is_up=(job.id, job.fence) in live)
             if job.stop:
                 self.background.spawn(
                     self.runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=job.stop.kind))
                 )
-        if plan.orphans and await self._is_in_charge():
-            await self._end(self._compare(live).orphans)
         return plan
 
     def _compare(self, live: frozenset[Run]) -> reconcile.Runs:
@@ -359,12 +361,19 @@ class Service:
             return True  # by the journal
         return True
 
-    async def _end(self, orphans: Sequence[Run]) -> None:
-        for job_id, fence in orphans:
-            if not self.sync.reconciler.has_read_database and await self.book.find(job_id) is None:
-                continue  # perhaps the database knows it: nobody's run is ended on a guess
-            log.warning("run %s of job %s is wanted by nobody; stopping it", fence, job_id)
-            self.background.spawn(self.runner.stop(StopRun(job_id=job_id, fence=fence, kind=StopKind.CANCEL)))
+    async def _settle(self, unwanted: Sequence[Run]) -> None:
+        """What the journal proves to be over is stopped; what it does not know is taken back, never ended on a guess."""
+        strangers: list[Run] = []
+        for job_id, fence in unwanted:
+            known = await self.book.find(job_id)
+            if reconcile.is_over((job_id, fence), known):
+                log.warning("run %s of job %s is wanted by nobody; stopping it", fence, job_id)
+                stop = StopRun(job_id=job_id, fence=fence, kind=StopKind.CANCEL)
+                self.background.spawn(self.runner.stop(stop))
+            elif known or self.sync.reconciler.has_read_database:
+                strangers.append((job_id, fence))
+            # Else perhaps the database knows it, and more of it than its run does.
+        await self.found.take_back(strangers, by="scheduler")
 
     # What commits lead to
 
@@ -383,14 +392,20 @@ class Service:
 
     async def _admit(self, job_id: JobId, plan: placement.Plan, now: datetime) -> None:
         job = self.registry.get(job_id)
+        if job is None or self.found.is_unexplained(job_id):
+            return
+        newest = await self.found.catch_up(job, by="scheduler")
+        job = self.registry.get(job_id)
         if job and job.status is Status.QUEUED:
-            await self.book.advance(
-                job, lifecycle.Admit(at=now, by="scheduler", allocation=plan.start[job_id])
-            )
+            admit = lifecycle.Admit(at=now, by="scheduler", allocation=plan.start[job_id], after=newest)
+            admitted = await self.book.advance(job, admit)
+            self.watcher.times.begins((job_id, admitted.fence))
 
     # Runs
 
     async def _ended(self, job: Job, outcome: Outcome) -> None:
+        """Unless the run was replaced, and the journal came from a backup that was older than that: then it catches up."""
+        await self.found.catch_up(job, by="scheduler")
         event = RunEnded(
             at=self.clock.now(),
             by="scheduler",

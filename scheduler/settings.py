@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     observe_timeout_s: float = Field(5.0, gt=0)
     liveness_every_s: float = Field(30.0, gt=0)
     """Each run that should be alive is checked this often."""
+    max_clock_skew_s: float = Field(30.0, gt=0)
+    """A node whose clock is further off than this is shown in `/health`; nothing is judged by it."""
     lost_after_s: float = Field(300.0, gt=0)
     """A run that could not be verified for so long is lost."""
     reconcile_every_s: float = Field(600.0, gt=0)
@@ -126,6 +128,8 @@ class Settings(BaseSettings):
     keep_days: float = Field(90.0, gt=0)
     """Days. Of jobs that ended longer ago the events but the last, and the evidence of attempts, are deleted, in journal and
     Supabase; the jobs themselves stay."""
+    journal_reserve_bytes: int = Field(8_000_000, ge=0)
+    """Kept free on the disk of the journal: when it is full, runs can still be cancelled, paused and ended."""
     finished_in_memory: int = Field(1000, ge=0)
     """Finished jobs kept in memory; older ones are read from the journal."""
     max_body_bytes: int = Field(8_000_000, ge=1000)

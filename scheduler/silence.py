@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 
 from scheduler.ports import Run
 
@@ -12,14 +11,14 @@ class Silence:
     """Adds up the time between passes.  A pass that comes late counts as one in time: a scheduler that was frozen,
     or a machine that slept, has heard nothing of anybody, and that is no sign against a run."""
 
-    def __init__(self, at: datetime, longest_pass_s: float) -> None:
-        self._listened_at, self._longest_pass_s = at, longest_pass_s
+    def __init__(self, at_s: float, longest_pass_s: float) -> None:
+        """*at_s* is monotonic, here and below."""
+        self._listened_at_s, self._longest_pass_s = at_s, longest_pass_s
         self._silent_s: dict[Run, float] = {}
 
-    def listen(self, runs: Collection[Run], at: datetime) -> float:
+    def listen(self, runs: Collection[Run], at_s: float) -> float:
         """A pass over these *runs* begins; others are forgotten.  Returns the seconds that it stands for."""
-        since_s = (at - self._listened_at).total_seconds()
-        self._listened_at = at
+        since_s, self._listened_at_s = at_s - self._listened_at_s, at_s
         self._silent_s = {run: silent_s for run, silent_s in self._silent_s.items() if run in runs}
         return min(max(since_s, 0.0), self._longest_pass_s)
 

@@ -51,18 +51,22 @@ class View:
             overdue_after_s=self._overdue_after_s,
         )
 
-    def silence(self, job: Job, at: datetime | None = None) -> Silence | None:
-        """What it means that a run has made no step for so long; None while it is not seen, or stops."""
+    def silence(self, job: Job, at_s: float | None = None) -> Silence | None:
+        """What it means that a run has made no step for so long; None while it is not seen, or stops.
+
+        Counted by our own monotonic clock since something new was seen of it: nobody can set that clock, and the ones
+        of the nodes do not matter.  *at_s*: at that moment of it; else now.
+        """
         seen = self._registry.sighting(job)
         if job.status is not Status.RUNNING or job.stop or seen is None:
             return None
-        said, now_s = seen.observation, (at or self._clock.now()).timestamp()
-        since_s = said.stepped_at.timestamp() if said.stepped_at else said.phases.get(Phase.STARTING)
-        if since_s is None:
+        said = seen.observation
+        if said.stepped_at is None and Phase.STARTING not in said.phases:
             return None
+        silent_s = (self._clock.monotonic_s() if at_s is None else at_s) - seen.moved_s
         counts_steps = "step" in (said.progress or {})
         told_s = job.spec.hang_after_s
-        return judge(said.pace, now_s - since_s, self._limits, counts_steps=counts_steps, told_s=told_s)
+        return judge(said.pace, silent_s, self._limits, counts_steps=counts_steps, told_s=told_s)
 
     def signs(self, limit: int) -> Sequence[Sign]:
         """Of the running jobs, and of those next in the line; *limit* in all."""

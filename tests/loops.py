@@ -37,6 +37,17 @@ def quick(config: dict[str, Any]) -> dict[str, Any]:
     return {"steps": step, "started_from": first}
 
 
+def until(config: dict[str, Any]) -> dict[str, Any]:
+    """Steps until the file *until* is there, however slow the machine is."""
+    progress, step = begin(config)
+    while not Path(config["until"]).exists():
+        time.sleep(0.1)
+        step += 1
+        progress.say("training", step=step)
+    progress.flush()
+    return {"steps": step}
+
+
 def slow_to_load(config: dict[str, Any]) -> dict[str, Any]:
     """`quick` after *load_s* seconds without a step."""
     progress, first = begin(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -86,6 +86,8 @@ class Admit(Happened):
     """Placement found room: the job gets its nodes and a fence."""
 
     allocation: Allocation
+    after: int = 0
+    """The newest fence of which a trace was found: none is given twice, whatever the journal forgot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,8 @@ class StartRun:
     spec: JobSpec
     allocation: Allocation
     origin: Origin
+    job: Job | None = field(default=None, compare=False, repr=False)
+    """All of the job as it is written down: kept with the run, which proves it when the journal is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +173,12 @@ class StopRun:
     job_id: JobId
     fence: Fence
     kind: StopKind
+    why: Reason | None = None
+    """Why it ended, where nobody asked for it and the run cannot know."""
 
+
+NODE_LOST = "node_lost"
+"""The code of the reason why a run is lost whose node is gone."""
 
 Action = StartRun | StopRun
 
@@ -299,7 +308,7 @@ def _admit(job: Job, event: Admit) -> tuple[Job, list[Action]]:
     _require(job, Status.QUEUED, doing="start")
     if job.held:
         return job, []  # somebody held it while its start was being planned
-    fence, allocation = Fence(job.fence + 1), event.allocation
+    fence, allocation = Fence(max(job.fence, event.after) + 1), event.allocation
     where = "1 node" if len(allocation.ranks) == 1 else f"{len(allocation.ranks)} nodes"
     reason = Reason(code="admitted", message=f"attempt {fence} is starting on {where}")
     after = _to(job, Status.RUNNING, event, reason)
@@ -317,7 +326,12 @@ def start_of(job: Job) -> StartRun:
     """How the newest run of a running job is started; safe to do again."""
     assert job.allocation is not None, f"{job.id} runs without an allocation"
     return StartRun(
-        job_id=job.id, fence=job.fence, spec=job.spec, allocation=job.allocation, origin=job.origin
+        job_id=job.id,
+        fence=job.fence,
+        spec=job.spec,
+        allocation=job.allocation,
+        origin=job.origin,
+        job=job,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from scheduler.core.codec import UNREADABLE, UNREADABLE_LOOP
 from scheduler.core.model import Job, JobId, Reason, Status
@@ -36,8 +36,18 @@ def turn(job: Job) -> tuple[int, int, str]:
     return -job.spec.priority, job.queue_seq or 0, job.id
 
 
+SET_BACK = timedelta(minutes=1)
+"""Clocks of two lives of the scheduler may differ by less."""
+
+
 def _rests(job: Job, now: datetime) -> bool:
-    return job.held or job.spec.loop == UNREADABLE_LOOP or (job.retry_at is not None and job.retry_at > now)
+    pauses = job.retry_at is not None and job.retry_at > now and not _was_set_back(job, now)
+    return job.held or job.spec.loop == UNREADABLE_LOOP or pauses
+
+
+def _was_set_back(job: Job, now: datetime) -> bool:
+    """Its pause began later than now: somebody set the clock back, and seconds must not become an hour."""
+    return job.queued_at is not None and job.queued_at - now > SET_BACK
 
 
 def _pause(job: Job, now: datetime) -> Reason:

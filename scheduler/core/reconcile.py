@@ -28,7 +28,7 @@ class Runs:
     lost: tuple[Run, ...] = ()
     """Wanted and not there.  A run that is only just being started is among them."""
     orphans: tuple[Run, ...] = ()
-    """There and not wanted, such as a run whose job has a newer fence.  To be stopped."""
+    """There and not among the wanted.  Whether one may be stopped, `is_over` says."""
 
     @property
     def is_empty(self) -> bool:
@@ -43,6 +43,18 @@ def compare_runs(wanted: Mapping[JobId, Fence], live: Set[Run], attached: Set[Ru
         lost=tuple(sorted(runs - live)),
         orphans=tuple(sorted(live - runs)),
     )
+
+
+def is_over(run: Run, known: Job | None) -> bool:
+    """Whether the journal proves that nobody wants this run: its job had a newer one since, or it was seen to end.
+
+    *known* is the job as the journal has it.  A run of a job that it does not know, or that is newer than what it
+    knows, is no orphan: the journal was lost, or restored from a backup.
+    """
+    _, fence = run
+    if known is None or known.fence < fence:
+        return False
+    return known.fence > fence or known.status is not Status.RUNNING
 
 
 # Rows of the database

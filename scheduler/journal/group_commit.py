@@ -8,13 +8,27 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 
 from scheduler.errors import JournalUnwritable, SchedulerError
 from scheduler.journal.files import QUERIES
+from scheduler.journal.reserve import Reserve, is_full
 
 Work = Callable[[sqlite3.Connection], object]
 CLOSED = "the journal is closed; nothing was accepted. Ask the scheduler that runs now"
-Waiting = tuple[Work, asyncio.Future[None]]
+RESERVED = (
+    "the disk of the journal is full, and what is kept in reserve is for cancels, pauses and ends of runs; nothing was "
+    "accepted. Free space on the disk of SCHEDULER_STATE_DIR, then try again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Work that somebody waits for.  What *gives_back* may use the reserve of the disk."""
+
+    work: Work
+    gives_back: bool
+    done: asyncio.Future[None]
 
 
 class GroupCommit:
@@ -30,22 +44,27 @@ class GroupCommit:
         thread: ThreadPoolExecutor,
         guard: Work,
         explain: Callable[[sqlite3.Error | OSError], SchedulerError],
+        reserve: Reserve,
     ) -> None:
         self._connection = connection
         self._thread = thread
         self._guard = guard
         self._explain = explain
+        self._reserve = reserve
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[Waiting] = []
+        self._waiting: list[Piece] = []
         self._under_way = False
         self.closed = False
 
-    async def run(self, work: Work) -> None:
-        """Return when *work* is on disk.  A caller that is cancelled may find it done or not."""
+    async def run(self, work: Work, *, gives_back: bool = False) -> None:
+        """Return when *work* is on disk.  A caller that is cancelled may find it done or not.
+
+        On a full disk only work that *gives_back* is done, as long as the reserve lasts.
+        """
         if self.closed:
             raise JournalUnwritable(CLOSED)
         done: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((work, done))
+        self._waiting.append(Piece(work, gives_back, done))
         # Not at once: callers that became ready in the same turn of the loop belong in one transaction.
         self._loop.call_soon(self._begin)
         await done
@@ -64,38 +83,63 @@ class GroupCommit:
     def _begin(self) -> None:
         if self._under_way:
             return
-        batch = [(work, done) for work, done in self._waiting if not done.cancelled()]
+        batch = [piece for piece in self._waiting if not piece.done.cancelled()]
         self._waiting = []
         if not batch:
             return
         self._under_way = True
-        write = self._loop.run_in_executor(self._thread, self._write, [work for work, _ in batch])
+        write = self._loop.run_in_executor(self._thread, self._write, batch)
         write.add_done_callback(lambda written: self._settle(batch, written))
 
-    def _settle(self, batch: Sequence[Waiting], written: asyncio.Future[list[Exception | None]]) -> None:
+    def _settle(self, batch: Sequence[Piece], written: asyncio.Future[list[Exception | None]]) -> None:
         self._under_way = False
         error = written.exception()
         outcomes = [error] * len(batch) if error else written.result()
-        for (_, done), outcome in zip(batch, outcomes, strict=True):
-            if done.cancelled():
+        for piece, outcome in zip(batch, outcomes, strict=True):
+            if piece.done.cancelled():
                 continue
             if outcome is None:
-                done.set_result(None)
+                piece.done.set_result(None)
             else:
-                done.set_exception(outcome)
+                piece.done.set_exception(outcome)
         # After the callers just woken, whose next commits then share the transaction of those who waited.
         self._loop.call_soon(self._begin)
 
-    def _write(self, batch: Sequence[Work]) -> list[Exception | None]:
+    def _write(self, batch: Sequence[Piece]) -> list[Exception | None]:
+        if self._reserve.is_whole():
+            try:
+                return self._transact(batch)
+            except (sqlite3.Error, OSError) as error:
+                if not (is_full(error) and any(piece.gives_back for piece in batch)):
+                    return [self._explain(error) for _ in batch]
+                self._reserve.spend()
+        return self._write_from_reserve(batch)
+
+    def _write_from_reserve(self, batch: Sequence[Piece]) -> list[Exception | None]:
+        """Nothing but what gives something back, so that it lasts."""
+        allowed = [piece for piece in batch if piece.gives_back]
+        try:
+            written = iter(self._transact(allowed) if allowed else [])
+            self._checkpoint()
+        except (sqlite3.Error, OSError) as error:
+            written = iter([self._explain(error) for _ in allowed])
+        return [next(written) if piece.gives_back else JournalUnwritable(RESERVED) for piece in batch]
+
+    def _checkpoint(self) -> None:
+        """Empty the log as soon as it can be, so that the next commit finds its blocks and needs no others.  SQLite does
+        so after every 1,000 pages, which a full disk may not have."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _transact(self, batch: Sequence[Piece]) -> list[Exception | None]:
+        """Raises what the disk raises; then nothing of the *batch* stays."""
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             self._guard(connection)
-            outcomes = [self._attempt(work) for work in batch]
+            outcomes = [self._attempt(piece.work) for piece in batch]
             self._commit()
             return outcomes
-        except (sqlite3.Error, OSError) as error:
-            return [self._explain(error) for _ in batch]
         except SchedulerError as error:
             return [copy.copy(error) for _ in batch]
         finally:

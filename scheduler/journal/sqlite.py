@@ -19,6 +19,7 @@ from scheduler.journal.files import QUERIES, Life, in_words, open_file
 from scheduler.journal.group_commit import CLOSED, GroupCommit
 from scheduler.journal.moments import microseconds, moment
 from scheduler.journal.reading import Documents
+from scheduler.journal.reserve import GIVES_BACK, Reserve
 from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Pruned
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class SqliteJournal:
         life: Life,
         writing: tuple[ThreadPoolExecutor, sqlite3.Connection],
         reading: tuple[ThreadPoolExecutor, sqlite3.Connection],
+        reserve: Reserve,
     ) -> None:
         self.path = path
         self._opened, self.incarnation = life.opened, life.incarnation
@@ -49,26 +51,29 @@ class SqliteJournal:
         self._read_thread, self._reader = reading
         self._documents = Documents(self._reader)
         self._counted = listing.Counted(self._reader)
-        self._commits = GroupCommit(writer, self._write_thread, self._check_owner, self._explain)
+        self._reserve = reserve
+        self._commits = GroupCommit(writer, self._write_thread, self._check_owner, self._explain, reserve)
 
     @classmethod
-    async def open(cls, path: Path, *, busy_timeout_s: float = 2.0) -> Self:
+    async def open(cls, path: Path, *, busy_timeout_s: float = 2.0, reserve_bytes: int = 0) -> Self:
         """Open or make the file at *path* and take the next incarnation; close it with `close`.
 
+        *reserve_bytes* of the disk are kept for cancels, pauses and ends of runs.
         Raises JournalUnusable for a file that is torn, foreign or newer (it is left as it is), and
         JournalUnwritable when the disk refuses or another program holds it locked for *busy_timeout_s*.
         """
         threads = [ThreadPoolExecutor(1, f"journal-{name}") for name in ("write", "read")]
-        loop = asyncio.get_running_loop()
+        loop, reserve = asyncio.get_running_loop(), Reserve(path, reserve_bytes)
         try:
             writer, reader, life = await loop.run_in_executor(
                 threads[0], lambda: open_file(path, busy_timeout_s=busy_timeout_s)
             )
+            await loop.run_in_executor(threads[0], reserve.is_whole)
         except BaseException:
             for thread in threads:
                 thread.shutdown(wait=False)
             raise
-        return cls(path, life, (threads[0], writer), (threads[1], reader))
+        return cls(path, life, (threads[0], writer), (threads[1], reader), reserve)
 
     async def close(self) -> None:
         """Finish the commits that were asked for, and let go of the file.  Safe to repeat."""
@@ -80,8 +85,15 @@ class SqliteJournal:
     async def commit(self, changes: Sequence[Change], repairs: Sequence[Repair] = ()) -> None:
         """See `Journal.commit`.  Raises ValueError when an event is not that of its job's new version."""
         changes, repairs = tuple(changes), tuple(repairs)
-        await self._commits.run(lambda connection: tables.write(connection, changes, repairs))
+        gives_back = all(change.event.kind in GIVES_BACK for change in changes)
+        await self._commits.run(
+            lambda connection: tables.write(connection, changes, repairs),
+            gives_back=bool(changes) and gives_back,
+        )
         self._documents.forget(change.job.id for change in changes)
+
+    def problem(self) -> str | None:
+        return self._reserve.problem()
 
     async def forget(self, seqs: Sequence[int]) -> None:
         await self._delete("forget", seqs)

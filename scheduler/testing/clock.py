@@ -12,6 +12,7 @@ class ManualClock:
 
     def __init__(self, start: datetime = NOON) -> None:
         self._now = start
+        self._monotonic_s = 0.0
 
     def now(self) -> datetime:
         return self._now
@@ -21,4 +22,12 @@ class ManualClock:
         if seconds < 0:
             raise ValueError(f"advance({seconds}): time does not go back")
         self._now += timedelta(seconds=seconds)
+        self._monotonic_s += seconds
         return self._now
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock, forwards or back, and no time passes."""
+        self._now += timedelta(seconds=seconds)

@@ -14,6 +14,8 @@ from scheduler.core.model import (
     Cause,
     CheckpointId,
     Ending,
+    Fence,
+    Job,
     JobId,
     Json,
     Node,
@@ -83,7 +85,8 @@ class FakeRunner:
         self.stopped.append(action)
         run = (action.job_id, action.fence)
         if run in self._alive and not self.deaf:
-            self.end(run, LOST if action.kind is StopKind.CANCEL else STOPPED)
+            lost = replace(LOST, reason=action.why) if action.why else LOST
+            self.end(run, lost if action.kind is StopKind.CANCEL else STOPPED)
 
     async def wait(self, run: Run) -> Outcome:
         if gone := self._alive.get(run):
@@ -110,6 +113,12 @@ class FakeRunner:
 
     async def live(self) -> frozenset[Run]:
         return frozenset(self._alive)
+
+    async def recall(self, run: Run) -> Job | None:
+        return next((one.job for one in self.started if (one.job_id, one.fence) == run), None)
+
+    async def newest(self, job_id: JobId) -> Fence:
+        return max((one.fence for one in self.started if one.job_id == job_id), default=Fence(0))
 
     async def read_log(self, run: Run, rank: int, offset: int, limit: int) -> LogPart:
         return LogPart("", 0, 0, is_end=True)

@@ -189,6 +189,9 @@ class MemoryJournal:
         ]
         return numbered[::-1][:limit]
 
+    def problem(self) -> str | None:
+        return None
+
     async def close(self) -> None:
         """Nothing to let go of."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
-from scheduler.core.lifecycle import StartRun, StopRun
+from scheduler.core.lifecycle import StartRun, StopRun, start_of
 from scheduler.core.model import Allocation, Ending, Fence, JobId, JobSpec, Json, NodeId, Origin, StopKind
 from scheduler.errors import RunUnreachable
 from scheduler.ports import Run, Runner
+from scheduler.testing.builders import a_job
 
 
 def a_start(node: NodeId, loop: str, **config: object) -> StartRun:
@@ -80,6 +82,20 @@ class RunnerContract:
         said = await runner.metrics(start.job_id, 100)
         assert (said.attempt, said.step, said.series) == ([1, 1], [1, 2], {"loss": [1.0, 0.5]})
         assert await runner.trends([start.job_id, JobId("unknown")], 32) == {start.job_id: [1.0, 0.5]}
+
+    async def test_a_run_keeps_the_whole_of_its_job(self, runner: Runner, node: NodeId) -> None:
+        """R1: a scheduler that lost its journal knows what it is, while it lives and after."""
+        spec = JobSpec(loop="tests.loops:quick", config={"steps": 2}, max_failures=3, labels={"a": "é"})
+        job = a_job("running", spec=spec, id=JobId(str(uuid.uuid4())), fence=Fence(7), version=12)
+        job = replace(job, allocation=Allocation(ranks=((node, 1),)), idempotency_key="nightly")
+        run = (job.id, job.fence)
+        assert (await runner.recall(run), await runner.newest(job.id)) == (None, 0)
+        await runner.start(start_of(job))
+        self.let_end(runner, run)
+        await runner.wait(run)
+        assert await runner.recall(run) == job
+        assert await runner.newest(job.id) == 7
+        assert await runner.recall((job.id, Fence(8))) is None
 
     async def test_nodes_are_those_of_the_cluster(self, runner: Runner, node: NodeId) -> None:
         assert node in {known.id for known in await runner.nodes()}

@@ -15,8 +15,8 @@ from scheduler.core import hangs, lifecycle, ordering, reconcile, retrying, run_
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
 from scheduler.following import Follower
-from scheduler.reconciling import Reconciler
-from scheduler.service import Service
+from scheduler.found_runs import FoundRuns
+from scheduler.run_times import RunTimes
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import Trouble
 
@@ -97,17 +97,17 @@ def requests_are_answered_before_they_are_done(patch: pytest.MonkeyPatch) -> Non
 
 
 def runs_are_stopped_on_a_guess(patch: pytest.MonkeyPatch) -> None:
-    """A new life without journal takes runs for nobody's before it has asked the database."""
-    patch.setattr(
-        Reconciler, "has_read_database", property(lambda self: True, lambda self, value: None), raising=False
-    )
+    """What the journal does not know is taken for nobody's, as if a journal could not be lost."""
+    patch.setattr(reconcile, "is_over", lambda run, known: True)
 
 
-def an_older_life_ends_the_runs_of_its_successor(patch: pytest.MonkeyPatch) -> None:
-    async def always(self: Service) -> bool:
-        return True
+def fences_are_counted_by_the_journal_alone(patch: pytest.MonkeyPatch) -> None:
+    """After a backup is restored, a run gets the fence of one that it does not remember."""
 
-    patch.setattr(Service, "_is_in_charge", always)
+    async def catch_up(self: FoundRuns, job: Job, by: str) -> int:
+        return 0
+
+    patch.setattr(FoundRuns, "catch_up", catch_up)
 
 
 def the_final_record_of_a_run_is_not_asked_for(patch: pytest.MonkeyPatch) -> None:
@@ -193,6 +193,22 @@ def what_the_operator_ends_is_charged(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(retrying, "by_operator", lambda stop, outcome: False)
 
 
+def clocks_of_nodes_are_believed(patch: pytest.MonkeyPatch) -> None:
+    """How long a run is silent is told by comparing its node's clock with our own."""
+
+    def moved_s(self: Any, run: Any, observation: Any, told: Any, asked_s: float) -> float:
+        return asked_s - (self._clock.now() - observation.stepped_at).total_seconds()
+
+    patch.setattr(RunTimes, "moved_s", moved_s)
+
+
+def time_limits_go_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
+    def going_s(self: Any, job: Job, told: Any) -> float:
+        return (self._clock.now() - job.admitted_at).total_seconds()
+
+    patch.setattr(RunTimes, "going_s", going_s)
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -210,8 +226,8 @@ ALL: list[tuple[Plant, Troubles]] = [
     (acts_before_it_is_written_down, frozenset()),
     (a_submit_is_answered_before_it_is_on_disk, frozenset({Trouble.DISK})),
     (requests_are_answered_before_they_are_done, frozenset({Trouble.CRASH, Trouble.DISK})),
-    (runs_are_stopped_on_a_guess, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH, Trouble.DATABASE})),
-    (an_older_life_ends_the_runs_of_its_successor, frozenset({Trouble.FREEZE, Trouble.JOURNAL_LOST})),
+    (runs_are_stopped_on_a_guess, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH})),
+    (fences_are_counted_by_the_journal_alone, frozenset({Trouble.JOURNAL_LOST, Trouble.CRASH})),
     (what_a_loop_returns_is_kept_as_it_is, frozenset()),
     (an_end_that_cannot_be_kept_is_not_told, frozenset()),
     (that_nobody_complained_is_taken_for_a_proof, frozenset()),
@@ -223,5 +239,7 @@ ALL: list[tuple[Plant, Troubles]] = [
     (the_end_of_an_attempt_is_not_told, frozenset()),
     (what_the_operator_ends_is_charged, frozenset({Trouble.OPERATOR})),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),
+    (clocks_of_nodes_are_believed, frozenset({Trouble.SKEW})),
+    (time_limits_go_by_the_wall_clock, frozenset({Trouble.SKEW})),
     (notices_are_forgotten_before_they_are_heard, frozenset({Trouble.WEBHOOK, Trouble.CLUSTER})),
 ]

@@ -71,6 +71,8 @@ class Checks:
 
     def start_asked(self, action: StartRun) -> None:
         """Decide, commit, act: whatever is started was written down before."""
+        if self._world.cluster.is_of_another(action):
+            self._world.broken(f"fence {action.fence} of job {action.job_id} is given to another run")
         known = [ledger.jobs.get(action.job_id) for _, ledger in self._ledgers]
         if action.fence > max((job.fence for job in known if job), default=0):
             self._world.broken(
@@ -90,8 +92,8 @@ class Checks:
         wanted = job is not None and (job.status, job.fence, job.stop) == (Status.RUNNING, action.fence, None)
         if life is not world.life:
             self._old_life_stops(life, run, wanted)
-        elif job is None and self.copies.wants(run):
-            world.broken(f"run {run} is stopped, though the row of its job says that it runs")
+        elif job is None or job.fence < action.fence:
+            world.broken(f"run {run} is ended on a guess: the journal does not know it")
         elif wanted and (seen_at_s := world.cluster.seen_at_s.get(run)) is not None:
             silent_s = world.loop.time() - max(seen_at_s, life.began_s)
             if silent_s < world.settings.lost_after_s:
@@ -132,8 +134,10 @@ class Checks:
         )
 
     def journal_lost(self) -> None:
+        """Another one is in use: empty, or a copy that somebody made before."""
         self.ledger.is_alone = False
         self.journal_begins()
+        self.ledger.begin_with(self._world.disk)
         self.promises.journal_lost()
 
     def tampered(self, job_id: JobId) -> None:

@@ -34,7 +34,8 @@ class Courses:
         """What is wrong with where the job is to go on after this change."""
         job = change.job
         origin_before = before.origin if before else job.origin
-        if job.origin != origin_before and change.event.kind not in ("Resume", "Restart", "ForceStart"):
+        catches_up = change.event.kind == "Recover" and not is_alone
+        if job.origin != origin_before and not catches_up and change.event.kind not in MOVES_ORIGIN:
             yield f"{change.event.kind} of job {job.id} moves its origin to {job.origin}"
         if _left_its_past(before, change):
             chosen = job.origin.checkpoint if change.event.kind == "Resume" else None
@@ -62,6 +63,7 @@ class Courses:
         return since[-1] if since else course.begins_with
 
 
+MOVES_ORIGIN = ("Resume", "Restart", "ForceStart")
 SAYS_WHERE = ("RunEnded", "Resume", "Restart", "ForceStart")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import OPERATOR_DOWN, Ending, JobId, Outcome, Reason, Status
@@ -22,6 +23,8 @@ def all_of(world: World) -> Iterator[Coroutine[Any, Any, None]]:
     happens = (
         (Trouble.CRASH, crashes),
         (Trouble.FREEZE, freezes),
+        (Trouble.JOURNAL_LOST, backups),
+        (Trouble.SKEW, clocks_are_set),
         (Trouble.CLUSTER, nodes_come_and_go),
         (Trouble.CLUSTER, old_runs_speak_again),
         (Trouble.TAMPER, hands_in_the_database),
@@ -73,6 +76,19 @@ async def the_operator_stops_it(world: World) -> None:
         world.note("the operator ends everything", f"{leaves_word=}")
         world.life.process.kill()
         world.cluster.end_all(OPERATORS_WORD if leaves_word else LOST)
+
+
+async def clocks_are_set(world: World) -> None:
+    """Somebody sets the clock of the scheduler's machine, far forwards or back; in the end it is right again."""
+    for _ in range(world.rng.randint(0, 2)):
+        await asyncio.sleep(world.rng.random() * world.scenario.length_s / 2)
+        if world.weather.is_calm or world.life is None:
+            return
+        life, by_s = world.life, world.rng.choice((-3600.0, -900.0, 900.0, 3600.0))
+        world.note(life.process.name, "has its clock set by", by_s)
+        life.clock.jump(by_s)
+        await world.calm_or_after(world.rng.choice((30.0, 200.0)))
+        life.clock.jump(-by_s)
 
 
 async def nodes_come_and_go(world: World) -> None:
@@ -159,7 +175,21 @@ def time_to_restart_s(world: World) -> float:
 
 
 def perhaps_lose_journal(world: World) -> None:
-    if Trouble.JOURNAL_LOST in world.scenario.troubles and world.rng.random() < 0.5:
-        world.note("the journal is lost")
-        world.disk = Disk()
-        world.checks.journal_lost()
+    """Sometimes there is a backup, which is older.  Without a database nobody but whoever puts it in place can tell an
+    older life that its journal is gone: they end it first."""
+    if Trouble.JOURNAL_LOST not in world.scenario.troubles or world.rng.random() < 0.5:
+        return
+    if not world.scenario.has_database:
+        for life in world.lives:
+            life.process.kill()
+    backup = world.backup if world.rng.random() < 0.5 else None
+    world.note("the journal is lost", "and restored from a backup" if backup else "")
+    world.disk = deepcopy(backup) if backup else Disk()
+    world.checks.journal_lost()
+
+
+async def backups(world: World) -> None:
+    """Now and then somebody copies the journal; the newest copy is kept."""
+    while not world.weather.is_calm:
+        await asyncio.sleep(world.rng.random() * world.scenario.length_s / 3)
+        world.backup = deepcopy(world.disk)

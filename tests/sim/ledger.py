@@ -8,6 +8,7 @@ from itertools import chain
 from scheduler.core.invariants import violations
 from scheduler.core.lifecycle import EDGES, StartRun
 from scheduler.core.model import (
+    EVENT,
     OPERATOR_DOWN,
     CheckpointId,
     Ending,
@@ -18,7 +19,8 @@ from scheduler.core.model import (
     Status,
     StopKind,
 )
-from scheduler.ports import Change
+from scheduler.ports import Change, Run
+from scheduler.testing.memory import Disk
 from tests.sim.attempts import Attempts
 from tests.sim.copies import Said
 from tests.sim.courses import Courses
@@ -43,11 +45,21 @@ class Ledger:
         """The versions of which there is an event, in the order of the commits."""
         self.admitted: list[Job] = []
         """Each job as it was when it got its nodes."""
+        self.admitted_s: dict[Run, float] = {}
         self.news: set[tuple[JobId, int]] = set()
         self.courses = Courses(cluster)
         self._stopped: set[JobId] = set()
         self._fences: set[tuple[JobId, Fence]] = set()
         self._attempts = Attempts()
+
+    def begin_with(self, disk: Disk) -> None:
+        """What a restored journal says already; what came after it is forgotten."""
+        self.jobs = {job.id: job for job in disk.all_jobs()}
+        self.events = {
+            of: [EVENT.validate_json(doc).version for doc in docs] for of, docs in disk.events.items()
+        }
+        self._fences = {(of, Fence(int(fence))) for of, runs in disk.attempts.items() for fence in runs}
+        self._attempts.begin_with(self.jobs.values())
 
     def take(self, changes: Sequence[Change]) -> list[str]:
         """Write down a commit; returns what is wrong with it."""
@@ -80,6 +92,7 @@ class Ledger:
         yield from self._operators_stop_is_free(before, change)
         yield from self._fence_is_new(before, job)
         yield from self._is_no_false_alarm(before, change)
+        yield from self._is_in_time(before, change)
         yield from self._attempts.take(before, change)
         yield from self.courses.take(before, change, self.is_alone)
         self._write_down(change)
@@ -91,6 +104,7 @@ class Ledger:
         self.events.setdefault(job.id, []).append(change.event.version)
         if kind == "Admit":
             self.admitted.append(job)
+            self.admitted_s[job.id, job.fence] = self._cluster.now_s
         if kind == "AskStop":
             self._stopped.add(job.id)
         if change.is_news:
@@ -130,6 +144,17 @@ class Ledger:
         hung = stop is not None and stop.kind is StopKind.HUNG and (before is None or stop != before.stop)
         if hung and run not in self._cluster.stuck:
             yield f"run {run} is stopped because it hangs, and it does not"
+
+    def _is_in_time(self, before: Job | None, change: Change) -> Iterator[str]:
+        """What is stopped because its time is over has had its time, whatever the clocks say."""
+        job, stop = change.job, change.job.stop
+        is_new = (
+            stop is not None and stop.kind is StopKind.TIMEOUT and (before is None or stop != before.stop)
+        )
+        if is_new and job.spec.max_runtime_s is not None:
+            went_s = self._cluster.went_s((job.id, job.fence))
+            if went_s < job.spec.max_runtime_s:
+                yield f"run {job.fence} of job {job.id} is out of time after {went_s:g} s"
 
     def _fence_is_new(self, before: Job | None, job: Job) -> Iterator[str]:
         if before and job.fence < before.fence:

@@ -46,7 +46,7 @@ class Life:
     """One incarnation.  `service` is there once it serves."""
 
     def __init__(self, world: World, number: int, bomb: Bomb | None, clock: LoopClock) -> None:
-        self._world, self._clock = world, clock
+        self._world, self.clock = world, clock
         self.number, self.disk = number, world.disk
         self.began_s = world.loop.time()
         self.service: Service | None = None
@@ -113,7 +113,7 @@ class Life:
             runner=RemoteRunner(world, fuse, self),
             mirror=RemoteMirror(world, fuse) if world.scenario.has_database else None,
             webhook=Remote(world, "webhook", world.listener, fuse, WEBHOOK_TIMEOUT_S),
-            clock=self._clock,
+            clock=self.clock,
             settings=world.settings,
             door=Door([LOOP], []),
         )

@@ -80,6 +80,13 @@ class LoopClock:
     def now(self) -> datetime:
         return self._noon + timedelta(seconds=self._loop.time())
 
+    def monotonic_s(self) -> float:
+        return self._loop.time()
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock of this machine."""
+        self._noon += timedelta(seconds=seconds)
+
 
 class Process:
     """A program on the loop: all that it starts, and all that this starts, belongs to it.

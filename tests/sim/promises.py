@@ -64,7 +64,7 @@ class Promises:
 
     def journal_lost(self) -> None:
         """What only the disk knew is gone, and nobody is to blame."""
-        self.accepted_ids &= self._world.database.rows.keys()
+        self.accepted_ids &= self._world.database.rows.keys() | self._world.disk.jobs.keys()
         self._cancelled.clear()
         self._by_key.clear()
         self._seen.clear()

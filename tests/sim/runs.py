@@ -13,6 +13,7 @@ from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import Allocation, CheckpointId, Fence, JobId, Json, Node, NodeId, Outcome, StopKind
 from scheduler.core.run_end import Returned
 from scheduler.ports import Observation, Run
+from scheduler.run_times import moments
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
 
@@ -50,6 +51,7 @@ class Cluster(FakeRunner):
     world: World | None = None
     seen_at_s: dict[Run, float] = field(default_factory=dict)
     """When a run last answered a scheduler."""
+    began_s: dict[Run, float] = field(default_factory=dict)
     stuck: dict[Run, datetime] = field(default_factory=dict)
     """Runs that hang, and when each made its last step."""
     finished: set[Run] = field(default_factory=set)
@@ -60,6 +62,7 @@ class Cluster(FakeRunner):
         is_new = run not in self._alive and run not in self._final
         await super().start(action)
         if is_new:
+            self.began_s[run] = self._world.loop.time()
             began_at = self._resumed.get(run)
             self._world.note("run starts", *run, began_at.checkpoint if began_at else "from the beginning")
             self._world.checks.run_began(action, began_at)
@@ -86,8 +89,18 @@ class Cluster(FakeRunner):
         return {"step": int(self._world.loop.time())}
 
     async def observe(self, run: Run) -> Observation:
-        stepped_at = self.stuck.get(run) or self._now()
-        return replace(await super().observe(run), pace=PACE, stepped_at=stepped_at)
+        """In the time of its node, as far as a wall clock is asked."""
+        seen = await super().observe(run)
+        ahead, stepped_at = self._ahead_of(run), self.stuck.get(run) or self._now()
+        up_s = self._world.loop.time() - self.began_s[run]
+        quiet_s = (self._now() - stepped_at).total_seconds()
+        phases = moments((self._now() + ahead).timestamp(), up_s, quiet_s)
+        return replace(seen, pace=PACE, stepped_at=stepped_at + ahead, phases=phases)
+
+    def _ahead_of(self, run: Run) -> timedelta:
+        start = next(one for one in self.started if (one.job_id, one.fence) == run)
+        node = start.allocation.node_of_each_rank[0]
+        return timedelta(seconds=self._world.scenario.ahead_s.get(node, 0.0))
 
     def drain_node(self, node_id: NodeId) -> None:
         """It is about to be taken away."""
@@ -113,6 +126,22 @@ class Cluster(FakeRunner):
         """The checkpoints of a job with the attempt that saved each, in the order of attempts."""
         there = sorted(self._checkpoints.get(job_id, ()), key=lambda one: (one.fence, one.number))
         return {one.id: one.fence for one in there}
+
+    @property
+    def now_s(self) -> float:
+        return self._world.loop.time()
+
+    def went_s(self, run: Run) -> float:
+        """How long ago it got its nodes: the start may have been a while on its way."""
+        return self._world.loop.time() - self._world.checks.ledger.admitted_s.get(run, 0.0)
+
+    def is_of_another(self, action: StartRun) -> bool:
+        """There was a run with this fence, which got its nodes at another time."""
+        run = (action.job_id, action.fence)
+        before = next((one for one in self.started if (one.job_id, one.fence) == run), None)
+        if before is None or before.job is None or action.job is None:
+            return False
+        return before.job.admitted_at != action.job.admitted_at
 
     def is_alive(self, run: Run) -> bool:
         return run in self._alive

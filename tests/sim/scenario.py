@@ -11,7 +11,10 @@ from scheduler.settings import Settings
 from tests.sim.faults import Outage, Trouble, draw_outages, draw_troubles
 
 LOOP = "sim:train"
-NEED_DATABASE = frozenset({Trouble.DATABASE, Trouble.JOURNAL_LOST, Trouble.TAMPER, Trouble.POISON})
+NEED_DATABASE = frozenset({Trouble.DATABASE, Trouble.TAMPER, Trouble.POISON})
+
+
+AHEAD_S = (0.0, 0.0, 20.0, -900.0, 900.0, 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Scenario:
     """Between two deeds of one person, on average."""
     num_people: int
     num_front_ends: int
+    ahead_s: dict[NodeId, float]
+    """How far the clock of each node is ahead."""
     has_database: bool
     """Without, the journal is the only store."""
 
@@ -36,9 +41,11 @@ class Scenario:
         length_s = rng.choice((200.0, 400.0, 800.0))
         troubles = draw_troubles(rng) if troubles is None else troubles
         has_database = bool(troubles & NEED_DATABASE) or rng.random() < 0.5
+        nodes = _nodes(rng)
         return cls(
             length_s=length_s,
-            nodes=_nodes(rng),
+            nodes=nodes,
+            ahead_s={node.id: rng.choice(AHEAD_S) for node in nodes} if Trouble.SKEW in troubles else {},
             settings=_settings(rng),
             troubles=troubles,
             outages=draw_outages(rng, troubles, length_s),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.lifecycle import StartRun, StopRun
-from scheduler.core.model import JobId
+from scheduler.core.model import Fence, Job, JobId
 from scheduler.errors import (
     JournalUnwritable,
     MirrorRefused,
@@ -133,6 +133,13 @@ class RemoteRunner(Remote):
         await self._call("start", lambda: self._target.start(action))
         self.unsure.discard((action.job_id, action.fence))
 
+    async def recall(self, run: Run) -> Job | None:
+        """The storage answers, whatever Ray does."""
+        return await self._target.recall(run)
+
+    async def newest(self, job_id: JobId) -> Fence:
+        return await self._target.newest(job_id)
+
     async def observe(self, run: Run) -> Observation:
         observation = await self._call("observe", lambda: self._target.observe(run))
         self._world.cluster.seen_at_s[run] = self._world.loop.time()
@@ -188,6 +195,9 @@ class Local:
     @property
     def unreadable(self) -> Any:
         return self._journal.unreadable
+
+    def problem(self) -> str | None:
+        return self._journal.problem()
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:

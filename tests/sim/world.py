@@ -35,6 +35,7 @@ class World:
         self.weather = Weather(self.rng, self.scenario.troubles, self.scenario.outages, self.scenario.hiccups)
         self.history: list[tuple[Any, ...]] = []
         self.disk = Disk()
+        self.backup: Disk | None = None
         self.cluster = Cluster(nodes_now=self.scenario.nodes, world=self)
         self.database = Database(LoopClock(self.loop))
         self.listener = Listener()

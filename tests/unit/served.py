@@ -22,6 +22,7 @@ from scheduler.core.model import (
     Cause,
     Ending,
     Fence,
+    Job,
     JobId,
     JobSpec,
     Node,
@@ -95,6 +96,12 @@ class ScriptedRunner:
         done = Reason(code="completed", message="every rank returned")
         result = {"output_dir": "/storage/out", "metrics": {"loss": 0.5}}
         return Outcome(ending=Ending.COMPLETED, reason=done, result=result)
+
+    async def recall(self, run: Run) -> Job | None:
+        return None
+
+    async def newest(self, job_id: JobId) -> Fence:
+        return max((fence for of, fence in self.runs if of == job_id), default=Fence(0))
 
     async def observe(self, run: Run) -> Observation:
         said = self.runs[run].progress or self.runs[run].spec.config.get("progress")

@@ -131,7 +131,7 @@ class TestPlay:
         assert play("b", scene(line)) == Start(after_s=0)
 
     def test_a_pause_between_two_tries_is_waited_for(self) -> None:
-        line = [waiting("a", retry_at=NOON + timedelta(seconds=7))]
+        line = [waiting("a", queued_at=NOON, retry_at=NOON + timedelta(seconds=7))]
         assert play("a", scene(line)) == Start(after_s=7)
 
     def test_a_run_that_gives_way_waits_in_the_line_again(self) -> None:

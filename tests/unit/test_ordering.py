@@ -34,7 +34,7 @@ def test_only_queued_jobs_are_in_the_line(status: Status) -> None:
 def test_a_job_that_rests_between_two_tries_says_when_it_is_tried_again() -> None:
     """The pause would else look like a job that nobody looks at."""
     ended = Reason(code="retrying", message="attempt 1 ended: boom", detail="Traceback ...")
-    job = a_job(id="j", retry_at=NOON + timedelta(seconds=7.2), reason=ended)
+    job = a_job(id="j", queued_at=NOON, retry_at=NOON + timedelta(seconds=7.2), reason=ended)
     line = order([job, a_job(id="k")], now=NOON)
     assert [job.id for job in line.ready] == ["k"]
     reason = line.paused[JobId("j")]

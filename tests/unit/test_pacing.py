@@ -44,6 +44,9 @@ class LoopClock:
     def now(self) -> datetime:
         return NOON + timedelta(seconds=asyncio.get_running_loop().time())
 
+    def monotonic_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
 
 class Passes:
     """One outcome for each pass; the last one ends the loop, as only Superseded does."""

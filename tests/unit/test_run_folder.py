@@ -9,10 +9,21 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import OPERATOR_DOWN, Cause, CheckpointId, Ending, Outcome, Reason, Resumption
+from scheduler.core.model import (
+    OPERATOR_DOWN,
+    Cause,
+    CheckpointId,
+    Ending,
+    Fence,
+    JobId,
+    Outcome,
+    Reason,
+    Resumption,
+)
 from scheduler.evidence import with_operators_word
 from scheduler.resuming import UNTOLD
-from scheduler.run_folder import ProgressReader, RunFolder
+from scheduler.run_folder import ProgressReader, RunFolder, newest_fence
+from scheduler.testing.builders import a_job
 
 STOPPED = Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="as asked"))
 VERIFIED = Resumption(checkpoint=CheckpointId("1.3"), step=30, checked=("9 files",), skipped=("1.4 is torn",))
@@ -206,6 +217,7 @@ def test_a_file_that_is_spoilt_is_passed_over(folder: RunFolder, name: str, spoi
     assert folder.final() is None and folder.ended() is None and folder.resumed() is None
     assert (folder.ranks(), folder.returned(), folder.errors(), folder.exits()) == ((), (), [], {})
     folder.node()
+    assert folder.job() is None
     assert folder.account(STOPPED) == STOPPED
 
 
@@ -236,3 +248,31 @@ def test_what_died_after_the_operators_word_died_of_it(
     seen = with_operators_word(folder, outcome)
     assert seen.ending == becomes
     assert (seen.reason == told) == (becomes == "stopped")
+
+
+def test_what_a_run_keeps_of_its_job_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """The storage is shared; a spec may hold a key that only its user should see."""
+    folder = RunFolder.of(tmp_path, JobId("j"), Fence(1))
+    job = a_job("running")
+    folder.begin("node-1", job)
+    started = folder.path / "started.json"
+    assert started.stat().st_mode & 0o777 == 0o600
+    assert (folder.job(), folder.node()) == (job, "node-1")
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"version": None}, {"job": {"id": "j"}}, {"job": None}])
+def test_what_another_release_kept_is_not_guessed_at(tmp_path: Path, change: dict[str, object]) -> None:
+    """Its run is left alone, and shown."""
+    folder = RunFolder.of(tmp_path, JobId("j"), Fence(1))
+    folder.begin("node-1", a_job("running"))
+    started = folder.path / "started.json"
+    started.write_text(json.dumps(json.loads(started.read_text()) | change))
+    assert folder.job() is None
+    assert folder.has_begun()
+
+
+def test_the_newest_fence_is_that_of_the_folders(tmp_path: Path) -> None:
+    for name in ("run-2", "run-10", "run-x", "train-j-99", "other"):
+        (tmp_path / "j" / name).mkdir(parents=True)
+    assert newest_fence(tmp_path, JobId("j")) == 10
+    assert newest_fence(tmp_path, JobId("unknown")) == 0

@@ -13,7 +13,7 @@ import pytest
 
 from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
-from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Status
+from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Phase, Status
 from scheduler.errors import CheckpointNotFound, InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
 from scheduler.health import problems
 from scheduler.paging import place_of_cursor
@@ -31,7 +31,7 @@ class World:
 
     def __init__(self, **settings: Any) -> None:
         self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
-        self.settings = Settings(max_losses=1, retry_backoff_s=5.0, **settings)
+        self.settings = Settings(**{"max_losses": 1, "retry_backoff_s": 5.0} | settings)
         self.service: Service
 
     async def life(self) -> Service:
@@ -54,6 +54,14 @@ class World:
             await self.service.tick_once()
             await asyncio.sleep(0)
             await asyncio.sleep(0.001)
+
+    async def ended_run(self) -> Run:
+        """A run of a job that is completed."""
+        run = (JobId(await self.submit()), Fence(1))
+        await self.settle()
+        self.runner.end(run, COMPLETED)
+        await self.settle()
+        return run
 
     async def status(self, job_id: str) -> str:
         return (await self.service.ask.status(job_id)).status
@@ -252,8 +260,9 @@ async def test_cancel_is_written_before_the_signal_and_again_after_a_crash(world
 
 
 async def test_an_orphan_is_stopped_and_a_second_pass_finds_nothing(world: World) -> None:
-    """R7: level-triggered."""
-    world.runner.adopt((JobId(str(uuid.uuid4())), Fence(3)))
+    """R7: level-triggered.  The journal saw this run end: that is the proof."""
+    run = await world.ended_run()
+    world.runner.adopt(run)
     plan = await world.service.liveness_once()
     assert len(plan.orphans) == 1
     await asyncio.sleep(0.001)
@@ -374,6 +383,37 @@ async def test_a_node_that_leaves_is_not_planned_on(world: World) -> None:
     assert await world.status(job_id) == "queued"
     world.runner.nodes_now = (Node(id=NodeId("new"), name="new", cpus=1.0),)
     await world.settle()
+    assert await world.status(job_id) == "running"
+
+
+@pytest.mark.parametrize("phase", ["reserving", "starting"])
+async def test_a_node_that_vanishes_while_its_run_starts_ends_it_at_once(world: World, phase: str) -> None:
+    """R5: Ray Train would wait a minute for ranks that can never come."""
+    one, other = Node(id=NodeId("node-1"), name="a", cpus=1.0), Node(id=NodeId("node-2"), name="b", cpus=1.0)
+    world.runner.nodes_now = (one, other)
+    await world.service.tick_once()
+    job_id = await world.submit(a_loop(resources=Gang(num_ranks=2)))
+    await world.settle()
+    world.runner.tells[JobId(job_id), Fence(1)] = {"phase": Phase(phase)}
+    await world.service.observe_once()
+    world.runner.nodes_now = (one,)
+    await world.settle()
+    await world.service.observe_once()
+    await world.settle()
+    (attempt,) = (await world.service.ask.attempts(job_id)).attempts
+    assert attempt.reason
+    assert (attempt.ending, attempt.cause, attempt.reason.code) == ("lost", "infrastructure", "node_lost")
+    assert attempt.reason.message == "node b was gone before the run had started there"
+
+
+async def test_a_run_that_is_under_way_tells_itself_that_a_node_is_gone(world: World) -> None:
+    """It knows which rank died, and its last words."""
+    job_id = await world.submit()
+    await world.settle()
+    world.runner.nodes_now = (Node(id=NodeId("node-9"), name="other", cpus=1.0),)
+    await world.settle()
+    await world.service.observe_once()
+    assert world.runner.stopped == []
     assert await world.status(job_id) == "running"
 
 
@@ -564,6 +604,7 @@ async def test_a_run_that_hangs_is_looked_into_and_tried_again(world: World) -> 
     await world.settle()
     pace = Pace(steps=50, typical_s=1.0, longest_s=2.0)
     world.runner.tells[JobId(job_id), Fence(1)] = {"pace": pace, "stepped_at": world.clock.now()}
+    await world.service.observe_once()
     world.clock.advance(world.settings.hang_floor_s - 1)
     await world.service.observe_once()
     await world.settle()
@@ -619,6 +660,7 @@ async def test_while_a_hanging_run_is_looked_into_it_may_end_and_the_next_one_is
 
     world.runner.tells[run] = hanging(world)
     world.runner.examine = slowly  # type: ignore[method-assign]
+    await world.service.observe_once()
     world.clock.advance(world.settings.hang_floor_s + 1)
     await world.service.observe_once()
     await world.settle()

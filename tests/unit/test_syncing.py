@@ -320,13 +320,41 @@ async def test_a_run_that_nobody_knows_is_not_ended_before_the_database_was_read
     assert world.runner.stopped == []
 
 
-async def test_a_run_that_neither_journal_nor_database_knows_is_ended(world: World) -> None:
-    """Nothing may hold a node that nobody answers for."""
-    stray = (JobId(str(uuid.uuid4())), Fence(1))
-    world.runner.adopt(stray)
-    await world.service.liveness_once()
-    await asyncio.sleep(0.01)
-    assert stray not in await world.runner.live()
+async def test_a_run_that_neither_journal_nor_database_knows_goes_on_with_its_job(world: World) -> None:
+    """R1: the database was away for so long that it never heard of the job; its run proves it."""
+    world.database.fault = lambda _: "unavailable"
+    job_id = str(uuid.uuid4())
+    await world.service.submit(job_id, JobSpec(loop="tests.loops:quick"), None)
+    for _ in range(3):
+        await world.service.tick_once()
+        await asyncio.sleep(0.001)
+    world.database.fault = lambda _: None
+    world.disk = Disk()
+    service = await world.life()
+    assert (await service.ask.status(job_id)).status == "running"
+    assert world.runner.stopped == []
+    await world.relay()
+    assert world.row(job_id)["status"] == "running"
+
+
+async def test_a_row_that_had_not_heard_of_a_live_run_does_not_end_it(world: World) -> None:
+    """R1: the row says that the job waits; its run, which lives, knows better."""
+    nodes = world.runner.nodes_now
+    world.without_nodes()
+    job_id = await world.submit()
+    await world.settle()
+    assert world.row(job_id)["status"] == "queued"
+    world.database.fault = lambda _: "unavailable"
+    world.runner.nodes_now = nodes
+    for _ in range(3):
+        await world.service.tick_once()
+        await asyncio.sleep(0.001)
+    world.database.fault = lambda _: None
+    world.disk = Disk()
+    service = await world.life()
+    assert (await service.ask.status(job_id)).status == "running"
+    assert world.runner.stopped == []
+    assert len(world.runner.started) == 1
 
 
 @pytest.mark.parametrize(
