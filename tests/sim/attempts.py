@@ -27,7 +27,10 @@ class Attempts:
         elif was_running and job.status is not Status.RUNNING and change.event.kind == "Recover":
             yield from self._ended_elsewhere(change)
         elif was_running and job.status is not Status.RUNNING:
-            yield from self._ends(change, told and (told.fence, told.ended_at))
+            if change.event.kind == "Recover" and _brings_its_end(change):
+                self._open.pop(job.id, None)  # an older journal catches up: another one has told how it ended
+            else:
+                yield from self._ends(change, told and (told.fence, told.ended_at))
         elif change.event.kind == "GiveUp" and before is None and told:  # taken in, and nothing of it runs
             yield from self._ends(change, (told.fence, told.ended_at))
         elif told:
@@ -54,3 +57,7 @@ class Attempts:
         if told != (job.fence, job.updated_at):
             yield f"attempt {job.fence} of job {job.id} ends, and {told} is told"
         self._open.pop(job.id, None)
+
+
+def _brings_its_end(change: Change) -> bool:
+    return any(run.fence == change.job.fence and run.ended_at for run in change.attempts)
