@@ -15,6 +15,7 @@ from scheduler.ports import Clock, Journal, Mirror, Runner, Sign, Webhook
 from scheduler.reconciling import Reconciler
 from scheduler.registry import Registry
 from scheduler.settings import Settings
+from scheduler.validation import Accepted
 
 
 class Sync:
@@ -31,7 +32,7 @@ class Sync:
         runner: Runner,
         clock: Clock,
         settings: Settings,
-        check: Callable[[JobSpec], Awaitable[None]],
+        check: Callable[[JobSpec], Awaitable[Accepted]],
         requests: Mapping[str, Request],
         signs: Callable[[int], Sequence[Sign]],
     ) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.tiny_model import CHATML, numbered_pairs, tiny_tokenizer, write_conversations
-from train_loops.data import IGNORED, PadBatch, encode, load_examples, read_conversations
+from train_loops.conversations import read
+from train_loops.data import IGNORED, PadBatch, encode, load_examples
 
 SMOLLM2 = Path(__file__).parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct"
 
@@ -123,14 +124,14 @@ def test_a_bad_line_is_named_by_file_and_number(line: str, tmp_path: Path) -> No
     file = write_conversations(tmp_path / "d.jsonl", numbered_pairs(2))
     file.write_text(file.read_text() + "\n" + line + "\n")
     with pytest.raises(ValueError, match=r"d\.jsonl, line 4"):
-        read_conversations(file)
+        list(read(file))
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     """Otherwise the Trainer fails with a message about samplers."""
     (tmp_path / "d.jsonl").write_text("\n\n")
     with pytest.raises(ValueError, match="holds no conversation"):
-        read_conversations(tmp_path / "d.jsonl")
+        list(read(tmp_path / "d.jsonl"))
 
 
 def test_padding_is_neither_seen_nor_learnt(tmp_path: Path) -> None:
@@ -156,4 +157,4 @@ def test_unicode_survives(tmp_path: Path) -> None:
             ensure_ascii=False,
         )
     )
-    assert learnt_text(tiny_tokenizer(), read_conversations(file)[0]) == ["日本<|im_end|>"]
+    assert learnt_text(tiny_tokenizer(), next(read(file)).messages) == ["日本<|im_end|>"]

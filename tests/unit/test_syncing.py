@@ -223,9 +223,9 @@ async def test_r4_rows_that_were_found_together_enter_the_line_in_their_order(wo
     delays = iter([0.02, 0.01, 0.0])
     check = world.service.door.check
 
-    def slow_check(*arguments: Any) -> None:
+    def slow_check(*arguments: Any) -> Any:
         time.sleep(next(delays))
-        check(*arguments)
+        return check(*arguments)
 
     world.service.door.check = slow_check  # type: ignore[method-assign]
     ids = []
