@@ -15,7 +15,7 @@ from scheduler.client import calls, flows
 from scheduler.client.calls import Call, shown
 from scheduler.client.flows import Flow
 from scheduler.client.shipping import fields_of
-from scheduler.client.specs import login_name, signed, to_spec
+from scheduler.client.specs import is_sendable_text, login_name, signed, to_spec
 from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Status
 from scheduler.documents import JobDocument, PlanAnswer, SubmittedJob
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, ServerUnreachable
@@ -33,6 +33,8 @@ _FIRST_CONTACT_S = 3.0
 _STEADY_S = 120.0
 _GLANCE_S = 3.0
 _MAX_PORT = 65_535
+_MAX_PARAM_CHARS = 2_000
+"""Of one parameter in a URL; what is longer no server takes."""
 
 
 class SpecFields(TypedDict, total=False):
@@ -200,6 +202,11 @@ class Connection:
         return flows.reading_logs(self.flow, job_id, **wanted)
 
     def request(self, call: Call[Any]) -> dict[str, Any]:
+        for name, value in call.params.items():
+            if isinstance(value, str) and not (is_sendable_text(value) and len(value) <= _MAX_PARAM_CHARS):
+                raise InvalidRequest(
+                    f"{name} holds bytes that are no text, or more than {_MAX_PARAM_CHARS:,} characters; give less"
+                )
         parts = {name: getattr(call, name) for name in ("method", "params", "json", "headers")}
         timeout = {} if call.timeout_s is None else {"timeout": call.timeout_s}
         return {"url": call.path, **parts, **timeout}
@@ -216,7 +223,9 @@ def _base(url: str) -> str:
     base = url.strip().rstrip("/").removesuffix(calls.API)
     if not _is_address(base):
         brackets = (
-            "; an IPv6 address stands in brackets, as http://[::1]:8000" if base.count(":") >= 2 else ""
+            "; an IPv6 address stands in brackets, as http://[::1]:8000"
+            if "::" in base or base.count(":") > 3
+            else ""
         )
         raise ServerUnreachable(
             f"{shown(url)!r} is not the address of a scheduler; "

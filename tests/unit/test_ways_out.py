@@ -162,7 +162,7 @@ def test_a_small_variable_that_is_empty_turns_the_large_one_off(monkeypatch: pyt
 def test_certificates_that_are_none_are_named(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", file.format(here=__file__))
     Client("http://127.0.0.1:1")
-    with pytest.raises(InvalidRequest, match="SSL_CERT_FILE.* names what cannot be used for certificates"):
+    with pytest.raises(InvalidRequest, match=r"SSL_CERT_FILE.* names what cannot be used for certificates"):
         Client("https://127.0.0.1:1")
 
 
