@@ -23,7 +23,7 @@ from scheduler.core.estimate import ModelShape
 from scheduler.core.model import SHIPPED, SPEC, JobSpec, Json, Node, ShippedCode
 from scheduler.documents import LoopDocument, LoopList
 from scheduler.errors import InvalidSpec, Problem
-from scheduler.inspection import Inspection, Question
+from scheduler.inspection import READ_S, Inspection, Question
 from scheduler.inspector import Finding
 
 BUILT_IN: dict[str, tuple[str, str]] = {
@@ -90,10 +90,11 @@ class Door:
         node_types: Iterable[Node] = (),
         *,
         allow_shipped_code: bool = False,
+        read_s: float = READ_S,
     ) -> None:
         self._allowed = tuple(allowed_loops)
         self._allow_shipped_code = allow_shipped_code
-        self._files = Inspection(roots)
+        self._files = Inspection(roots, read_s=read_s)
         self._node_types = tuple(node_types)
         # Threads of its own: whoever waits for a file system that hangs holds up no other work.
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, "door")

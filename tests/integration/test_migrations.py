@@ -148,9 +148,11 @@ async def test_a_project_of_the_release_before_attempts_is_refused_until_it_is_m
         (row,) = (await mirror.rows([start.job.id])).rows
         may_call = "select proname, proacl::text from pg_proc where pronamespace = 2200 order by 1"
         before = project.sql(may_call)
-        assert len(project.migrate()) == 1
+        assert project.migrate()[0] == "20261122070000"
         assert "schema version 2" in await mirror.check()
-        assert project.sql(may_call) == before
+        assert [
+            row for row in project.sql(may_call) if row["proname"] != "training_jobs_unwrap_spec"
+        ] == before
         assert (await mirror.rows([start.job.id])).rows == (row,)
         await mirror.apply([committed(run_lost(start.job))])
     finally:
