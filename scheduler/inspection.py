@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import math
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ READ_S = 2.0
 """So long the contents of files are read; the rest is left to the run."""
 HANG_S = 4.0
 """A file of which nothing was heard for so long after that hangs."""
+_AVOIDED_S = 30.0
 _REMEMBERED = 512
 _START = "import sys; sys.path[:0] = sys.argv[1:]; from scheduler.inspector import main; main()"
 
@@ -43,16 +46,26 @@ class Inspection:
         self._roots = [str(root.expanduser().resolve()) for root in roots]
         self._read_s, self._hang_s = read_s, hang_s
         self._known: OrderedDict[Question, Finding] = OrderedDict()
+        self._hung_at_s: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def of(self, questions: Sequence[Question]) -> dict[Question, Finding]:
         """What each is.  Raises RegistryUnavailable when that cannot be asked at all."""
-        if not questions:
-            return {}
-        said = self._said(self._ask(questions))
-        found = {question: self._finding(question, index, said) for index, question in enumerate(questions)}
-        self._remember(found)
+        found = {question: late for question in questions if (late := self._still_hangs(question))}
+        asked = [question for question in questions if question not in found]
+        if asked:
+            said = self._said(self._ask(asked))
+            found |= {question: self._finding(question, index, said) for index, question in enumerate(asked)}
+            self._remember(found)
         return found
+
+    def _still_hangs(self, question: Question) -> Finding | None:
+        """A process that hangs in the kernel stays: nobody is sent after it for a while."""
+        since_s = time.monotonic() - self._hung_at_s.get(question.path, -math.inf)
+        if since_s > _AVOIDED_S:
+            return None
+        words = f"{question.path} did not answer {since_s:.0f} s ago; see that its file system is there, and ask again later"
+        return Finding(question.path, words)
 
     def _ask(self, questions: Sequence[Question]) -> bytes:
         known = [found.seen if (found := self._known.get(question)) else None for question in questions]
@@ -92,6 +105,10 @@ class Inspection:
     def _finding(self, question: Question, index: int, said: tuple[int, dict[int, Finding]]) -> Finding:
         last, found = said
         if index not in found:
+            if index == last:
+                now_s = time.monotonic()
+                recent = {path: at_s for path, at_s in self._hung_at_s.items() if now_s - at_s < _AVOIDED_S}
+                self._hung_at_s = recent | {question.path: now_s}
             what = "does not answer" if index == last else "was not reached: another file did not answer"
             limit_s = self._read_s + self._hang_s
             words = f"{question.path} {what} within {limit_s:g} s; see that its file system is there, and ask again"

@@ -226,6 +226,8 @@ def test_a_file_system_that_hangs_is_told_within_the_budget(root: Path) -> None:
     assert time.monotonic() - began_s < 10
     assert "does not answer within 1 s" in str(found[hangs].problem)
     assert "was not reached" in str(found[after].problem)
+    assert "did not answer" in str(inspection.of([hangs, after])[hangs].problem)
+    assert inspection.of([after])[after].problem is None
 
 
 def test_what_needs_too_much_memory_is_told(root: Path) -> None:

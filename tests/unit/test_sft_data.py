@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.tiny_model import CHATML, numbered_pairs, tiny_tokenizer, write_conversations
+from train_loops.config import SftConfig
 from train_loops.conversations import read
 from train_loops.data import IGNORED, PadBatch, encode, load_examples
 
@@ -158,3 +159,27 @@ def test_unicode_survives(tmp_path: Path) -> None:
         )
     )
     assert learnt_text(tiny_tokenizer(), next(read(file)).messages) == ["日本<|im_end|>"]
+
+
+def test_a_conversation_that_the_template_refuses_is_named_by_file_and_line(tmp_path: Path) -> None:
+    """B4: the template's own words alone say neither which of ten thousand lines it was, nor whose words they are."""
+    strict = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + CHATML
+    )
+    rows = [TWO_TURNS[1:3], TWO_TURNS[1:], TWO_TURNS]
+    file = tmp_path / "d.jsonl"
+    file.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
+    words = r"d\.jsonl, line 3: the chat template of .* does not take this conversation: System role not supported"
+    with pytest.raises(ValueError, match=words):
+        load_examples(str(file), tiny_tokenizer(strict), 512)
+
+
+def test_the_loop_reads_a_path_as_the_door_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B4: a job of an earlier release, or a loop that is run by hand, still says `~`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = SftConfig(
+        model="~/model", dataset=f"file://{tmp_path}/d%20e.jsonl", eval_dataset="org/relative.jsonl"
+    )
+    assert (cfg.model, cfg.dataset) == (str(tmp_path / "model"), str(tmp_path / "d e.jsonl"))
+    assert cfg.eval_dataset == "org/relative.jsonl"
