@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,17 @@ def test_the_loop_reads_a_path_as_the_door_does(tmp_path: Path, monkeypatch: pyt
     )
     assert (cfg.model, cfg.dataset) == (str(tmp_path / "model"), str(tmp_path / "d e.jsonl"))
     assert cfg.eval_dataset == "org/relative.jsonl"
+
+
+def test_the_same_conversations_train_the_same_however_they_are_written(tmp_path: Path) -> None:
+    """B4: not only read: the very same tokens are learnt."""
+    text = write_conversations(tmp_path / "plain", numbered_pairs(3)).read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    (tmp_path / "windows").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    (tmp_path / "utf16").write_bytes(text.encode("utf-16"))
+    (tmp_path / "gzip").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "list").write_text(json.dumps(rows, indent=2))
+    prints = {
+        load_examples(str(file), tiny_tokenizer(), 512).fingerprint() for file in sorted(tmp_path.iterdir())
+    }
+    assert len(prints) == 1
