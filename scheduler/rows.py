@@ -32,11 +32,9 @@ def unwrapped(raw: Any) -> Any:
 
 def parse_spec(raw: object) -> JobSpec:
     """Any JSON as a job spec.  Raises InvalidSpec naming each field that is wrong."""
-    raw = unwrapped(raw)
     if not isinstance(raw, dict):
         what = "is missing" if raw is None else "is not a JSON object, and no text that holds one"
-        words = f"{what}; write the job's spec as a JSON object"
-        raise InvalidSpec.of(Problem("spec", words))
+        raise InvalidSpec.of(Problem("spec", f"{what}; write the job's spec as a JSON object"))
     try:
         return SPEC.validate_python(raw)
     except ValidationError as error:
@@ -50,8 +48,7 @@ def spec_of(row: Row) -> JobSpec:
     """
     if row.spec is None:
         raise InvalidSpec.of(Problem("spec", "the row has none; write the job's spec as a JSON object"))
-    raw = unwrapped(row.spec)
-    spec = parse_spec({"name": row.name} | raw if isinstance(raw, dict) else raw)
+    spec = parse_spec({"name": row.name} | row.spec)
     return replace(spec, user=row.user_id) if row.user_id else spec
 
 
