@@ -185,7 +185,12 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path, info: ValidationInfo) -> Path:
         named = str(value).replace("{cluster}", info.data.get("cluster", "default"))
-        return Path(named).expanduser().absolute()
+        try:
+            return Path(named).expanduser().absolute()
+        except RuntimeError:  # a container whose user has no name and no HOME
+            raise ValueError(
+                f"there is no home folder for {named!r} here; set it to an absolute path"
+            ) from None
 
     @field_validator("token", mode="after")
     @classmethod
