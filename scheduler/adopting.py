@@ -17,6 +17,7 @@ from scheduler.mirroring import Link
 from scheduler.ports import Clock, Rows, Run, Runner
 from scheduler.registry import Registry
 from scheduler.rows import job_of, spec_of
+from scheduler.validation import Accepted
 
 log = logging.getLogger("scheduler")
 
@@ -35,7 +36,7 @@ class Adoption:
         registry: Registry,
         link: Link | None,
         clock: Clock,
-        check: Callable[[JobSpec], Awaitable[None]],
+        check: Callable[[JobSpec], Awaitable[Accepted]],
         stale_after_s: float,
         policy: Policy,
     ) -> None:
@@ -81,7 +82,7 @@ class Adoption:
         """Journal the decision, with its repair.  A front end's new row is no repair."""
         repair = None if is_submit(row, verdict) else repair_of(row, verdict, self._clock.now(), by)
         job = await self._as_known(row)
-        event = await self._event(job, row, verdict, by)
+        job, event = await self._event(job, row, verdict, by)
         await self._book.take_in(job, event, repair, row.attempts)
 
     async def _as_known(self, row: Row) -> Job:
@@ -98,33 +99,35 @@ class Adoption:
         known = await self._book.submitted_before(job.id, job.spec.user, job.idempotency_key)
         return known is not None and known.id != job.id
 
-    async def _event(self, job: Job, row: Row, verdict: Verdict, by: str) -> Event:
+    async def _event(self, job: Job, row: Row, verdict: Verdict, by: str) -> tuple[Job, Event]:
         now = self._clock.now()
         match verdict.decision:
             case Decision.ADOPT:
                 return await self._admit_or_refuse(job, row, by)
             case Decision.STALE:
                 reason = Reason(code="stale", message=f"nobody knew this job: {verdict.why}")
-                return GiveUp(at=now, by=by, reason=reason, is_gone=True)
+                return job, GiveUp(at=now, by=by, reason=reason, is_gone=True)
             case Decision.FAIL:
                 reason = Reason(code="failed_after_outage", message=verdict.why)
-                return GiveUp(at=now, by=by, reason=reason, is_gone=True)
+                return job, GiveUp(at=now, by=by, reason=reason, is_gone=True)
             case _:
                 message = f"found in the database after the journal was lost; {verdict.why}"
                 reason = Reason(code="recovered", message=message)
-                return Recover(at=now, by=by, reason=reason, hold=verdict.decision is Decision.HOLD)
+                return job, Recover(at=now, by=by, reason=reason, hold=verdict.decision is Decision.HOLD)
 
-    async def _admit_or_refuse(self, job: Job, row: Row, by: str) -> Event:
-        """A front end's row is validated like any submit."""
+    async def _admit_or_refuse(self, job: Job, row: Row, by: str) -> tuple[Job, Event]:
+        """A front end's row is validated like any submit, and runs as it was checked."""
         now = self._clock.now()
         try:
-            await self._check(spec_of(row))
+            job = replace(job, spec=(await self._check(spec_of(row))).spec)
         except InvalidSpec as error:
             words = "; ".join(map(str, error.problems))
-            return GiveUp(at=now, by=by, reason=Reason(code="invalid_spec", message=f"not accepted: {words}"))
+            reason = Reason(code="invalid_spec", message=f"not accepted: {words}")
+            return job, GiveUp(at=now, by=by, reason=reason)
         if job.status is Status.PENDING:
-            return Adopt(at=now, by=by, queue_seq=job.queue_seq or self._registry.next_seq())
-        return Recover(at=now, by=by, reason=Reason(code="adopted", message="found queued in the database"))
+            return job, Adopt(at=now, by=by, queue_seq=job.queue_seq or self._registry.next_seq())
+        reason = Reason(code="adopted", message="found queued in the database")
+        return job, Recover(at=now, by=by, reason=reason)
 
 
 class Inbox:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from scheduler.errors import MirrorRefused, MirrorUnavailable, Problem, SchedulerError, Superseded
+from scheduler.errors import (
+    InvalidRequest,
+    MirrorRefused,
+    MirrorUnavailable,
+    Problem,
+    SchedulerError,
+    Superseded,
+)
+from scheduler.http_clients import by_proxy, http_client
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
@@ -32,7 +40,13 @@ NO_PROJECT = (301, 302, 303, 307, 308, 404, 405)
 INSTALL = "pip install 'training-scheduler[server]'"
 MIGRATE = "run `supabase db push`"
 SET_URL = "set SCHEDULER_SUPABASE_URL to the project's URL, such as https://abc.supabase.co"
-SET_KEY = "set SCHEDULER_SUPABASE_KEY to the project's key of the role service_role"
+SET_KEY = (
+    "set SCHEDULER_SUPABASE_KEY to a secret key of the project (sb_secret_...), "
+    "or to its older key of the role service_role"
+)
+PUBLISHABLE = "sb_publishable_"
+NO_TOKEN = ("sb_secret_", PUBLISHABLE)
+"""How keys begin that are no JWT."""
 
 
 class Connection:
@@ -64,7 +78,8 @@ class Connection:
             words = f"{self.where} did not answer within {self._timeout_s:g} s"
             raise MirrorUnavailable(words) from error
         except httpx.HTTPError as error:
-            raise MirrorUnavailable(f"{self.where} cannot be reached: {_words(error)}") from error
+            words = f"{self.where} cannot be reached: {_words(error)}{by_proxy(self._url)}"
+            raise MirrorUnavailable(words) from error
         except (ValidationError, UnicodeDecodeError) as error:
             raise MirrorUnavailable(
                 f"{self.where} sent an answer to {function} that is cut or none"
@@ -89,7 +104,11 @@ class Connection:
             from supabase import AsyncClientOptions, acreate_client
         except ImportError as error:
             raise refused("the package supabase is not installed", INSTALL) from error
-        self._http = httpx.AsyncClient(timeout=self._timeout_s, event_hooks={"response": [self._look]})
+        hooks = {"request": [self._sign], "response": [self._look]}
+        try:
+            self._http = http_client(httpx.AsyncClient, self._url, timeout=self._timeout_s, event_hooks=hooks)
+        except InvalidRequest as error:
+            raise refused(error.message, "correct or unset the variable") from error
         # The outbox retries, and knows when: a client that does so too only hides an outage.
         options = AsyncClientOptions(
             httpx_client=self._http,
@@ -112,6 +131,13 @@ class Connection:
             raise refused("SCHEDULER_SUPABASE_URL is not a URL", SET_URL)
         if not re.fullmatch(r"[!-~]+", self._key):
             raise refused("SCHEDULER_SUPABASE_KEY is empty, or holds characters that no key has", SET_KEY)
+        if self._key.startswith(PUBLISHABLE):
+            raise refused("SCHEDULER_SUPABASE_KEY is the publishable key, which may write no states", SET_KEY)
+
+    async def _sign(self, request: httpx.Request) -> None:
+        """A new key is none of the tokens that `Authorization` carries: the gateway itself exchanges it for one."""
+        if self._key.startswith(NO_TOKEN):
+            request.headers.pop("Authorization", None)
 
     async def _look(self, response: httpx.Response) -> None:
         if not response.is_success:

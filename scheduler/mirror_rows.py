@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -18,6 +19,7 @@ from scheduler.core.reconcile import Row
 from scheduler.core.storable import STAND_IN, plain
 from scheduler.errors import MirrorRefused
 from scheduler.ports import MirrorChange, Rows, Sign
+from scheduler.rows import unwrapped
 
 log = logging.getLogger("scheduler")
 
@@ -59,7 +61,7 @@ def rows_of(listing: Listing) -> Rows:
 
 
 def row_of(document: Json) -> Row | None:
-    parts = {name: _object(document.get(name)) for name in ("spec", "progress")}
+    parts = {"spec": _object(document.get("spec"), unwrapped), "progress": _object(document.get("progress"))}
     parts |= {"reason": _reason(document.get("reason")), "job": _copy(document)}
     parts |= {"attempts": _attempts(document.get("attempts"))}
     try:
@@ -95,12 +97,13 @@ def _keepable(document: bytes) -> str:
     return NUL_IN_JSON.sub(rf"\1{STAND_IN}", text) if "\\u0000" in text else text
 
 
-def _object(text: str | None) -> Json | None:
+def _object(text: str | None, inner: Callable[[Any], Any] = lambda value: value) -> Json | None:
     """None for what is no object, and for what is nested too deep to stand inside a job."""
     if text is None:
         return None
     try:
         (value,) = from_json(f"[{text}]")
+        value = inner(value)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

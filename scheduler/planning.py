@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from scheduler.answers import shown
 from scheduler.core import lifecycle, placement
-from scheduler.core.estimate import Training, memory
+from scheduler.core.estimate import ModelShape, Training, memory
 from scheduler.core.model import JobId, JobSpec, Json, Node, Snapshot
 from scheduler.documents import MemoryEstimate, PlanAnswer
 from scheduler.errors import InvalidSpec
-from scheduler.model_files import read_shape
 from scheduler.outlook import END_OF_LINE, Outlook
 from scheduler.ports import Clock
 from scheduler.refusals import not_valid
@@ -39,14 +37,15 @@ class Planner:
 
     async def of(self, spec: JobSpec) -> PlanAnswer:
         try:
-            await asyncio.to_thread(self._door.check, spec, self._possible_nodes())
+            accepted = await self._door.admit(spec, self._possible_nodes())
         except InvalidSpec as error:
             return not_valid(error)
+        spec = accepted.spec
         snapshot, written = self._snapshot(), self._door.as_it_would_run(shown(spec))
         job = lifecycle.accept(_UNSUBMITTED, spec, at=self._clock.now(), queue_seq=END_OF_LINE)
         forecast = await self._outlook.of(job)
         try:
-            needed = await asyncio.to_thread(_memory, spec, written["config"], snapshot.nodes)
+            needed = await self._memory(spec, written["config"], snapshot.nodes)
             doubt = _shortage(needed)
         except ValueError as error:
             needed, doubt = None, f"; how much memory it needs is not known: {error}"
@@ -55,9 +54,15 @@ class Planner:
             fits=placement.fit(spec.resources, snapshot) is not None,
             forecast=forecast,
             memory=needed,
-            message=f"it would be accepted: {forecast.message}{doubt}",
+            message="; ".join([f"it would be accepted: {forecast.message}{doubt}", *accepted.notes]),
             spec=written,
         )
+
+    async def _memory(self, spec: JobSpec, config: Json, nodes: tuple[Node, ...]) -> MemoryEstimate | None:
+        """For `sft`; None for other loops, and for a model that is not here.  Raises ValueError."""
+        if spec.loop != "sft" or not Path(config["model"]).is_absolute():
+            return None  # a hub id: nothing is downloaded to answer a question
+        return _estimate(await self._door.shape(config["model"]), spec, config, nodes)
 
 
 def _shortage(needed: MemoryEstimate | None) -> str:
@@ -66,15 +71,9 @@ def _shortage(needed: MemoryEstimate | None) -> str:
     return f"; {needed.message}"
 
 
-def _memory(spec: JobSpec, config: Json, nodes: tuple[Node, ...]) -> MemoryEstimate | None:
-    """For `sft`; None for other loops, and for a model that is not here.  Reads files.  Raises ValueError."""
-    if spec.loop != "sft":
-        return None
-    folder = Path(config["model"]).expanduser()
-    if not folder.is_dir():
-        return None  # a hub id: nothing is downloaded to answer a question
+def _estimate(shape: ModelShape, spec: JobSpec, config: Json, nodes: tuple[Node, ...]) -> MemoryEstimate:
     training = _training(spec, config)
-    parts = memory(read_shape(folder), training)
+    parts = memory(shape, training)
     total = sum(parts.values())
     available = _smallest(nodes) if not spec.resources.gpus_per_rank else None
     return MemoryEstimate(

@@ -9,7 +9,12 @@ from scheduler.errors import Problem, SchedulerError
 
 
 def problem_fields(problems: Iterable[Problem]) -> list[ProblemField]:
-    return [ProblemField(field=one.field, message=one.message) for one in problems]
+    return [ProblemField(field=readable(one.field), message=readable(one.message)) for one in problems]
+
+
+def readable(text: str) -> str:
+    """*text* as every reader of UTF-8 takes it: what a person typed may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def not_valid(error: SchedulerError) -> PlanAnswer:

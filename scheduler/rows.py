@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from scheduler.core.codec import UNREADABLE_LOOP
 from scheduler.core.model import SPEC, Fence, Job, JobSpec, Reason
 from scheduler.core.reconcile import Row
 from scheduler.errors import InvalidSpec, Problem
 
+MAX_SPEC_BYTES = 1_000_000
+_MOST_WRAPPINGS = 3
+
+
+def unwrapped(raw: Any) -> Any:
+    """*raw*, or what it holds where a front end wrote it as JSON within a JSON string."""
+    for _ in range(_MOST_WRAPPINGS):
+        if not isinstance(raw, str) or len(raw) > MAX_SPEC_BYTES:
+            break
+        try:
+            raw = from_json(raw)
+        except ValueError:
+            break
+    return raw
+
 
 def parse_spec(raw: object) -> JobSpec:
     """Any JSON as a job spec.  Raises InvalidSpec naming each field that is wrong."""
+    if not isinstance(raw, dict):
+        what = "is missing" if raw is None else "is not a JSON object, and no text that holds one"
+        raise InvalidSpec.of(Problem("spec", f"{what}; write the job's spec as a JSON object"))
     try:
         return SPEC.validate_python(raw)
     except ValidationError as error:
@@ -27,7 +47,7 @@ def spec_of(row: Row) -> JobSpec:
     """
     if row.spec is None:
         raise InvalidSpec.of(Problem("spec", "the row has none; write the job's spec as a JSON object"))
-    spec = parse_spec({"name": row.name} | row.spec if isinstance(row.spec, dict) else row.spec)
+    spec = parse_spec({"name": row.name} | row.spec)
     return replace(spec, user=row.user_id) if row.user_id else spec
 
 

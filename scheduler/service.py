@@ -64,7 +64,7 @@ from scheduler.registry import Registry
 from scheduler.rows import parse_spec
 from scheduler.settings import Settings
 from scheduler.syncing import Sync
-from scheduler.validation import Door
+from scheduler.validation import Accepted, Door
 from scheduler.viewing import PLANNED_AT_ONCE, View
 from scheduler.watching import Watcher
 
@@ -186,8 +186,7 @@ class Service:
         """
         if known := await self.book.submitted_before(JobId(job_id), spec.user, idempotency_key):
             return self.view.document(known), False
-        await self._check(spec)
-        job = self._accept(job_id, spec, idempotency_key)
+        job = self._accept(job_id, await self._check(spec), idempotency_key)
         try:
             await self.book.create([job])
         except VersionConflict:
@@ -204,8 +203,11 @@ class Service:
         """Accept all of these jobs in one commit, or none.  Safe to repeat with the same ids."""
         first = await self.book.find(JobId(jobs[0][0])) if jobs else None
         if first is None:
-            await asyncio.to_thread(self.door.check_all, [spec for _, spec in jobs], self._possible_nodes())
-            await self.book.create([self._accept(job_id, spec, None) for job_id, spec in jobs])
+            accepted = await self.door.admit_all([spec for _, spec in jobs], self._possible_nodes())
+            ids = (job_id for job_id, _ in jobs)
+            await self.book.create(
+                [self._accept(job_id, one, None) for job_id, one in zip(ids, accepted, strict=True)]
+            )
         return [submitted(self.view.document(await self._get(job_id))) for job_id, _ in jobs]
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
@@ -427,8 +429,8 @@ class Service:
     async def _get(self, job_id: str) -> Job:
         return await self.sync.adoption.get(job_id)
 
-    async def _check(self, spec: JobSpec) -> None:
-        await asyncio.to_thread(self.door.check, spec, self._possible_nodes())
+    async def _check(self, spec: JobSpec) -> Accepted:
+        return await self.door.admit(spec, self._possible_nodes())
 
     async def _look_at_nodes(self) -> None:
         self.nodes = await self.runner.nodes()
@@ -444,9 +446,15 @@ class Service:
         )
         return Snapshot(nodes=self.nodes, running=held)
 
-    def _accept(self, job_id: str, spec: JobSpec, key: str | None) -> Job:
-        seq = self.registry.next_seq()
-        return lifecycle.accept(JobId(job_id), spec, at=self.clock.now(), queue_seq=seq, idempotency_key=key)
+    def _accept(self, job_id: str, accepted: Accepted, key: str | None) -> Job:
+        return lifecycle.accept(
+            JobId(job_id),
+            accepted.spec,
+            at=self.clock.now(),
+            queue_seq=self.registry.next_seq(),
+            idempotency_key=key,
+            notes=accepted.notes,
+        )
 
     async def _check_again(self, job: Job) -> None:
         """What was valid when it was submitted may be gone by now: a file moved, a loop no longer allowed."""

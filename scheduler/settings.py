@@ -7,12 +7,27 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scheduler.core.hangs import Limits
 from scheduler.core.reconcile import Policy
 from scheduler.core.retrying import RetryPolicy
+from scheduler.errors import InvalidRequest, Problem
+
+NOT_SENDABLE = (
+    "a header can only carry visible ASCII characters: leave out spaces, line ends and letters with accents; "
+    "`openssl rand -hex 32` makes a good one"
+)
 
 
 class NodeType(BaseModel):
@@ -181,16 +196,18 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path, info: ValidationInfo) -> Path:
         named = str(value).replace("{cluster}", info.data.get("cluster", "default"))
-        return Path(named).expanduser().absolute()
+        try:
+            return Path(named).expanduser().absolute()
+        except RuntimeError:  # a container whose user has no name and no HOME
+            raise ValueError(
+                f"there is no home folder for {named!r} here; set it to an absolute path"
+            ) from None
 
     @field_validator("token", mode="after")
     @classmethod
     def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-            raise ValueError(
-                "a header can only carry visible ASCII characters: leave out spaces, line ends and letters with accents; "
-                "`openssl rand -hex 32` makes a good one"
-            )
+        if value and not is_sendable(value.get_secret_value()):
+            raise ValueError(NOT_SENDABLE)
         return value
 
     @model_validator(mode="after")
@@ -212,6 +229,21 @@ class ClientSettings(BaseSettings):
 
     url: str = "http://127.0.0.1:8000"
     token: SecretStr | None = None
+
+    @classmethod
+    def read(cls) -> ClientSettings:
+        """Raises InvalidRequest naming the variable."""
+        try:
+            return cls()
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            problems = (Problem(f"SCHEDULER_{str(one['loc'][0]).upper()}", one["msg"]) for one in found)
+            raise InvalidRequest("the environment is not valid; mend it", tuple(problems)) from None
+
+
+def is_sendable(token: str) -> bool:
+    """Whether a header can carry it."""
+    return re.fullmatch(r"[!-~]+", token) is not None
 
 
 def as_text(value: object) -> str:

@@ -16,6 +16,7 @@ from scheduler.pruning import EVERY_S, Pruner
 from scheduler.reconciling import Reconciler
 from scheduler.registry import Registry
 from scheduler.settings import Settings
+from scheduler.validation import Accepted
 
 
 class Sync:
@@ -32,7 +33,7 @@ class Sync:
         runner: Runner,
         clock: Clock,
         settings: Settings,
-        check: Callable[[JobSpec], Awaitable[None]],
+        check: Callable[[JobSpec], Awaitable[Accepted]],
         requests: Mapping[str, Request],
         signs: Callable[[int], Sequence[Sign]],
     ) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import importlib
-import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,9 +19,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from scheduler.core import placement
+from scheduler.core.estimate import ModelShape
 from scheduler.core.model import SHIPPED, SPEC, JobSpec, Json, Node, ShippedCode
 from scheduler.documents import LoopDocument, LoopList
 from scheduler.errors import InvalidSpec, Problem
+from scheduler.inspection import READ_S, Inspection, Question
+from scheduler.inspector import Finding
 
 BUILT_IN: dict[str, tuple[str, str]] = {
     "sft": ("train_loops.sft:train", "train_loops.config:SftConfig"),
@@ -27,8 +32,11 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 }
 """Name -> (function, class of its config).  Named by strings: the scheduler knows no loop's code."""
 
+CHECKED_BY = {"messages_jsonl": "train_loops.conversations:check"}
+"""Kind of file -> the function of the loops that reads such a file, so that what it takes is what is checked."""
+
 MAX_SPEC_BYTES = 256_000
-MAX_ROWS_CHECKED = 10_000
+_MOST_AT_ONCE = 16
 _OWN_LOOP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _NO_SHIPPED_CODE = (
     "this scheduler takes no function that is sent along, because whoever may submit could then run anything; put it "
@@ -43,8 +51,37 @@ def function_of(loop: str) -> str:
     return BUILT_IN[loop][0] if loop in BUILT_IN else loop
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A spec that could run, as it will: its paths are those that were looked at."""
+
+    spec: JobSpec
+    notes: tuple[str, ...] = ()
+    """What could not be checked, in words."""
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A spec on its way through the door."""
+
+    spec: JobSpec
+    problems: list[Problem]
+    files: dict[str, Question] = field(default_factory=dict[str, Question])
+    """Field of its config -> what is to be asked about the file that it names."""
+
+    def decided(self, found: Mapping[Question, Finding]) -> Accepted:
+        """Raises InvalidSpec."""
+        findings = {name: found[question] for name, question in self.files.items()}
+        problems = [Problem(f"config.{name}", one.problem) for name, one in findings.items() if one.problem]
+        if self.problems or problems:
+            raise InvalidSpec.of(*self.problems, *problems)
+        config = self.spec.config | {name: one.path for name, one in findings.items()}
+        notes = tuple(one.note for one in findings.values() if one.note)
+        return Accepted(replace(self.spec, config=config), notes)
+
+
 class Door:
-    """Checks specs against this scheduler's settings.  Reads files, so call it from a thread."""
+    """Checks specs against this scheduler's settings; files are looked at in a process of its own."""
 
     def __init__(
         self,
@@ -53,30 +90,60 @@ class Door:
         node_types: Iterable[Node] = (),
         *,
         allow_shipped_code: bool = False,
+        read_s: float = READ_S,
     ) -> None:
         self._allowed = tuple(allowed_loops)
         self._allow_shipped_code = allow_shipped_code
-        self._roots = tuple(root.expanduser().resolve() for root in roots)
+        self._files = Inspection(roots, read_s=read_s)
         self._node_types = tuple(node_types)
+        # Threads of its own: whoever waits for a file system that hangs holds up no other work.
+        self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, "door")
 
-    def check(self, spec: JobSpec, nodes: Sequence[Node]) -> None:
-        """Raise InvalidSpec naming every field that is wrong; return when the job could run on such nodes."""
-        problems = [*_size(spec), *_not_finite(spec.config, "config"), *self._loop(spec)]
-        if not problems:
-            problems += [*self._config(spec), *self._resources(spec, nodes)]
-        if problems:
-            raise InvalidSpec.of(*problems)
+    async def admit(self, spec: JobSpec, nodes: Sequence[Node]) -> Accepted:
+        """As `check`, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.check, spec, nodes)
 
-    def check_all(self, specs: Sequence[JobSpec], nodes: Sequence[Node]) -> None:
-        """As `check`, for all of them; the fields of the problems begin with `jobs.<index>.`"""
-        problems: list[Problem] = []
-        for index, spec in enumerate(specs):
+    async def admit_all(self, specs: Sequence[JobSpec], nodes: Sequence[Node]) -> list[Accepted]:
+        """As `check_all`, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.check_all, specs, nodes)
+
+    async def shape(self, folder: str) -> ModelShape:
+        """Of the model in *folder*.  Raises ValueError, in words, when it does not tell."""
+        question = Question("shape", folder)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, self._files.of, [question])
+        if words := found[question].problem or found[question].shape.get("unknown"):
+            raise ValueError(words)
+        return ModelShape(**found[question].shape)
+
+    def check(self, spec: JobSpec, nodes: Sequence[Node]) -> Accepted:
+        """*spec* as it will run.  Raises InvalidSpec naming every field that is wrong."""
+        candidate = self._candidate(spec, nodes)
+        return candidate.decided(self._files.of(list(dict.fromkeys(candidate.files.values()))))
+
+    def check_all(self, specs: Sequence[JobSpec], nodes: Sequence[Node]) -> list[Accepted]:
+        """As `check`, for all of them; the fields of the problems begin with `jobs.<index>.`
+
+        A file that several of them name is looked at once.
+        """
+        candidates = [self._candidate(spec, nodes) for spec in specs]
+        found = self._files.of(list(dict.fromkeys(q for one in candidates for q in one.files.values())))
+        accepted, problems = list[Accepted](), list[Problem]()
+        for index, candidate in enumerate(candidates):
             try:
-                self.check(spec, nodes)
+                accepted.append(candidate.decided(found))
             except InvalidSpec as error:
                 problems += [Problem(f"jobs.{index}.{one.field}", one.message) for one in error.problems]
         if problems:
             raise InvalidSpec.of(*problems)
+        return accepted
+
+    def _candidate(self, spec: JobSpec, nodes: Sequence[Node]) -> _Candidate:
+        problems = [*_size(spec), *_not_finite(spec.config, "config"), *self._loop(spec)]
+        if problems:
+            return _Candidate(spec, problems)
+        candidate = self._config(spec)
+        candidate.problems += self._resources(spec, nodes)
+        return candidate
 
     def as_it_would_run(self, spec: JobSpec) -> Json:
         """*spec*, which has passed `check`, with every default written out, those of its loop's config too."""
@@ -122,25 +189,20 @@ class Door:
             ]
         return shipped_problems(spec.code)
 
-    def _config(self, spec: JobSpec) -> list[Problem]:
+    def _config(self, spec: JobSpec) -> _Candidate:
         if spec.loop not in BUILT_IN:
-            return []
+            return _Candidate(spec, [])
         try:
             config = _load(BUILT_IN[spec.loop][1]).model_validate(spec.config)
         except ValidationError as error:
-            return [_config_problem(detail) for detail in error.errors(include_url=False)]
-        return self._paths(config)
-
-    def _paths(self, config: BaseModel) -> list[Problem]:
-        problems: list[Problem] = []
-        for name, info in type(config).model_fields.items():
-            extra = info.json_schema_extra
-            kind = extra.get("path") if isinstance(extra, dict) else None
-            value = getattr(config, name)
-            if kind and value is not None:
-                check = _dataset if kind == "messages_jsonl" else _model
-                problems += [Problem(f"config.{name}", words) for words in check(value, self._roots)]
-        return problems
+            return _Candidate(spec, [_config_problem(detail) for detail in error.errors(include_url=False)])
+        candidate = _Candidate(spec, [])
+        for name, kind, value in _paths(config):
+            if words := _no_place(kind, value):
+                candidate.problems.append(Problem(f"config.{name}", words))
+            elif not _is_hub_id(kind, value):
+                candidate.files[name] = Question(kind, value, CHECKED_BY.get(kind, ""))
+        return candidate
 
     def _resources(self, spec: JobSpec, nodes: Sequence[Node]) -> list[Problem]:
         possible = [*nodes, *self._node_types]
@@ -203,81 +265,23 @@ def _not_finite(value: Any, field: str) -> list[Problem]:
     return []
 
 
-def _outside(path: Path, roots: Sequence[Path]) -> str | None:
-    real = path.resolve()
-    if any(real.is_relative_to(root) for root in roots):
+def _paths(config: BaseModel) -> Iterator[tuple[str, str, str]]:
+    """Name, kind and value of each field that names a file or folder."""
+    for name, info in type(config).model_fields.items():
+        extra = info.json_schema_extra
+        kind = extra.get("path") if isinstance(extra, dict) else None
+        if (value := getattr(config, name)) is not None and isinstance(kind, str):
+            yield name, kind, value
+
+
+def _is_hub_id(kind: str, value: str) -> bool:
+    return kind == "model" and not Path(value).is_absolute()
+
+
+def _no_place(kind: str, value: str) -> str | None:
+    if Path(value).is_absolute():
         return None
-    allowed = ", ".join(map(str, roots))
-    return f"{path} is outside the folders that jobs may read ({allowed}); move it there or set SCHEDULER_DATA_ROOTS"
-
-
-def _dataset(value: str, roots: Sequence[Path]) -> list[str]:
-    path = Path(value).expanduser()
-    if "\0" in value or len(value) > 4096:
-        return ["this is not a path"]
-    if not path.is_absolute():
-        return [f"{value!r} is a relative path, and the job runs elsewhere; give the absolute path"]
-    if outside := _outside(path, roots):
-        return [outside]
-    if not path.is_file():
-        return [f"there is no file {path}; put it where every node can read it"]
-    return _rows(path)
-
-
-def _rows(path: Path) -> list[str]:
-    count = 0
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if number > MAX_ROWS_CHECKED:
-                    break
-                if line.strip():
-                    count += 1
-                    if words := _row(line):
-                        return [f"{path}, line {number}: {words}"]
-    except UnicodeDecodeError:
-        return [f"{path} is not UTF-8 text; give a JSONL file with one conversation a line"]
-    except OSError as error:
-        return [f"{path} cannot be read: {error.strerror}"]
-    return [] if count else [f"{path} is empty; it needs one conversation a line"]
-
-
-def _row(line: str) -> str | None:
-    shape = 'a line looks like {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return f"this is not JSON; {shape}"
-    messages = row.get("messages") if isinstance(row, dict) else None
-    if not isinstance(messages, list) or not messages:
-        return f"`messages` is missing; {shape}"
-    for message in messages:
-        fine = (
-            isinstance(message, dict)
-            and isinstance(message.get("role"), str)
-            and isinstance(message.get("content"), str)
-        )
-        if not fine:
-            return f"a message needs `role` and `content`, both text; {shape}"
-    if not any(message["role"] == "assistant" for message in messages):
-        return f"there is no message of the assistant to learn from; {shape}"
-    return None
-
-
-def _model(value: str, roots: Sequence[Path]) -> list[str]:
-    if "\0" in value or len(value) > 4096:
-        return ["this is neither a folder nor a hub id"]
-    path = Path(value).expanduser()
-    if not path.is_absolute():
-        if _HUB_ID.fullmatch(value):
-            return []
-        return [f"{value!r} is neither an absolute path nor a hub id such as `org/name`"]
-    if outside := _outside(path, roots):
-        return [outside]
-    if not path.is_dir():
-        return [f"there is no folder {path}; save the model there with save_pretrained, or give a hub id"]
-    if not (path / "config.json").is_file():
-        return [
-            f"{path} is not a model folder: it has no config.json; save the model there with save_pretrained"
-        ]
-    return []
+    if kind == "model":
+        neither = f"{value!r} is neither an absolute path nor a hub id such as `org/name`"
+        return None if _HUB_ID.fullmatch(value) else neither
+    return f"{value!r} is a relative path, and the job runs elsewhere; give the absolute path"

@@ -13,7 +13,8 @@ import httpx
 from pydantic_core import to_json
 
 from scheduler.core.model import Json, Status
-from scheduler.errors import NotDelivered, NoticeRefused, NotReady
+from scheduler.errors import InvalidRequest, NotDelivered, NoticeRefused, NotReady
+from scheduler.http_clients import by_proxy, http_client
 from scheduler.ports import Clock, OutboxRow
 from scheduler.settings import Settings
 
@@ -51,7 +52,10 @@ class HttpWebhook:
         self._url, self._host = _checked(url)
         self._key = _key(secret)
         self._cluster, self._timeout_s, self._clock = cluster, timeout_s, clock
-        self._client = httpx.AsyncClient(timeout=timeout_s, follow_redirects=False)
+        try:
+            self._client = http_client(httpx.AsyncClient, url, timeout=timeout_s, follow_redirects=False)
+        except InvalidRequest as error:
+            raise NotReady(error.message) from None
 
     async def send(self, notice: OutboxRow) -> None:
         body = to_json(_payload(notice, self._cluster))
@@ -76,7 +80,8 @@ class HttpWebhook:
         except (TimeoutError, httpx.TimeoutException):
             raise self._not_delivered(f"did not answer within {self._timeout_s:g} s") from None
         except httpx.HTTPError as error:
-            raise self._not_delivered(f"cannot be reached ({type(error).__name__}: {error})") from None
+            words = f"cannot be reached ({type(error).__name__}: {error}){by_proxy(str(self._url))}"
+            raise self._not_delivered(words) from None
 
     def _not_delivered(self, words: str) -> NotDelivered:
         return NotDelivered(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from train_loops.paths import written_out
 
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Place = Annotated[Text, AfterValidator(written_out)]
+"""A file or folder; `~` and `file://` are written out."""
 MESSAGES = {"path": "messages_jsonl"}
 MODEL = {"path": "model"}
 
@@ -38,17 +42,17 @@ class SftConfig(LoopConfig):
     Learns the assistant's turns only.  Give `max_steps` or `num_epochs`, or neither for one epoch.
     """
 
-    model: Text = Field(
+    model: Place = Field(
         description="Folder of a transformers model with its tokenizer and chat template, or a hub id.",
         json_schema_extra=MODEL,
     )
-    dataset: Text = Field(
-        description='JSONL file to learn; a line is {"messages": [{"role": ..., "content": ...}]}.',
+    dataset: Place = Field(
+        description='File to learn, as JSONL or one JSON list; a line is {"messages": [{"role": ..., "content": ...}]}.',
         json_schema_extra=MESSAGES,
     )
-    eval_dataset: Text | None = Field(
+    eval_dataset: Place | None = Field(
         default=None,
-        description="JSONL file held out: its loss is measured before, during and after; null for none.",
+        description="File held out: its loss is measured before, during and after; null for none.",
         json_schema_extra=MESSAGES,
     )
     method: Literal["lora", "full"] = Field(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jinja2 import TemplateError
 from torch.nn.utils.rnn import pad_sequence
+
+from train_loops.conversations import Conversation, Message, read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Message = dict[str, str]
 IGNORED = -100
 """The label that the loss of every transformers model leaves out."""
 MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\b")
@@ -47,10 +48,10 @@ class Examples:
 
 
 def load_examples(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
-    """Read a JSONL file of conversations.  Raises ValueError that names the file and, if it can, the line."""
+    """Read a file of conversations.  Raises ValueError that names the file and, if it can, the line."""
     examples = Examples()
-    for messages in read_conversations(Path(path)):
-        ids, learnt = encode(tokenizer, messages)
+    for conversation in read(Path(path)):
+        ids, learnt = encoded(tokenizer, conversation)
         # The first token has nothing before it to be predicted from.
         if not any(learnt[1:max_length]):
             examples.num_skipped += 1
@@ -73,35 +74,15 @@ def as_tensors(ids: list[int], learnt: list[bool]) -> dict[str, torch.Tensor]:
     }
 
 
-def read_conversations(path: Path) -> list[list[Message]]:
-    """One conversation from each line that is not blank; ValueError names the first line that is not one."""
-    conversations: list[list[Message]] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                conversations.append(parse_conversation(line, f"{path}, line {number}"))
-    if not conversations:
-        raise ValueError(f"{path} holds no conversation; it needs one JSON object with `messages` a line")
-    return conversations
-
-
-def parse_conversation(line: str, where: str) -> list[Message]:
+def encoded(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> tuple[list[int], list[bool]]:
+    """As `encode`.  What the template refuses is told with file and line."""
     try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from None
-    messages = value.get("messages") if isinstance(value, dict) else None
-    if not isinstance(messages, list) or not messages or not all(map(is_message, messages)):
-        raise ValueError(f'{where}: expected {{"messages": [{{"role": "user", "content": "..."}}, ...]}}')
-    return messages
-
-
-def is_message(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("role"), str)
-        and isinstance(value.get("content"), str)
-    )
+        return encode(tokenizer, conversation.messages)
+    except TemplateError as error:
+        raise ValueError(
+            f"{conversation.where}: the chat template of {tokenizer.name_or_path} does not take this conversation: "
+            f"{error.message or type(error).__name__}; change it, or leave it out"
+        ) from error
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> tuple[list[int], list[bool]]:

@@ -17,7 +17,7 @@ from scheduler.errors import (
     Unauthorized,
     WaitTimedOut,
 )
-from scheduler.refusals import problem_fields
+from scheduler.refusals import problem_fields, readable
 
 EXIT_CODES = """\b
 Exit codes:
@@ -68,7 +68,7 @@ def problem_document(error: SchedulerError) -> ProblemDocument:
     return ProblemDocument(
         title=type(error).__name__,
         status=error.http_status,
-        detail=error.message,
+        detail=readable(error.message),
         code=error.code,
         errors=problem_fields(error.problems),
     )

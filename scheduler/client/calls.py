@@ -40,6 +40,7 @@ from scheduler.documents import (
     RepairPage,
 )
 from scheduler.errors import InvalidRequest, Problem, SchedulerError, ServerUnreachable, Unauthorized
+from scheduler.http_clients import by_proxy
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Document)
@@ -51,7 +52,8 @@ _LOST_ON_THE_WAY = frozenset({502, 503, 504})
 _RECONCILE_S = 130.0
 _STREAM_SILENCE_S = 40.0
 """A stream of events that says nothing for so long is cut: the server says something every 15 s."""
-_NOT_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_DELIVERED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_PASSWORD = re.compile(r"//[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +271,7 @@ def result_of(call: Call[T], answer: httpx.Response | httpx.TransportError, url:
         what = error.errors(include_url=False)[0]
         where = ".".join(map(str, what["loc"])) or "the whole answer"
         raise ServerUnreachable(
-            f"{call.method} {url}{call.path} was answered, but not as a training scheduler answers "
+            f"{call.method} {shown(url)}{call.path} was answered, but not as a training scheduler answers "
             f"({where}: {what['msg']}); check SCHEDULER_URL, and that client and server are of one release"
         ) from None
 
@@ -329,18 +331,16 @@ def _segment(job_id: str) -> str:
 
 def _unreachable(call: Call[Any], error: httpx.TransportError, url: str) -> ServerUnreachable:
     if isinstance(error, _NOT_DELIVERED):
-        return ServerUnreachable(
-            f"no scheduler answers at {url} ({_in_words(error)}); start one with `scheduler up`, "
-            "or set SCHEDULER_URL to where it runs"
-        )
+        remedy = by_proxy(url) or "; start one with `scheduler up`, or set SCHEDULER_URL to where it runs"
+        return ServerUnreachable(f"no scheduler answers at {shown(url)} ({_in_words(error)}){remedy}")
     doubt = (
         ""
         if call.is_repeatable
         else "; it may have been accepted all the same: look at `scheduler list` before you send it again"
     )
     return ServerUnreachable(
-        f"the scheduler at {url} gave no answer to {call.method} {call.path} ({_in_words(error)}){doubt}; "
-        "`scheduler health` says how it is"
+        f"the scheduler at {shown(url)} gave no answer to {call.method} {call.path} "
+        f"({_in_words(error)}){by_proxy(url)}{doubt}; `scheduler health` says how it is"
     )
 
 
@@ -367,14 +367,19 @@ def _refusal(answer: httpx.Response, url: str) -> SchedulerError:
 
 def _stranger(answer: httpx.Response, url: str) -> SchedulerError:
     """It does not speak as a scheduler does: a proxy, or another program on that port."""
-    asked = f"{answer.request.method} {answer.request.url}"
-    said = f"{asked} was answered {answer.status_code} {answer.reason_phrase}"
+    asked = f"{answer.request.method} {shown(str(answer.request.url))}"
+    said = f"{asked} was answered {answer.status_code} {answer.reason_phrase}{by_proxy(url)}"
     if answer.status_code == 401:
         return Unauthorized(f"{said}; set SCHEDULER_TOKEN to the token of this scheduler")
     return ServerUnreachable(
-        f"{said}, which is no answer of a training scheduler; check that one runs at {url}, "
+        f"{said}, which is no answer of a training scheduler; check that one runs at {shown(url)}, "
         "or set SCHEDULER_URL to where it does"
     )
+
+
+def shown(url: str) -> str:
+    """*url* as it may be printed: without a password."""
+    return _PASSWORD.sub("//...@", url)
 
 
 def _tree(root: type[SchedulerError]) -> Iterator[type[SchedulerError]]:

@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from uuid import uuid4
 
+import httpx
+
 from scheduler.client import calls, flows
-from scheduler.client.calls import Call
+from scheduler.client.calls import Call, shown
 from scheduler.client.flows import Flow
 from scheduler.client.shipping import fields_of
-from scheduler.client.specs import login_name, signed, to_spec
+from scheduler.client.specs import is_sendable_text, login_name, signed, to_spec
 from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Status
 from scheduler.documents import JobDocument, PlanAnswer, SubmittedJob
-from scheduler.errors import InvalidRequest, InvalidSpec, ServerUnreachable
+from scheduler.errors import InvalidRequest, InvalidSpec, Problem, ServerUnreachable
+from scheduler.http_clients import http_client
 from scheduler.refusals import not_valid
-from scheduler.settings import ClientSettings
+from scheduler.settings import NOT_SENDABLE, ClientSettings, is_sendable
 
 T = TypeVar("T")
 Spec = JobSpec | Mapping[str, Any]
@@ -29,7 +32,9 @@ USER_HEADER = "X-User"
 _FIRST_CONTACT_S = 3.0
 _STEADY_S = 120.0
 _GLANCE_S = 3.0
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_MAX_PORT = 65_535
+_MAX_PARAM_CHARS = 2_000
+"""Of one parameter in a URL; what is longer no server takes."""
 
 
 class SpecFields(TypedDict, total=False):
@@ -104,22 +109,24 @@ class Connection:
         *timeout_s* bounds one request.  *retry_s* is how long a call goes on asking while the server
         restarts; a server that never answered this client gets 3 s at most.
         """
-        settings = ClientSettings()
-        secret = token or (settings.token.get_secret_value() if settings.token else None)
-        bearer = {"Authorization": f"Bearer {secret.strip()}".encode()} if secret else {}
+        settings = ClientSettings.read()
+        secret = token or (settings.token.get_secret_value() if settings.token else "")
         self.url = _base(url or settings.url)
+        if secret and httpx.URL(self.url).userinfo:
+            words = "holds a user name, and SCHEDULER_TOKEN is set; one header cannot carry both: leave out one of them"
+            raise InvalidRequest(f"SCHEDULER_URL {words}", (Problem("SCHEDULER_URL", words),))
         self.user = "".join(filter(str.isprintable, user or login_name()))[:200]
         self._retry_s, self.has_met = retry_s, False
-        self._http = self.transport(
+        self._http = http_client(
+            self.transport,
+            self.url,
             base_url=self.url,
             timeout=timeout_s,
-            headers={USER_HEADER: self.user.encode(), **bearer},
-            # A proxy named in the environment cannot reach this machine's own loopback.
-            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
+            headers={USER_HEADER: self.user.encode(), **_bearer(secret.strip())},
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+        return f"{type(self).__name__}({shown(self.url)!r})"
 
     def page_of(self, job_id: str) -> str:
         """The page of a job in the web monitor."""
@@ -195,17 +202,34 @@ class Connection:
         return flows.reading_logs(self.flow, job_id, **wanted)
 
     def request(self, call: Call[Any]) -> dict[str, Any]:
+        for name, value in call.params.items():
+            if isinstance(value, str) and not (is_sendable_text(value) and len(value) <= _MAX_PARAM_CHARS):
+                raise InvalidRequest(
+                    f"{name} holds bytes that are no text, or more than {_MAX_PARAM_CHARS:,} characters; give less"
+                )
         parts = {name: getattr(call, name) for name in ("method", "params", "json", "headers")}
         timeout = {} if call.timeout_s is None else {"timeout": call.timeout_s}
         return {"url": call.path, **parts, **timeout}
 
 
+def _bearer(token: str) -> dict[str, bytes]:
+    if token and not is_sendable(token):
+        words = f"SCHEDULER_TOKEN cannot be sent: {NOT_SENDABLE}"
+        raise InvalidRequest(words, (Problem("SCHEDULER_TOKEN", NOT_SENDABLE),))
+    return {"Authorization": f"Bearer {token}".encode()} if token else {}
+
+
 def _base(url: str) -> str:
     base = url.strip().rstrip("/").removesuffix(calls.API)
     if not _is_address(base):
+        brackets = (
+            "; an IPv6 address stands in brackets, as http://[::1]:8000"
+            if "::" in base or base.count(":") > 3
+            else ""
+        )
         raise ServerUnreachable(
-            f"{url!r} is not the address of a scheduler; "
-            "set SCHEDULER_URL to something like http://127.0.0.1:8000"
+            f"{shown(url)!r} is not the address of a scheduler; "
+            f"set SCHEDULER_URL to something like http://127.0.0.1:8000{brackets}"
         )
     return base
 
@@ -216,10 +240,14 @@ def _ranks(rank: int | Literal["all"]) -> tuple[int, ...] | None:
 
 def _is_address(url: str) -> bool:
     try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port beyond 65535, a bracket that does not close
+        parts = httpx.URL(url)
+    except (
+        httpx.InvalidURL,
+        ValueError,
+    ):  # a control character, a bracket that does not close, a host of no country
         return False
+    fits = (parts.port is None or 0 < parts.port <= _MAX_PORT) and not (parts.query or parts.fragment)
+    return parts.scheme in ("http", "https") and bool(parts.host) and not set(parts.host) & set(" %") and fits
 
 
 def _statuses(given: Status | str | Iterable[Status | str] | None) -> frozenset[Status]:

@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from scheduler.client.spec_text import refused, spec_text
+from scheduler.client.spec_yaml import check_nodes, lines_of, nodes_of_json, yaml_value
 from scheduler.client.specs import SPEC_FIELDS, to_spec
 from scheduler.core.model import JobSpec
 from scheduler.errors import InvalidSpec, Problem
-
-_CORE = "tag:yaml.org,2002:"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core types: `1e-4` is a number, and `no`, `on`, `12:30` and dates are text."""
-
-    yaml_implicit_resolvers: dict[str, list[Any]] = {}
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)",
-        "-+.0123456789",
-    ),
-    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(_CORE + _tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +28,7 @@ class SpecFile:
 
         A path that does not begin with a field of the spec is one of `config`.
         """
-        fields, lines = deepcopy(self.fields), dict(self.lines)
+        fields, lines = _apart(self.fields), dict(self.lines)
         for path, value in values.items():
             full = path if path.split(".")[0] in SPEC_FIELDS else f"config.{path}"
             _put(fields, full.split("."), value)
@@ -68,7 +42,9 @@ class SpecFile:
         """
         config = self.fields.get("config")
         fields = (
-            self.fields | {"config": _seen_from_here(config)} if isinstance(config, dict) else self.fields
+            self.fields | {"config": {name: _seen_from_here(value) for name, value in config.items()}}
+            if isinstance(config, dict)
+            else self.fields
         )
         try:
             return to_spec(fields)
@@ -84,18 +60,6 @@ class SpecFile:
         return f" ({self.source}, line {self.lines[path]})" if path in self.lines else ""
 
 
-def _seen_from_here(config: dict[str, Any]) -> dict[str, Any]:
-    paths = {name: Path(value) for name, value in config.items() if isinstance(value, str) and "/" in value}
-    return config | {name: str(path.absolute()) for name, path in paths.items() if _exists(path)}
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, or with a NUL: no path of ours
-        return False
-
-
 def load_spec(path: str | Path) -> JobSpec:
     """The spec in a YAML or JSON file; `-` reads standard input.
 
@@ -107,128 +71,107 @@ def load_spec(path: str | Path) -> JobSpec:
 def read_spec_file(path: str | Path) -> SpecFile:
     """As `load_spec`, before the fields are looked at."""
     source = "standard input" if str(path) == "-" else str(path)
-    text = _text(path, source)
-    return _from_json(text, source) if source.endswith(".json") else _from_yaml(text, source)
+    text = spec_text(path, source)
+    is_json = source.lower().endswith(".json") or _is_json(text)
+    return _from_json(text, source) if is_json else _from_yaml(text, source)
 
 
 def parse_value(text: str, source: str) -> Any:
     """One value as a YAML file would read it: `1e-4`, `true`, `[1, 2]`, plain text."""
-    return _yaml_value(text, source)[0]
-
-
-def _text(path: str | Path, source: str) -> str:
+    quote = "; text can be put in quotes within quotes, as --set 'name=\"...\"'"
     try:
-        return sys.stdin.read() if str(path) == "-" else Path(path).expanduser().read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise _refused(source, "is not there; give the path of a YAML or JSON file with a job spec") from None
-    except UnicodeDecodeError as error:
-        raise _refused(source, f"is not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise _refused(source, f"cannot be read: {error.strerror or error}") from None
+        value, node = yaml_value(text, source)
+    except InvalidSpec as error:
+        raise InvalidSpec.of(*(Problem(one.field, one.message + quote) for one in error.problems)) from None
+    ends_at = 0 if node is None or (value is None and not node.value) else node.end_mark.index
+    if dropped := text[ends_at:].strip():
+        raise refused(
+            source, f"{dropped[:60]} would be dropped, since YAML counts it as no part of the value{quote}"
+        )
+    return value
 
 
 def _from_json(text: str, source: str) -> SpecFile:
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise _refused(
-            f"{source}, line {error.lineno}, column {error.colno}", f"is not JSON: {error.msg}"
-        ) from None
+        where = f"{source}, line {error.lineno}, column {error.colno}"
+        raise refused(where, f"is not JSON: {error.msg}") from None
+    except RecursionError:
+        raise refused(source, "is nested too deep; flatten it") from None
     except ValueError as error:
-        raise _refused(source, str(error)) from None
-    # JSON is YAML, but for tabs; they are no part of any key's place.
-    return SpecFile(source, _mapping(value, source), dict(_lines(_compose(text.replace("\t", " "), source))))
+        check_nodes(nodes_of_json(text, source), source)  # of a key that is given twice, YAML knows the line
+        raise refused(source, str(error)) from None
+    return SpecFile(source, _mapping(value, source), dict(lines_of(nodes_of_json(text, source))))
 
 
 def _from_yaml(text: str, source: str) -> SpecFile:
-    value, node = _yaml_value(text, source)
-    return SpecFile(source, _mapping(value, source), dict(_lines(node)))
+    value, node = yaml_value(text, source)
+    return SpecFile(source, _mapping(value, source), dict(lines_of(node)))
 
 
-def _yaml_value(text: str, source: str) -> tuple[Any, yaml.Node | None]:
-    loader = _Loader(text)
+def _is_json(text: str) -> bool:
+    """Whether it is, whatever it is called.  As YAML the same would be read otherwise: tabs, and line ends in text."""
     try:
-        node = loader.get_single_node()
-        _check(node, source, ())
-        return (None if node is None else loader.construct_document(node)), node
-    except yaml.YAMLError as error:
-        raise _not_yaml(error, source) from None
-    finally:
-        loader.dispose()
-
-
-def _compose(text: str, source: str) -> yaml.Node | None:
-    try:
-        return yaml.compose(text, _Loader)
-    except yaml.YAMLError as error:
-        raise _not_yaml(error, source) from None
-
-
-def _check(node: yaml.Node | None, source: str, above: tuple[int, ...]) -> None:
-    """What YAML permits and a spec must not: a key given twice, a value that contains itself."""
-    if id(node) in above:
-        raise _refused(_at(node, source), "contains itself; write the value out")
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                raise _refused(_at(key, source), f"{key.value} is given twice; keep one of the two")
-            seen.add(str(key.value))
-            _check(value, source, (*above, id(node)))
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check(item, source, (*above, id(node)))
-
-
-def _lines(node: yaml.Node | None, path: str = "") -> Iterator[tuple[str, int]]:
-    if path and node is not None:
-        yield path, node.start_mark.line + 1
-    prefix = f"{path}." if path else ""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _lines(value, f"{prefix}{key.value}")
-            yield f"{prefix}{key.value}", key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _lines(item, f"{prefix}{index}")
+        return text.lstrip()[:1] == "{" and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _mapping(value: Any, source: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     what = "is empty" if value is None else f"holds a {type(value).__name__}, not fields"
-    raise _refused(source, f"{what}; a spec starts with a line such as `loop: sft`")
+    raise refused(source, f"{what}; a spec starts with a line such as `loop: sft`")
+
+
+def _seen_from_here(value: Any) -> Any:
+    if not isinstance(value, str) or "/" not in value or value.startswith("/"):
+        return value
+    try:
+        path = Path(value).expanduser()
+        return str(path.absolute()) if path.exists() else value
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL, in nobody's home: no path of ours
+        return value
+
+
+def _apart(value: Any) -> Any:
+    """A copy in which nothing stands in two places: what an alias repeats may be changed in one of them."""
+    if isinstance(value, dict):
+        return {key: _apart(inner) for key, inner in value.items()}
+    return [_apart(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _put(fields: dict[str, Any], path: list[str], value: Any) -> None:
-    for part in path[:-1]:
-        inner = fields.get(part)
-        fields[part] = inner if isinstance(inner, dict) else {}
-        fields = fields[part]
-    fields[path[-1]] = value
+    """Raises InvalidSpec where *path* leads through a value that has no parts: it would be lost."""
+    here: Any = fields
+    for depth, part in enumerate(path):
+        key = _part_of(here, part, path, depth)
+        if depth == len(path) - 1:
+            here[key] = value
+        elif isinstance(here, dict) and here.get(key) is None:
+            here[key] = {}
+        here = here[key]
+
+
+def _part_of(here: Any, part: str, path: list[str], depth: int) -> Any:
+    if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+        return int(part)
+    if isinstance(here, dict) and part:
+        return part
+    above = ".".join(path[:depth]) or "the spec"
+    kind = f"a list of {len(here)}" if isinstance(here, list) else f"a {type(here).__name__}"
+    raise refused(".".join(path), f"cannot be set: {above} is {kind}, which has no part {part!r}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name} is given twice; keep one of the two")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"{twice} is given twice; keep one of the two")
+    return found
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number that JSON knows; give a finite one")
-
-
-def _not_yaml(error: yaml.YAMLError, source: str) -> InvalidSpec:
-    mark = getattr(error, "problem_mark", None)
-    where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
-    return _refused(where, f"is not YAML: {getattr(error, 'problem', None) or error}")
-
-
-def _at(node: yaml.Node | None, source: str) -> str:
-    return source if node is None else f"{source}, line {node.start_mark.line + 1}"
-
-
-def _refused(where: str, what: str) -> InvalidSpec:
-    return InvalidSpec.of(Problem(where, what))

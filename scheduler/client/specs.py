@@ -21,6 +21,7 @@ _FIELDS_IN = {
     "": SPEC_FIELDS,
     **{name: tuple(field.name for field in fields(kind)) for name, kind in _PARTS.items()},
 }
+_MAX_DEPTH = 100
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
@@ -71,6 +72,8 @@ def login_name() -> str:
 
 def _problem(error: Any) -> Problem:
     path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    if error["loc"] and error["loc"][-1] == "[key]":
+        return Problem(path, f"has the key {_short(error['input'])}, which is not text; put it in quotes")
     if error["type"] in _UNKNOWN:
         return Problem(path, _unknown(path))
     if error["type"] == "missing":
@@ -87,7 +90,12 @@ def _unknown(path: str) -> str:
     return f"is not a known field; {guess}Known here: {', '.join(known)}"
 
 
-def _plain(value: Any, path: str, problems: list[Problem]) -> Any:
+def _plain(value: Any, path: str, problems: list[Problem], depth: int = 0) -> Any:
+    if depth > _MAX_DEPTH:
+        problems.append(
+            Problem(path, f"is nested more than {_MAX_DEPTH} levels deep, or in itself; flatten it")
+        )
+        return None
     match value:
         case None | bool() | int():
             return value
@@ -95,17 +103,15 @@ def _plain(value: Any, path: str, problems: list[Problem]) -> Any:
             if not math.isfinite(value):
                 problems.append(Problem(path, f"is {value}, not a finite number; give one"))
             return float(value)
-        case str():
-            return str(value)
-        case PurePath():
-            return str(value)
+        case str() | PurePath():
+            return _text(str(value), path, problems)
         case Mapping():
             return {
-                _key(key, path, problems): _plain(item, _join(path, key), problems)
+                _key(key, path, problems): _plain(item, _join(path, key), problems, depth + 1)
                 for key, item in value.items()
             }
         case list() | tuple():
-            return [_plain(item, _join(path, index), problems) for index, item in enumerate(value)]
+            return [_plain(item, _join(path, index), problems, depth + 1) for index, item in enumerate(value)]
     problems.append(
         Problem(path, f"is {_kind(value)}, which JSON cannot carry; use text, numbers, lists and mappings")
     )
@@ -115,7 +121,27 @@ def _plain(value: Any, path: str, problems: list[Problem]) -> Any:
 def _key(key: Any, path: str, problems: list[Problem]) -> str:
     if not isinstance(key, str):
         problems.append(Problem(path, f"has the key {_short(key)}, which is not text; put it in quotes"))
-    return str(key)
+    return _text(str(key), path, problems)
+
+
+def _text(text: str, path: str, problems: list[Problem]) -> str:
+    if is_sendable_text(text):
+        return text
+    problems.append(
+        Problem(
+            path,
+            "holds half of a surrogate pair (bytes that are not UTF-8?) or NUL, which is no text; take it out",
+        )
+    )
+    return ""
+
+
+def is_sendable_text(text: str) -> bool:
+    """Whether UTF-8 can carry it, and a database can keep it."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _join(path: str, part: object) -> str:

@@ -197,14 +197,20 @@ YIELDS = {
 
 
 def accept(
-    job_id: JobId, spec: JobSpec, *, at: datetime, queue_seq: int, idempotency_key: str | None = None
+    job_id: JobId,
+    spec: JobSpec,
+    *,
+    at: datetime,
+    queue_seq: int,
+    idempotency_key: str | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Job:
-    """A new job, at the end of the line."""
+    """A new job, at the end of the line; *notes* are what its history tells of how it was checked."""
     return Job(
         id=job_id,
         spec=compact(spec),
         status=Status.QUEUED,
-        reason=Reason(code="accepted", message="in the queue; not looked at yet"),
+        reason=Reason(code="accepted", message="; ".join(["in the queue; not looked at yet", *notes])),
         created_at=at,
         updated_at=at,
         queued_at=at,

@@ -159,9 +159,10 @@ async def test_a_project_of_the_release_before_attempts_is_refused_until_it_is_m
         after = project.sql(may_call)
         assert [one for one in after if one in before] == before
         new = [one for one in after if one not in before]
-        assert [one["proname"] for one in new] == ["scheduler_prune"]
-        assert "service_role" in new[0]["proacl"]
-        assert not any(role in new[0]["proacl"] for role in ("anon", "authenticated", "{=X", ",=X"))
+        assert [one["proname"] for one in new] == ["scheduler_prune", "training_jobs_unwrap_spec"]
+        prune = new[0]["proacl"]
+        assert "service_role" in prune
+        assert not any(role in prune for role in ("anon", "authenticated", "{=X", ",=X"))
         assert (await mirror.rows([start.job.id])).rows == (row,)
         await mirror.apply([committed(run_lost(start.job))])
     finally:

@@ -72,7 +72,7 @@ def test_a_wrong_setting_is_named(
     assert not found.ok
     assert detail in found.detail
     assert remedy in found.remedy
-    assert "sb_secret" not in found.detail + found.remedy
+    assert "sb_secret_wrong" not in found.detail + found.remedy
 
 
 def test_the_public_key_is_not_enough(fresh_stack: Stack, tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def told(plane: Plane, keys: Keys, data: Path) -> str:
 # Supabase is up, with its data in {data}.  Ctrl-C ends it.
 # For the scheduler, and for nobody else: this key reads and writes everything.
 export SCHEDULER_SUPABASE_URL={plane.gateway.url}
-export SCHEDULER_SUPABASE_KEY={keys.service}
+export SCHEDULER_SUPABASE_KEY={keys.secret}
 # For front ends, with the access token of a signed-in user beside it.
-export SUPABASE_ANON_KEY={keys.anon}
+export SUPABASE_ANON_KEY={keys.publishable}
 # To look inside:
 #   psql '{plane.postgres.dsn("postgres")}'"""
 

@@ -56,12 +56,18 @@ def _said(status: int, message: str, **headers: str) -> Answer:
 
 
 class Gateway:
-    """Serves `/rest/v1/...` from the PostgREST on the Unix socket *upstream*; only *keys* open it."""
+    """Serves `/rest/v1/...` from the PostgREST on the Unix socket *upstream*; only *keys* open it.
 
-    def __init__(self, upstream: Path, keys: frozenset[str], *, port: int = 0) -> None:
+    Those of *exchanged* are no tokens: each comes in the header `apikey` alone, and the gateway puts a token in its
+    place.  Sent as a bearer token, too, it goes on to PostgREST as it is, which answers 401.
+    """
+
+    def __init__(
+        self, upstream: Path, keys: frozenset[str], exchanged: Mapping[str, str], *, port: int = 0
+    ) -> None:
         self.requests: deque[Request] = deque(maxlen=MOST_REMEMBERED)
         self.port = port
-        self._upstream, self._keys = upstream, keys
+        self._upstream, self._keys, self._exchanged = upstream, keys | exchanged.keys(), exchanged
         self._faults = Faults()
         self._changed = asyncio.Event()
         self._server = web.Server(self._handle)
@@ -174,8 +180,11 @@ class Gateway:
 
     async def _ask(self, request: web.BaseRequest, body: bytes) -> Answer:
         target = URL("http://postgrest" + (request.raw_path.removeprefix(REST) or "/"), encoded=True)
+        headers = _end_to_end(request.headers)
+        if token := self._exchanged.get(headers.get("apikey", "")):
+            headers.setdefault("Authorization", f"Bearer {token}")
         async with self._session.request(
-            request.method, target, headers=_end_to_end(request.headers), data=body or None
+            request.method, target, headers=headers, data=body or None
         ) as response:
             return Answer(response.status, _end_to_end(response.headers), await response.read())
 

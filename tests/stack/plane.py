@@ -88,9 +88,8 @@ async def running(options: Options) -> AsyncIterator[Plane]:
         )
         ends.callback(postgrest.stop)
         postgrest.start()
-        gateway = Gateway(
-            postgrest.socket, frozenset((options.keys.anon, options.keys.service)), port=options.port
-        )
+        older = frozenset((options.keys.anon, options.keys.service))
+        gateway = Gateway(postgrest.socket, older, options.keys.exchanged(), port=options.port)
         ends.push_async_callback(gateway.stop)
         await gateway.start()
         yield Plane(folder=folder, postgres=postgres, postgrest=postgrest, gateway=gateway)

@@ -20,7 +20,7 @@ from tests.stack import migrations
 from tests.stack.errors import StackError
 from tests.stack.faults import Fault, Kind
 from tests.stack.gateway import Request
-from tests.stack.keys import Keys, sign
+from tests.stack.keys import Keys, Signing
 from tests.stack.plane import Options
 from tests.stack.postgrest import ROOT
 
@@ -65,6 +65,7 @@ class Stack:
         self.pids: dict[str, int] = said["pids"]
         self.folder = Path(said["folder"])
         self.jwt_secret, self.anon_key, self.service_key = keys.jwt_secret, keys.anon, keys.service
+        self.publishable_key, self.secret_key, self._keys = keys.publishable, keys.secret, keys
         self._process = process
         transport = httpx.HTTPTransport(uds=str(self.folder / "control.sock"))
         self._control = httpx.Client(transport=transport, base_url="http://stack", timeout=60)
@@ -74,15 +75,20 @@ class Stack:
     @classmethod
     @contextmanager
     def start(
-        cls, *, migrate: bool = True, folder: Path = migrations.FOLDER, max_rows: int | None = None
+        cls,
+        *,
+        migrate: bool = True,
+        folder: Path = migrations.FOLDER,
+        max_rows: int | None = None,
+        signing: Signing = "HS256",
     ) -> Iterator[Stack]:
         """A stack with empty tables for the time of a `with`.
 
         It has the migrations in *folder*; with *migrate* False it is a project before its first one.  *max_rows*
-        cuts longer answers short, as hosted projects do at 1000; None: nothing is cut.
+        cuts longer answers short, as hosted projects do at 1000; None: nothing is cut.  *signing*: how users' tokens are.
         """
         applied = str(folder) if migrate else None
-        stack = cls._launch(Options(keys=Keys.new(), migrations=applied, max_rows=max_rows))
+        stack = cls._launch(Options(keys=Keys.new(signing), migrations=applied, max_rows=max_rows))
         try:
             yield stack
         finally:
@@ -133,7 +139,7 @@ class Stack:
 
     def key(self, role: str, **claims: Any) -> str:
         """A token of any role, with any claims; `expires_in_s=-1` for one that has expired."""
-        return sign(self.jwt_secret, role, **claims)
+        return self._keys.token(role, **claims)
 
     def migrate(self, folder: Path = migrations.FOLDER) -> list[str]:
         """Apply the migrations that are missing.  Returns their versions; PostgREST knows the schema then."""

@@ -493,10 +493,10 @@ async def test_the_async_client_leaves_the_event_loop_free(served: Served) -> No
     ("text", "config"),
     [
         ("loop: sft\nconfig: {learning_rate: 1e-4, r: 8}\n", {"learning_rate": 1e-4, "r": 8}),
-        ("loop: sft\nconfig:\n  answer: no\n  at: 12:30\n  day: 2026-01-02\n", None),
+        ("loop: sft\nconfig:\n  answer: 'no'\n  at: 12:30\n  day: 2026-01-02\n", None),
         (
-            "loop: sft\nconfig: {zip: 0123, hex: 0x10, big: 1.5e+3}\n",
-            {"zip": "0123", "hex": 16, "big": 1500.0},
+            "loop: sft\nconfig: {zip: '0123', hex: 0x10, octal: 0o17, big: 1.5e+3, half: .5}\n",
+            {"zip": "0123", "hex": 16, "octal": 15, "big": 1500.0, "half": 0.5},
         ),
     ],
 )
@@ -541,7 +541,7 @@ def test_a_bad_file_names_line_and_field(tmp_path: Path, name: str, text: str, w
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
+    (tmp_path / "bad.yaml").write_bytes(b"loop: \xff\xfe")
     for path, words in (
         (tmp_path / "none.yaml", "is not there"),
         (tmp_path, "directory"),

@@ -45,3 +45,11 @@ def test_any_other_token_is_taken_as_it_is(token: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("SCHEDULER_TOKEN", token)
     settings = Settings()
     assert settings.token is not None and settings.token.get_secret_value() == token
+
+
+def test_a_user_without_a_home_is_told_what_to_set() -> None:
+    """B4: in a container with a bare user id it was a traceback."""
+    with pytest.raises(
+        ValidationError, match=r"no home folder for '~nobody-of-that-name/x' here; set it to an absolute"
+    ):
+        Settings(state_dir="~nobody-of-that-name/x")  # type: ignore[arg-type]

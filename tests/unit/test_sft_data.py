@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.tiny_model import CHATML, numbered_pairs, tiny_tokenizer, write_conversations
-from train_loops.data import IGNORED, PadBatch, encode, load_examples, read_conversations
+from train_loops.config import SftConfig
+from train_loops.conversations import read
+from train_loops.data import IGNORED, PadBatch, encode, load_examples
 
 SMOLLM2 = Path(__file__).parents[2] / ".cache" / "models" / "SmolLM2-135M-Instruct"
 
@@ -123,14 +126,14 @@ def test_a_bad_line_is_named_by_file_and_number(line: str, tmp_path: Path) -> No
     file = write_conversations(tmp_path / "d.jsonl", numbered_pairs(2))
     file.write_text(file.read_text() + "\n" + line + "\n")
     with pytest.raises(ValueError, match=r"d\.jsonl, line 4"):
-        read_conversations(file)
+        list(read(file))
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     """Otherwise the Trainer fails with a message about samplers."""
     (tmp_path / "d.jsonl").write_text("\n\n")
     with pytest.raises(ValueError, match="holds no conversation"):
-        read_conversations(tmp_path / "d.jsonl")
+        list(read(tmp_path / "d.jsonl"))
 
 
 def test_padding_is_neither_seen_nor_learnt(tmp_path: Path) -> None:
@@ -156,4 +159,42 @@ def test_unicode_survives(tmp_path: Path) -> None:
             ensure_ascii=False,
         )
     )
-    assert learnt_text(tiny_tokenizer(), read_conversations(file)[0]) == ["日本<|im_end|>"]
+    assert learnt_text(tiny_tokenizer(), next(read(file)).messages) == ["日本<|im_end|>"]
+
+
+def test_a_conversation_that_the_template_refuses_is_named_by_file_and_line(tmp_path: Path) -> None:
+    """B4: the template's own words alone say neither which of ten thousand lines it was, nor whose words they are."""
+    strict = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + CHATML
+    )
+    rows = [TWO_TURNS[1:3], TWO_TURNS[1:], TWO_TURNS]
+    file = tmp_path / "d.jsonl"
+    file.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
+    words = r"d\.jsonl, line 3: the chat template of .* does not take this conversation: System role not supported"
+    with pytest.raises(ValueError, match=words):
+        load_examples(str(file), tiny_tokenizer(strict), 512)
+
+
+def test_the_loop_reads_a_path_as_the_door_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B4: a job of an earlier release, or a loop that is run by hand, still says `~`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = SftConfig(
+        model="~/model", dataset=f"file://{tmp_path}/d%20e.jsonl", eval_dataset="org/relative.jsonl"
+    )
+    assert (cfg.model, cfg.dataset) == (str(tmp_path / "model"), str(tmp_path / "d e.jsonl"))
+    assert cfg.eval_dataset == "org/relative.jsonl"
+
+
+def test_the_same_conversations_train_the_same_however_they_are_written(tmp_path: Path) -> None:
+    """B4: not only read: the very same tokens are learnt."""
+    text = write_conversations(tmp_path / "plain", numbered_pairs(3)).read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    (tmp_path / "windows").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    (tmp_path / "utf16").write_bytes(text.encode("utf-16"))
+    (tmp_path / "gzip").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "list").write_text(json.dumps(rows, indent=2))
+    prints = {
+        load_examples(str(file), tiny_tokenizer(), 512).fingerprint() for file in sorted(tmp_path.iterdir())
+    }
+    assert len(prints) == 1

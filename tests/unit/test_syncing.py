@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import time
 import uuid
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from scheduler import health
-from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId
+from scheduler.core.model import SPEC, Fence, Gang, JobId, JobSpec, Node, NodeId
 from scheduler.errors import (
     MirrorRefused,
     MirrorUnavailable,
@@ -237,9 +238,9 @@ async def test_r4_rows_that_were_found_together_enter_the_line_in_their_order(wo
     delays = iter([0.02, 0.01, 0.0])
     check = world.service.door.check
 
-    def slow_check(*arguments: Any) -> None:
+    def slow_check(*arguments: Any) -> Any:
         time.sleep(next(delays))
-        check(*arguments)
+        return check(*arguments)
 
     world.service.door.check = slow_check  # type: ignore[method-assign]
     ids = []
@@ -675,10 +676,76 @@ async def test_an_older_life_is_refused_by_the_database(world: World) -> None:
 
 async def test_l4_a_row_whose_spec_cannot_be_read_is_refused_in_words(world: World) -> None:
     """L4: 400 when the stored spec is missing or invalid."""
-    for spec, words in [({"lop": "sft"}, "loop"), (None, "dictionary")]:
+    for spec, words in [({"lop": "sft"}, "loop"), (None, "write the job's spec as a JSON object")]:
         job_id = world.database.insert(JobId(str(uuid.uuid4())), status="failed", spec=spec)
         with pytest.raises(NotAllowed, match=words):
             await world.service.force_start(job_id, "ann")
+
+
+@pytest.mark.parametrize("wrappings", [1, 2, 3])
+async def test_b4_a_spec_that_a_front_end_wrote_as_text_is_the_object_in_it(
+    world: World, wrappings: int
+) -> None:
+    """B4: whoever serializes what the library serializes again means the object, and gets no job that failed."""
+    spec: Any = {"loop": "tests.loops:quick", "config": {"steps": 3}}
+    for _ in range(wrappings):
+        spec = json.dumps(spec)
+    job_id = world.database.insert_pending(spec)
+    await world.service.sync.inbox.once()
+    await world.settle()
+    job = await world.service.book.find(job_id)
+    assert job is not None
+    assert (job.spec.loop, job.spec.config) == ("tests.loops:quick", {"steps": 3})
+    assert world.row(job_id)["spec"]["config"] == {"steps": 3}
+
+
+@pytest.mark.parametrize(
+    "text", ["no JSON", "[1]", '"x"', json.dumps({"loop": "sft"})[:-1], "[" * 100_000, '"' + "x" * 1_000_001]
+)
+async def test_b4_a_text_that_holds_no_spec_is_refused_in_words(world: World, text: str) -> None:
+    job_id = world.database.insert_pending(text)  # type: ignore[arg-type]
+    await world.service.sync.inbox.once()
+    await world.settle()
+    reason = world.row(job_id)["reason"]
+    assert reason["code"] == "invalid_spec"
+    assert "write the job's spec as a JSON object" in reason["message"]
+
+
+async def test_b4_the_spec_that_runs_names_the_file_that_was_checked(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B4: for a front end's row as for a submit; `~` is the scheduler's home, and no loop looks for it again."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_sft_inputs(tmp_path)
+    world.service.door = Door([], [tmp_path])
+    spec = {"loop": "sft", "config": {"model": "~/model", "dataset": "~/../" + tmp_path.name + "/good.jsonl"}}
+    job_id = world.database.insert_pending(spec)
+    await world.service.sync.inbox.once()
+    await world.settle()
+    submitted, _ = await world.service.submit(str(uuid.uuid4()), SPEC.validate_python(spec), None)
+    adopted = await world.service.book.find(job_id)
+    assert adopted is not None
+    for config in (adopted.spec.config, submitted.spec.config, world.row(job_id)["spec"]["config"]):
+        assert (config["model"], config["dataset"]) == (str(tmp_path / "model"), str(tmp_path / "good.jsonl"))
+
+
+async def test_b4_what_the_door_could_not_read_in_time_is_in_the_history(
+    world: World, tmp_path: Path
+) -> None:
+    """A job that may yet meet a bad line must not look as one that was checked to the end."""
+    write_sft_inputs(tmp_path)
+    world.service.door = Door([], [tmp_path], read_s=0.0)
+    config = {"model": str(tmp_path / "model"), "dataset": str(tmp_path / "good.jsonl")}
+    job, _ = await world.service.submit(str(uuid.uuid4()), JobSpec(loop="sft", config=config), None)
+    events = await world.service.ask.events(job.job_id)
+    assert "the first 1 conversations were checked" in events.events[0].reason.message
+
+
+def write_sft_inputs(folder: Path) -> None:
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (folder / "good.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 3)
 
 
 async def test_a_journal_that_was_lost_gets_the_attempts_back(world: World) -> None:

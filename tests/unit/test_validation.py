@@ -46,8 +46,8 @@ BAD_ROWS = {
     "is empty": "",
     "line 1: this is not JSON": "not json",
     "line 2: `messages` is missing": GOOD_ROW + '\n{"text": "x"}',
-    "line 1: `messages` is missing": "[]",
-    "line 1: a message needs `role` and `content`": '{"messages": [{"role": "user"}]}',
+    "line 1: `messages` is missing": "7",
+    "line 1: messages.0: a message needs `role` and `content`": '{"messages": [{"role": "user"}]}',
     "no message of the assistant": '{"messages": [{"role": "user", "content": "q"}]}',
 }
 
@@ -60,9 +60,21 @@ def test_a_dataset_that_is_not_as_promised_names_file_and_line(root: Path, words
     assert words in message
 
 
-def test_bytes_that_are_no_text_are_refused(root: Path) -> None:
-    (root / "bad.jsonl").write_bytes(b"\xff\xfe\x00")
-    assert "not UTF-8" in refusal(root, sft(root, dataset=str(root / "bad.jsonl")))
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (GOOD_ROW.encode() + b"\n\xff\n", "line 2: holds bytes that are not UTF-8"),
+        (b"\xff\xfe\x00", "is not UTF-16 text"),
+        (
+            GOOD_ROW.encode() + b"\n" + GOOD_ROW.replace('"q"', r'"\ud83d"').encode(),
+            "line 2: messages.0.content holds half",
+        ),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(root: Path, raw: bytes, words: str) -> None:
+    """B4: else the tokenizer falls over them, far from the line."""
+    (root / "bad.jsonl").write_bytes(raw)
+    assert words in refusal(root, sft(root, dataset=str(root / "bad.jsonl")))
 
 
 def test_a_missing_dataset_is_named(root: Path) -> None:
