@@ -14,7 +14,7 @@ from typing import Annotated
 from fastapi import Header
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from scheduler.core.model import Status
 from scheduler.documents import (
@@ -32,6 +32,7 @@ from scheduler.documents import (
 from scheduler.errors import SchedulerError
 from serve_app.problems import invalid, shown
 from serve_app.registry import Registry
+from serve_app.streams import EventStream
 
 MAX_RANKS = 256
 RETRY_MS = 1000
@@ -41,16 +42,6 @@ _PARTIAL_LINE_S = 1.0
 _KIND_OF = {document: kind for kind, document in LOG_EVENTS.items()}
 _RANKS = r"[0-9]{1,4}(,[0-9]{1,4}){0,255}"
 _POSITION = r"[0-9]{1,9}\.(open|over|end)(\.[0-9]{1,4}-[0-9]{1,15}){0,256}"
-
-
-class EventStream(StreamingResponse):
-    """FastAPI's own kind takes generators alone, and those refuse too late: when the answer has begun."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, content: AsyncIterator[bytes], status_code: int = 200) -> None:
-        """FastAPI takes the status for its description of the API from here."""
-        super().__init__(content, status_code, {"X-Accel-Buffering": "no"})  # else nginx collects events
 
 
 class Stage(StrEnum):

@@ -64,11 +64,13 @@ _TOLD = {
     401: "The token is missing or wrong.",
     403: "Asked under a foreign host name, or by a page of another site.",
     404: "No such job, or no such log.",
+    408: "The body did not come in time.",
     413: "The body is larger than the server takes.",
     422: "Something in the request is not acceptable; `errors` names each field and the remedy.",
+    429: "Too many live streams are open for whoever asks; ask again after `Retry-After` seconds.",
     500: "The server failed; its log says why.",
     502: "The database refuses; `detail` says why, and what mends it.",
-    503: "The registry does not answer, or cannot write; ask again after `Retry-After` seconds.",
+    503: "The registry does not answer, or cannot write, or too much is open; ask again after `Retry-After` seconds.",
 }
 
 

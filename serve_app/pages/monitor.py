@@ -14,7 +14,6 @@ from scheduler.documents import JobDocument, MetricsDocument
 from scheduler.errors import InvalidRequest, SchedulerError
 from scheduler.settings import Settings
 from serve_app.live import Hub, Position
-from serve_app.log_stream import EventStream
 from serve_app.pages import job_live, job_logs
 from serve_app.pages.actions import ACTIONS
 from serve_app.pages.asking import all_of, job_id_in, soon
@@ -25,6 +24,7 @@ from serve_app.pages.start_bar import start_bar
 from serve_app.parameters import CHECKPOINT
 from serve_app.problems import answer, shown
 from serve_app.registry import Registry
+from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 
 _POINTS, _POINTS_IN_TABLE = 1000, 40

@@ -10,7 +10,6 @@ from fastapi.responses import RedirectResponse, Response
 
 from scheduler.errors import InvalidRequest, SchedulerError
 from serve_app.live import Hub, Position
-from serve_app.log_stream import EventStream
 from serve_app.pages import visitor
 from serve_app.pages.asking import all_of, job_id_in, own_path, soon
 from serve_app.pages.listing import JOBS_SHOWN, Listing
@@ -18,6 +17,7 @@ from serve_app.pages.live_rows import LiveRows
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.sparkline import sparkline
 from serve_app.registry import Registry
+from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 
 _TREND_POINTS = 32

@@ -39,6 +39,7 @@ from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.validation import Door
 from serve_app.app import create_app
+from serve_app.places import Places
 
 LOOP = "tests:scripted"
 TOKEN = "correct-horse"
@@ -235,14 +236,15 @@ class Unready:
 class Served:
     """One running scheduler; tests reach into it through `call`."""
 
-    def __init__(self, folder: Path, token: str | None) -> None:
-        self._folder, self._token = folder, token
+    def __init__(self, folder: Path, token: str | None, changes: dict[str, Any]) -> None:
+        self._folder, self._token, self._changes = folder, token, changes
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
     url: str
     wire: Wire
     unready: Unready
+    streams: Places
     service: Service
     registry: Any
     """What the API asks.  An error put into `registry.away` is raised by every call from then on."""
@@ -265,8 +267,7 @@ class Served:
             state_dir=self._folder,
             storage_path=self._folder,
             token=self._token,
-            observe_every_s=0.05,
-            retry_backoff_s=0.05,
+            **({"observe_every_s": 0.05, "retry_backoff_s": 0.05} | self._changes),
         )
         journal = await SqliteJournal.open(self._folder / "journal.db")
         self.runner = ScriptedRunner()
@@ -279,7 +280,8 @@ class Served:
         )
         await self.service.recover()
         self.registry = registry_of(self.service)
-        self.unready = Unready(create_app(self.registry, settings))
+        app = create_app(self.registry, settings)
+        self.streams, self.unready = app.state.streams, Unready(app)
         server = uvicorn.Server(uvicorn.Config(self.unready, port=0, log_level="error", lifespan="off"))
         serving, ticking = (
             asyncio.create_task(server.serve()),
@@ -342,8 +344,9 @@ def app_at_port(app: Any) -> Iterator[str]:
 
 
 @contextmanager
-def scheduler_at(folder: Path, token: str | None = None) -> Iterator[Served]:
-    served = Served(folder, token)
+def scheduler_at(folder: Path, token: str | None = None, **changes: Any) -> Iterator[Served]:
+    """*changes*: of its settings."""
+    served = Served(folder, token, changes)
     served.start()
     try:
         yield served
