@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     separated by commas.  Without a token no other name is answered; and forms are taken from pages under these."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Pages of these origins may use the API, as `https://app.example`, separated by commas."""
-    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*/?$")
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$")
     """The path before ours where a proxy serves us below one, such as `/trainer`; it may take it away or leave it."""
     trust_proxy: bool = False
     """Believe `X-Forwarded-For`, `-Host` and `-Prefix`.  Only where every request comes through a proxy that sets them."""

@@ -93,12 +93,14 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         openapi_tags=_TAGS,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(each_once)],
     )
     app.openapi = functools.partial(openapi.describe, app, wants_token=settings.token is not None)
+    openapi.add(app)
     remedy = "close some, or ask for states now and then instead (SCHEDULER_MAX_STREAMS, SCHEDULER_MAX_STREAMS_EACH)"
     app.state.streams = Places("live streams", settings.max_streams, settings.max_streams_each, remedy)
     _add_edge(app, settings)

@@ -12,7 +12,7 @@ from scheduler.settings import Settings
 from serve_app.caller import ADDRESS, BASE, HOST, peer_of
 from serve_app.problems import answer, shown
 
-_PREFIX = r"(/[A-Za-z0-9._~-]+)*"
+_PREFIX = r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
 
 
 class Forwarded:

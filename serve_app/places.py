@@ -28,7 +28,7 @@ class Places:
     def __init__(self, what: str, most: int, most_each: int, remedy: str) -> None:
         """*what* is open: `live streams`; *remedy*: what to do where there is no place."""
         self._what, self._remedy = what, remedy
-        self._most, self._most_each = most, most_each
+        self.most, self.most_each = most, most_each
         self._taken: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -38,10 +38,10 @@ class Places:
     @contextmanager
     def taken(self, who: str, weight: int = 1) -> Iterator[None]:
         """Takes *weight* places as long as it is entered.  Raises NoPlace."""
-        if self._taken[who] + weight > self._most_each:
-            raise NoPlaceForYou(self._full(f" of {who}", self._taken[who], self._most_each))
-        if len(self) + weight > self._most:
-            raise NoPlace(self._full("", len(self), self._most))
+        if self._taken[who] + weight > self.most_each:
+            raise NoPlaceForYou(self._full(f" of {who}", self._taken[who], self.most_each))
+        if len(self) + weight > self.most:
+            raise NoPlace(self._full("", len(self), self.most))
         self._taken[who] += weight
         try:
             yield

@@ -47,7 +47,7 @@ def groups(schema: Schema, prefix: str = "", without: Iterable[str] = ()) -> lis
     own: list[Field] = []
     parts: list[Group] = []
     required = schema.get("required", ())
-    for name, described in schema["properties"].items():
+    for name, described in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         if path in without:
             continue

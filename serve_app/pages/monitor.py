@@ -99,7 +99,7 @@ def add(
         return Response(document.model_dump_json(), media_type="application/json")
 
     @app.get("/training/effect", include_in_schema=False)
-    async def effect(jobId: str = "", action: str = "", checkpoint: str = "") -> Response:
+    async def effect(request: Request, jobId: str = "", action: str = "", checkpoint: str = "") -> Response:
         """What the card of a job says about its button, when another checkpoint is chosen."""
         try:
             if action not in ACTIONS or not re.fullmatch(f"({CHECKPOINT})?", checkpoint):
@@ -107,7 +107,7 @@ def add(
             (found,) = await all_of(registry.effect(job_id_in(jobId), action, checkpoint or None))
         except SchedulerError as error:
             found = error
-        return renderer.part("effect.html", effect=found)
+        return renderer.part(request, "effect.html", effect=found)
 
     @app.get("/training/spec", include_in_schema=False)
     async def spec(request: Request, jobId: str = "") -> Response:
@@ -116,10 +116,10 @@ def add(
             found = await sight.spec_as_run(job_id_in(jobId))
         except SchedulerError as error:
             if is_part(request):
-                return renderer.part("spec_part.html", refusal=error)
+                return renderer.part(request, "spec_part.html", refusal=error)
             return refuse(request, error)
         if is_part(request):
-            return renderer.part("spec_part.html", refusal=None, **found)
+            return renderer.part(request, "spec_part.html", refusal=None, **found)
         return renderer.page(request, "spec.html", refusal=None, **found)
 
 

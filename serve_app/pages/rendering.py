@@ -17,6 +17,7 @@ from scheduler.core.finite import finite
 from scheduler.core.model import Status
 from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
+from serve_app.caller import base_of
 from serve_app.pages import assets
 from serve_app.pages.masking import masked
 from serve_app.pages.visitor import Visitor
@@ -37,17 +38,17 @@ class Renderer:
     def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         visitor = Visitor.of(request)
         values = {"page_name": ""} | values
-        response = _html(self.text(name, visitor=visitor, **values), status)
-        visitor.greet(response)
+        response = _html(self.text(name, base_of(request.scope), visitor=visitor, **values), status)
+        visitor.greet(request, response)
         return response
 
-    def part(self, name: str, **values: Any) -> HTMLResponse:
+    def part(self, request: Request, name: str, **values: Any) -> HTMLResponse:
         """The same for everybody."""
-        return _html(self.text(name, **values))
+        return _html(self.text(name, base_of(request.scope), **values))
 
-    def text(self, name: str, **values: Any) -> str:
-        """For parts that are the same for everybody; *values* holds no visitor then."""
-        return self._templates.get_template(name).render(now=datetime.now(UTC), **values)
+    def text(self, name: str, base: str, **values: Any) -> str:
+        """For parts that are the same for everybody; *values* holds no visitor then.  *base* stands before each path."""
+        return self._templates.get_template(name).render(now=datetime.now(UTC), base=base, **values)
 
 
 def _html(text: str, status: int = 200) -> HTMLResponse:

@@ -10,12 +10,13 @@ from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 
 from scheduler.core.model import SPEC, JobSpec
 from scheduler.documents import JobDocument, LoopDocument, PlanAnswer
 from scheduler.errors import InvalidSpec, Problem, SchedulerError
 from serve_app import limits
+from serve_app.caller import base_of, redirect
 from serve_app.pages import visitor
 from serve_app.pages.asking import job_id_in, soon
 from serve_app.pages.form_fields import Field, Group, groups, texts, value_of
@@ -172,5 +173,5 @@ async def _planned(registry: Registry, form: Form, spec: JobSpec) -> Form:
 def _to(request: Request, path: str) -> Response:
     """A script follows the header; a browser without one the redirect."""
     if is_part(request):
-        return Response(status_code=200, headers={"HX-Redirect": path})
-    return RedirectResponse(path, 303)
+        return Response(status_code=200, headers={"HX-Redirect": base_of(request.scope) + path})
+    return redirect(request, path)

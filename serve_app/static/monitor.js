@@ -6,6 +6,7 @@ import "./acting.js";
 import { startCharts } from "./charts.js";
 import { Freshness } from "./freshness.js";
 import { startLogs } from "./logs.js";
+import { Stream } from "./stream.js";
 
 const job = document.getElementById("job");
 const jobId = job.dataset.job;
@@ -87,7 +88,7 @@ let position = job.dataset.from;
 
 function listen() {
   if (stream || document.hidden) return;
-  stream = new EventSource(`/training/monitor/live?jobId=${jobId}${position ? `&from=${position}` : ""}`);
+  stream = new Stream(`/training/monitor/live?jobId=${jobId}${position ? `&from=${position}` : ""}`);
   stream.addEventListener("changed", (event) => {
     heard(event);
     const said = JSON.parse(event.data);
@@ -112,11 +113,10 @@ function listen() {
     fresh.doubt(doubt);
     want("now", ...(doubt ? [] : ["past"]));
   });
-  stream.addEventListener("error", () => {
-    if (stream?.readyState === EventSource.CLOSED) {
-      hush();
-      setTimeout(listen, 2000);
-    }
+  stream.addEventListener("closed", ({ words }) => {
+    hush();
+    if (words) fresh.doubt(words);
+    setTimeout(listen, 2000);
   });
 }
 

@@ -220,12 +220,12 @@ class Unready:
     """ASGI: answers 503, as a proxy does while the server behind it restarts."""
 
     def __init__(self, app: Any) -> None:
-        self._app = app
+        self.app = app
         self.times = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if not self.times or scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            return await self.app(scope, receive, send)
         self.times -= 1
         await send(
             {"type": "http.response.start", "status": 503, "headers": [(b"content-type", b"text/plain")]}

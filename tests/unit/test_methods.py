@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
+from scheduler.core.model import JobSpec
 from tests.unit.edge import SUBMIT, client_of, problem_of, spec
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry
-from tests.unit.served import Served
+from tests.unit.served import scheduler_at
 
 OF_A_JOB = (
     "status/{id}",
@@ -20,8 +23,8 @@ OF_A_JOB = (
 )
 READ = [
     "/", "/training", f"/training/monitor?jobId={JOB_ID}", "/training/health", "/training/repairs", "/training/submit",
-    "/training/nowhere", "/docs", "/static/style.css", "/static/nowhere.css", "/openapi.json", "/health", "/livez", "/readyz",
-    f"{SUBMIT}/jobs", f"{SUBMIT}/loops", f"{SUBMIT}/repairs", "/nowhere",
+    "/training/nowhere", "/docs", "/static/style.css", "/static/nowhere.css", "/openapi.json", "/health", "/livez",
+    "/readyz",    f"{SUBMIT}/jobs", f"{SUBMIT}/loops", f"{SUBMIT}/repairs", "/nowhere",
     *(f"{SUBMIT}/{path.format(id=JOB_ID)}" for path in OF_A_JOB),
 ]  # fmt: skip
 STREAMS = [
@@ -31,13 +34,16 @@ APART = ("date", "content-length", "set-cookie")
 
 
 @pytest.fixture
-def client() -> httpx.AsyncClient:
-    return client_of(RecordingRegistry())
+async def client() -> httpx.AsyncClient:
+    registry = RecordingRegistry()
+    await registry.submit(JOB_ID, JobSpec(loop="torch_ddp"), None)
+    return client_of(registry)
 
 
 @pytest.mark.parametrize("path", READ)
 async def test_head_answers_as_get_does_without_a_body(path: str, client: httpx.AsyncClient) -> None:
     """C: monitors and `curl -I` were told that the method is not allowed."""
+    client.cookies.set("scheduler_csrf", "known")
     whole, head = await client.get(path), await client.head(path)
     assert (head.status_code, head.content) == (whole.status_code, b"")
     shown = [{k: v for k, v in one.headers.items() if k not in APART} for one in (whole, head)]
@@ -52,9 +58,9 @@ async def test_head_of_a_stream_opens_none(path: str, client: httpx.AsyncClient)
     assert head.headers["content-type"].startswith("text/event-stream")
 
 
-def test_head_over_a_wire_leaves_the_connection_usable(served: Served) -> None:
+def test_head_over_a_wire_leaves_the_connection_usable(tmp_path: Path) -> None:
     """A length that is not kept to would make the next answer unreadable."""
-    with httpx.Client(base_url=served.url) as client:
+    with scheduler_at(tmp_path) as served, httpx.Client(base_url=served.url) as client:
         for path in ("/training", "/static/style.css", f"{SUBMIT}/changes", "/health"):
             assert client.head(path).status_code == 200
             assert client.get("/livez").text == "alive\n"

@@ -61,15 +61,20 @@ class TestProxy:
     async def test_what_a_proxy_says_counts_only_where_it_is_trusted(self) -> None:
         """Anybody can send these headers."""
         trusting = client(trust_proxy=True, trusted_hosts=("trainer.example",))
-        for page in (
-            await trusting.get("/training", headers=self.PROXIED),
-            await client().get("/training", headers=self.PROXIED),
-        ):
-            assert page.status_code == 200
-        assert (
-            'href="/trainer/training/health"' in (await trusting.get("/training", headers=self.PROXIED)).text
-        )
+        believed = await trusting.get("/training", headers=self.PROXIED)
+        assert 'href="/trainer/training/health"' in believed.text
+        assert "Path=/trainer;" in believed.headers["set-cookie"]
         assert "/trainer" not in (await client().get("/training", headers=self.PROXIED)).text
+
+    @pytest.mark.parametrize("path", ["", "/trainer"])
+    async def test_below_a_root_path_every_way_on_has_it(self, path: str) -> None:
+        """C: a proxy may take the path away, or leave it."""
+        rooted = client(root_path="/trainer")
+        assert (await rooted.get(f"{path}/")).headers["location"] == "/trainer/training"
+        made = await rooted.post(f"{path}{SUBMIT}", content=spec())
+        assert made.headers["location"].startswith(f"/trainer{SUBMIT}/status/")
+        assert (await rooted.get(f"{path}/openapi.json")).json()["servers"] == [{"url": "/trainer"}]
+        assert "/trainer/docs" in problem_of(await rooted.get(f"{path}/nowhere")).detail
 
     async def test_the_host_that_a_trusted_proxy_tells_is_the_one_that_counts(self) -> None:
         """Rebinding through the proxy: what it sends as Host is loopback then."""
