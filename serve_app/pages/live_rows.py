@@ -52,7 +52,7 @@ class Proofs:
         return _event("proofs", {job.job_id: self._draw(job) for job in page.jobs})
 
     def _draw(self, job: JobDocument) -> str:
-        return self._renderer.text("job_proof.html", "", job=job)
+        return self._renderer.alone("job_proof", "", job)
 
 
 class LiveRows:
@@ -99,7 +99,8 @@ class LiveRows:
         return said.once(("row", base), lambda: self._draw_row(said.document, base))
 
     def _draw_row(self, job: JobDocument, base: str) -> bytes:
-        return _event("row", {"job": job.job_id, "html": self._renderer.text("job_row.html", base, job=job)})
+        row = self._renderer.alone("job_row", base, job)
+        return _event("row", {"job": job.job_id, "html": row})
 
 
 def _event(name: str, data: dict[str, Any], position: str | None = None) -> bytes:

@@ -55,11 +55,25 @@ def add(
         try:
             job_id = job_id_in(jobId)
             if is_part(request) and part == "past":
-                return renderer.page(request, "job_past.html", **await sight.past(job_id))
+                return renderer.page(
+                    request,
+                    "alone.html",
+                    instead="part_unreadable.html",
+                    part="job_past.html",
+                    part_id="job-past",
+                    **await sight.past(job_id),
+                )
             position = None if is_part(request) else await _position(hub)
             now = _drawn(await sight.now(job_id))
             if is_part(request):
-                return renderer.page(request, "job_now.html", **now)
+                return renderer.page(
+                    request,
+                    "alone.html",
+                    instead="part_unreadable.html",
+                    part="job_now.html",
+                    part_id="job-now",
+                    **now,
+                )
             rest = await _rest(
                 job_id, now["job"], job_logs.number(rank, "rank"), job_logs.number(attempt, "attempt")
             )
@@ -121,6 +135,10 @@ def add(
         if is_part(request):
             return renderer.part(request, "spec_part.html", refusal=None, **found)
         return renderer.page(request, "spec.html", refusal=None, **found)
+
+
+def _part(name: str) -> dict[str, str]:
+    return {"part": f"job_{name}.html", "part_id": f"job-{name}", "instead": "part_unreadable.html"}
 
 
 async def _position(hub: Hub) -> str:

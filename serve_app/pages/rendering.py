@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,7 +11,8 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from scheduler.core.finite import finite
@@ -21,6 +23,8 @@ from serve_app.caller import base_of
 from serve_app.pages import assets
 from serve_app.pages.masking import masked
 from serve_app.pages.visitor import Visitor
+
+log = logging.getLogger("scheduler")
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = "Scheduler-Pages"
@@ -50,6 +54,10 @@ class Renderer:
         """For parts that are the same for everybody; *values* holds no visitor then.  *base* stands before each path."""
         return self._templates.get_template(name).render(now=datetime.now(UTC), base=base, **values)
 
+    def alone(self, part: str, base: str, job: JobDocument) -> str:
+        """What is told of one job: `<part>.html`, or `<part>_unreadable.html`."""
+        return self.text("alone.html", base, part=f"{part}.html", instead=f"{part}_unreadable.html", job=job)
+
 
 def _html(text: str, status: int = 200) -> HTMLResponse:
     return HTMLResponse(text, status, headers={PAGES: assets.version()})
@@ -68,7 +76,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(asset=assets.url, Status=Status)
+    environment.globals.update(asset=assets.url, Status=Status, alone=alone)
     environment.filters.update(
         ago=ago,
         progress=progress,
@@ -85,6 +93,20 @@ def _environment() -> Environment:
     )
     environment.tests.update(refusal=lambda found: isinstance(found, SchedulerError))
     return environment
+
+
+@pass_context
+def alone(context: Context, name: str, instead: str, **values: Any) -> Markup:
+    """The part *name*, as `include` draws it.  One that cannot be drawn does not take the page with it: *instead* stands
+    there then."""
+    environment, known = context.environment, context.get_all() | values
+    try:
+        return Markup(environment.get_template(name).render(known))
+    except Exception:
+        log.exception(
+            "%s could not be drawn for job %s", name, known["job"].job_id, extra={"action": "part_not_drawn"}
+        )
+        return Markup(environment.get_template(instead).render(known))
 
 
 def ago(then: datetime | None, now: datetime) -> str:

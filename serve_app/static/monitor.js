@@ -11,8 +11,11 @@ import { Stream } from "./stream.js";
 const job = document.getElementById("job");
 const jobId = job.dataset.job;
 const fresh = new Freshness(job.querySelector("[data-freshness]"), goOn);
-const charts = startCharts(document.getElementById("charts"));
-const logs = startLogs(document.getElementById("logs"));
+// A part that the server could not draw has nothing to go on from.
+const without = { refresh() {}, changed() {}, pause() {}, resume() {} };
+const started = (id, start) => (document.getElementById(id).matches(".banner") ? without : start(document.getElementById(id)));
+const charts = started("charts", startCharts);
+const logs = started("logs", startLogs);
 
 const PAUSE_MS = 1000;
 const PROVED_EVERY_MS = 10000;

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scheduler.client.event_stream import Decoder
 from scheduler.core.model import Status
 from scheduler.documents import Changes
 from scheduler.errors import RegistryUnavailable
@@ -47,11 +48,7 @@ class ChangingRegistry(RecordingRegistry):
 
 
 def of_events(told: bytes) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for event in told.decode().strip().split("\n\n"):
-        name, data = event.split("\n", 1)
-        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
-    return found
+    return [(event.kind, json.loads(event.data)) for event in Decoder().feed(told)]
 
 
 async def test_a_change_is_drawn_once_for_all_who_listen() -> None:
@@ -67,7 +64,7 @@ async def test_a_change_is_drawn_once_for_all_who_listen() -> None:
         Changes(life=1, seq=2, jobs=[a_document(status=Status.FAILED)], counts={Status.FAILED: 1})
     )
     told = await asyncio.gather(*waiting)
-    assert renderer.drawn == ["job_row.html"]
+    assert renderer.drawn == ["alone.html"]
     assert len({id(one) for one in told}) == 1
     [(row, drawn), (counts, numbers)] = of_events(told[0])
     assert (row, drawn["job"], counts, numbers) == ("row", JOB_ID, "counts", {"failed": 1})

@@ -258,3 +258,30 @@ class TestPages:
         """The 404 sends people there."""
         page = (await client.get("/docs")).text
         assert all(path in page for path in (await client.get("/openapi.json")).json()["paths"])
+
+
+class TestUnreadableJobs:
+    """B2: a document that cannot be drawn is shown as such, alone."""
+
+    @pytest.fixture
+    def registry(self) -> RecordingRegistry:
+        registry = RecordingRegistry()
+        broken = a_document(JOB_ID, JobSpec(loop="a", name="broken")).model_copy(
+            update={"created_at": "yesterday"}
+        )
+        whole = a_document("0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0002", JobSpec(loop="a", name="whole"))
+        registry.known.update({one.job_id: one for one in (broken, whole)})
+        return registry
+
+    async def test_the_list_goes_on_around_one(self, registry: RecordingRegistry) -> None:
+        answer = await client_of(registry).get("/training")
+        assert answer.status_code == 200
+        assert ">whole</a>" in answer.text
+        assert f'id="job-{JOB_ID}"' in answer.text
+        assert "unreadable" in answer.text
+
+    async def test_its_page_shows_the_parts_that_can_be_drawn(self, registry: RecordingRegistry) -> None:
+        answer = await client_of(registry).get(f"/training/monitor?jobId={JOB_ID}")
+        assert answer.status_code == 200
+        assert "cannot be shown" in answer.text
+        assert 'id="attempts"' in answer.text
