@@ -21,6 +21,7 @@ from scheduler.core.model import (
     Status,
 )
 from scheduler.core.reconcile import Row
+from scheduler.core.redaction import Redactor
 from scheduler.documents import (
     AttemptDocument,
     CheckpointDocument,
@@ -34,6 +35,7 @@ from scheduler.documents import (
     StopDocument,
     SubmittedJob,
 )
+from scheduler.redacting import redacted
 from scheduler.registry import Sighting
 from scheduler.rows import job_of
 
@@ -54,8 +56,8 @@ def job_document(
     silence: Silence | None = None,
 ) -> JobDocument:
     """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
-    observation = seen.observation if seen else None
-    return JobDocument(
+    observation, redactor = seen.observation if seen else None, Redactor.of(job.spec)
+    document = JobDocument(
         job_id=job.id,
         name=job.spec.name,
         status=job.status,
@@ -80,10 +82,11 @@ def job_document(
         resumed=_resumption_document(resumption_of(job, seen)),
         stop=_stop_document(job, seen),
         version=job.version,
-        spec=shown(job.spec),
+        spec=redactor.spec(shown(job.spec)),
         result=ResultDocument(**job.result) if job.result else None,
         overdue=is_overdue(job, now, overdue_after_s),
     )
+    return redacted(document, redactor)
 
 
 def is_overdue(job: Job, now: datetime, after_s: float) -> bool:
@@ -97,7 +100,8 @@ def is_overdue(job: Job, now: datetime, after_s: float) -> bool:
 def row_document(row: Row, *, now: datetime, overdue_after_s: float, doubt: str) -> JobDocument:
     """A job as the database has it, not verified; *doubt* says why nobody vouches for it."""
     job = job_of(row)
-    return JobDocument(
+    redactor = Redactor.of(job.spec)
+    document = JobDocument(
         job_id=row.id,
         name=row.name or job.spec.name,
         status=row.status,
@@ -114,11 +118,12 @@ def row_document(row: Row, *, now: datetime, overdue_after_s: float, doubt: str)
         liveness=Liveness.UNKNOWN if row.status is Status.RUNNING else None,
         evidence=f"as the database has it, written {_age(now, row.updated_at)} ago; {doubt}",
         version=row.version,
-        spec=shown(job.spec),
+        spec=redactor.spec(shown(job.spec)),
         result=ResultDocument(**job.result) if job.result else None,
         verified=False,
         overdue=is_overdue(job, now, overdue_after_s),
     )
+    return redacted(document, redactor)
 
 
 def shown(spec: JobSpec) -> JobSpec:

@@ -13,6 +13,7 @@ import httpx
 from pydantic_core import to_json
 
 from scheduler.core.model import Json, Status
+from scheduler.core.redaction import Redactor
 from scheduler.errors import NotDelivered, NotReady
 from scheduler.ports import Clock, OutboxRow
 from scheduler.settings import Settings
@@ -98,6 +99,7 @@ def signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
 
 def _payload(notice: OutboxRow, cluster: str) -> Json:
     job, event = notice.job, notice.event
+    message = Redactor.of(job.spec).text(event.reason.message)
     return {
         "type": "job.failed" if event.to_status is Status.FAILED else "job.recovered",
         "timestamp": event.at,
@@ -109,7 +111,7 @@ def _payload(notice: OutboxRow, cluster: str) -> Json:
             "cluster": cluster,
             "status": event.to_status,
             "previous_status": event.from_status,
-            "reason": {"code": event.reason.code, "message": event.reason.message},
+            "reason": {"code": event.reason.code, "message": message},
             "attempt": job.attempt,
             "version": job.version,
         },

@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scheduler.core.redaction import HIDDEN
 from scheduler.errors import BodyTooLarge, InvalidRequest, Problem, SchedulerError
 from serve_app.caller import who_asks
 from serve_app.places import Places
@@ -180,6 +181,10 @@ def _refuse_number(value: float, path: list[str | int]) -> None:
 
 
 def _refuse_text(text: str, path: list[str | int]) -> None:
+    if HIDDEN in text:
+        raise invalid(
+            path_of(path), "is covered, as secrets are where they are shown; write the value itself"
+        )
     if "\x00" in text:
         raise invalid(path_of(path), "holds the character NUL, which a database cannot store; remove it")
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):

@@ -41,7 +41,7 @@ def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settin
     health.add(app, renderer, registry, reads)
     monitor.add(app, renderer, registry, reads, hub, settings)
     acting.add(app, renderer, registry)
-    submit.add(app, renderer, registry, reads, settings.max_body_bytes)
+    submit.add(app, renderer, registry, reads)
 
     @app.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:

@@ -117,7 +117,7 @@ def _kind(described: Schema) -> str:
 
 def _text(field: Field, value: Any) -> str:
     if field.kind == "json":
-        return json.dumps(value, indent=2)
+        return json.dumps(value, indent=2, ensure_ascii=False)
     if field.kind == "pairs" and isinstance(value, Mapping):
         return "\n".join(f"{name}={one}" for name, one in value.items())
     if field.kind == "lines" and isinstance(value, list | tuple):

@@ -17,11 +17,11 @@ from markupsafe import Markup, escape
 
 from scheduler.core.finite import finite
 from scheduler.core.model import Status
+from scheduler.core.redaction import masked
 from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 from serve_app.caller import base_of
 from serve_app.pages import assets
-from serve_app.pages.masking import masked
 from serve_app.pages.visitor import Visitor
 
 log = logging.getLogger("scheduler")
