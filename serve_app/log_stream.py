@@ -30,6 +30,7 @@ from scheduler.documents import (
     WaitNotice,
 )
 from scheduler.errors import SchedulerError
+from scheduler.redacting import retold
 from serve_app.problems import invalid, shown
 from serve_app.registry import Registry
 from serve_app.streams import EventStream
@@ -231,7 +232,9 @@ class LogStream:
         follower: Follower,
         pace: Pace,
         now_s: Callable[[], float] = time.monotonic,
+        show: Callable[[str], str] | None = None,
     ) -> None:
+        self._show = show
         self._registry, self._job_id, self._follower = registry, job_id, follower
         self._pace, self._now_s = pace, now_s
         self._pause_s, self._in_doubt = 0.0, False
@@ -296,6 +299,7 @@ class LogStream:
 
     def _encoded(self, event: LogEvent) -> bytes:
         """With the position after *event* as its id: to be called before the next one is made."""
+        event = retold(event, self._show) if self._show else event
         data = json.dumps(event.model_dump(mode="json"))  # ASCII: nothing in it looks like an end of line
         return format_sse_event(data_str=data, event=_KIND_OF[type(event)], id=str(self._follower.position))
 
@@ -306,8 +310,9 @@ async def answer(
     query: StreamQuery,
     last_event_id: str | None = None,
     pace: Pace | None = None,
+    show: Callable[[str], str] | None = None,
 ) -> Response:
-    """The stream; 204, which tells a browser to ask no more, when all of it was sent before.
+    """The stream, each text as *show* has it; 204, which tells a browser to ask no more, when all of it was sent before.
 
     Raises JobNotFound, InvalidRequest and RegistryUnavailable before it begins.
     """
@@ -317,7 +322,7 @@ async def answer(
         if query.attempt or (is_at_rest(view) and view.newest_attempt <= follower.position.attempt):
             return Response(status_code=204)
         follower.position = replace(follower.position, stage=Stage.OVER)
-    stream = LogStream(registry, job_id, follower, pace or Pace())
+    stream = LogStream(registry, job_id, follower, pace or Pace(), show=show)
     return EventStream(stream.body())
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 
+from scheduler.core.visible import visible_log
 from scheduler.documents import JobDocument, LogChunk
 from scheduler.errors import SchedulerError
 from serve_app import log_stream
@@ -31,7 +32,9 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
     @app.get("/training/logs/stream", include_in_schema=False)
     async def stream(query: Annotated[LiveQuery, Query()], last_event_id: LastEventId = None) -> Response:
         """As the API streams it; here for browsers, which know the password of the pages alone."""
-        return await log_stream.answer(registry, job_id_in(query.jobId), query, last_event_id)
+        return await log_stream.answer(
+            registry, job_id_in(query.jobId), query, last_event_id, show=visible_log
+        )
 
     @app.get("/training/logs/download", include_in_schema=False)
     async def download(request: Request, jobId: str = "", rank: str = "0", attempt: str = "") -> Response:

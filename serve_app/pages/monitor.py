@@ -9,9 +9,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from scheduler.core.visible import visible
 from scheduler.curves import LOSSES
 from scheduler.documents import JobDocument, MetricsDocument
 from scheduler.errors import InvalidRequest, SchedulerError
+from scheduler.redacting import retold
 from scheduler.settings import Settings
 from serve_app.live import Hub, Position
 from serve_app.pages import job_live, job_logs
@@ -110,6 +112,8 @@ def add(
     async def metrics(jobId: str = "") -> Response:
         """As the API gives them; here for browsers, which know the password of the pages alone."""
         document = await soon(registry.metrics(job_id_in(jobId), _POINTS))
+        samples = [retold(sample, visible) for sample in document.samples]
+        document = document.model_copy(update={"samples": samples})
         return Response(document.model_dump_json(), media_type="application/json")
 
     @app.get("/training/effect", include_in_schema=False)

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from scheduler.core.finite import finite
 from scheduler.core.model import Status
 from scheduler.core.redaction import masked
+from scheduler.core.visible import visible
 from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 from serve_app.caller import base_of
@@ -73,6 +74,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -87,12 +89,22 @@ def _environment() -> Environment:
         without=without,
         masked=masked,
         sentence=sentence,
+        exactly=Exact,
         printed=printed,
         counted=counted,
         spelled=spelled,
     )
     environment.tests.update(refusal=lambda found: isinstance(found, SchedulerError))
     return environment
+
+
+class Exact(str):
+    """A text that stands as it is: in an input, which sends it back."""
+
+
+def _seen(value: Any) -> Any:
+    """Whatever a template writes passes here.  What is markup already was made of texts that did."""
+    return visible(value) if type(value) is str else value
 
 
 @pass_context
@@ -128,6 +140,7 @@ def at(moment: datetime) -> str:
 
 def sentence(words: str) -> Markup:
     """What the scheduler says in half a sentence, as a whole one; what it has in backticks is code."""
+    words = visible(words)
     begun = words[:1].upper() + words[1:]
     whole = begun if not begun or begun.endswith((".", "!", "?", ":")) else f"{begun}."
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(whole))))

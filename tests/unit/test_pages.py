@@ -285,3 +285,22 @@ class TestUnreadableJobs:
         assert answer.status_code == 200
         assert "cannot be shown" in answer.text
         assert 'id="attempts"' in answer.text
+
+
+async def test_what_hides_in_a_text_is_shown_and_an_input_keeps_it(registry: RecordingRegistry) -> None:
+    """D: U+202E turns the rest of a line round.  What an input sends back is what was in it."""
+    name = "invoice\u202egpj"
+    shown = a_document(JOB_ID, JobSpec(loop="a", name=name, user="\u05e2\u05d5\u05dc\u05dd"))
+    registry.known[JOB_ID] = shown.model_copy(update={"reason": ReasonDocument(code="x", message="a\u200bb")})
+    client = client_of(registry)
+    for path in (
+        "/training",
+        f"/training/monitor?jobId={JOB_ID}",
+        f"/training/confirm?action=cancel&jobs={JOB_ID}",
+    ):
+        page = (await client.get(path)).text
+        assert "invoice‹U+202E›gpj" in page, path
+        assert "\u202e" not in page, path
+    assert "a‹U+200B›b" in (await client.get("/training")).text
+    assert "\u05e2\u05d5\u05dc\u05dd" in (await client.get("/training")).text
+    assert f'value="{name}"' in (await client.get("/training", params={"search": name})).text
