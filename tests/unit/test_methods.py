@@ -6,8 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from scheduler.core.model import JobSpec
+from scheduler.settings import Settings
+from serve_app.app import create_app
 from tests.unit.edge import SUBMIT, client_of, problem_of, spec
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry
 from tests.unit.served import scheduler_at
@@ -107,3 +110,20 @@ async def test_a_form_is_refused_in_the_words_for_it(client: httpx.AsyncClient) 
     assert problem.status == 422
     assert "application/x-www-form-urlencoded" in problem.detail
     assert "send JSON" in problem.detail
+
+
+async def test_head_sends_no_body_itself() -> None:
+    """A client or server that drops it by itself hides whether it was sent."""
+    app, sent = create_app(RecordingRegistry(), Settings()), list[Message]()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1")]
+    scope = {"type": "http", "method": "HEAD", "path": "/livez", "raw_path": b"/livez", "query_string": b""}
+    await app({**scope, "headers": headers, "asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send)
+    assert [message["status"] for message in sent if "status" in message] == [200]
+    assert b"".join(message.get("body", b"") for message in sent) == b""
