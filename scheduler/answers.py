@@ -26,6 +26,7 @@ from scheduler.core.model import (
     Status,
 )
 from scheduler.core.reconcile import Row
+from scheduler.core.redaction import Redactor
 from scheduler.documents import (
     AttemptDocument,
     CheckpointDocument,
@@ -39,6 +40,7 @@ from scheduler.documents import (
     StopDocument,
     SubmittedJob,
 )
+from scheduler.redacting import redacted
 from scheduler.registry import Sighting
 from scheduler.rows import job_of
 
@@ -61,8 +63,8 @@ def job_document(
     silence: Silence | None = None,
 ) -> JobDocument:
     """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
-    observation = seen.observation if seen else None
-    return JobDocument(
+    observation, redactor = seen.observation if seen else None, Redactor.of(job.spec)
+    document = JobDocument(
         job_id=job.id,
         name=job.spec.name,
         status=job.status,
@@ -87,10 +89,11 @@ def job_document(
         resumed=_resumption_document(resumption_of(job, seen)),
         stop=_stop_document(job, seen),
         version=job.version,
-        spec=shown(job.spec),
+        spec=redactor.spec(shown(job.spec)),
         result=ResultDocument(**job.result) if job.result else None,
         overdue=is_overdue(job, now, overdue_after_s),
     )
+    return redacted(document, redactor)
 
 
 def is_overdue(job: Job, now: datetime, after_s: float) -> bool:
@@ -151,7 +154,8 @@ def row_document(row: Row, *, now: datetime, overdue_after_s: float, doubt: str)
 
 
 def _row_document(job: Job, row: Row, *, now: datetime, overdue_after_s: float, doubt: str) -> JobDocument:
-    return JobDocument(
+    redactor = Redactor.of(job.spec)
+    document = JobDocument(
         job_id=row.id,
         name=row.name or job.spec.name,
         status=row.status,
@@ -168,10 +172,11 @@ def _row_document(job: Job, row: Row, *, now: datetime, overdue_after_s: float, 
         liveness=Liveness.UNKNOWN if row.status is Status.RUNNING else None,
         evidence=f"as the database has it, written {_age(now, row.updated_at)} ago; {doubt}",
         version=row.version,
-        spec=shown(job.spec),
+        spec=redactor.spec(shown(job.spec)),
         result=ResultDocument(**job.result) if job.result else None,
         overdue=is_overdue(job, now, overdue_after_s),
     )
+    return redacted(document, redactor)
 
 
 def shown(spec: JobSpec) -> JobSpec:

@@ -13,6 +13,7 @@ from scheduler.asking import action_of
 from scheduler.core.attempts import step_of
 from scheduler.core.checkpoints import lineage
 from scheduler.core.model import Attempt, CheckpointId, Fence, Job, JobId, JobSpec, Saved, Status
+from scheduler.core.redaction import REACH_CHARS, Redactor
 from scheduler.documents import (
     AttemptPage,
     Changes,
@@ -35,8 +36,9 @@ from scheduler.effects import refused
 from scheduler.errors import CheckpointNotFound, InvalidRequest
 from scheduler.feed import Feed
 from scheduler.paging import cursor_of, cursor_of_number, number_of_cursor, place_of
-from scheduler.ports import JobQuery, Journal, Runner
+from scheduler.ports import JobQuery, Journal, LogPart, Runner
 from scheduler.reconciling import repair_document
+from scheduler.redacting import redacted
 from scheduler.registry import Registry
 from scheduler.validation import Door
 from scheduler.viewing import View
@@ -103,16 +105,18 @@ class Questions:
     async def events(self, job_id: str) -> EventPage:
         job = await self._get(job_id)
         found = await self._journal.events(job.id)
-        return EventPage(
+        page = EventPage(
             job_id=job.id,
             events=[event_document(event) for event in found],
             note=PRUNED if found and found[0].version > 1 else None,
         )
+        return redacted(page, Redactor.of(job.spec))
 
     async def attempts(self, job_id: str) -> AttemptPage:
         job = await self._get(job_id)
         found = [self._as_seen(job, attempt) for attempt in await self._journal.attempts(job.id)]
-        return AttemptPage(job_id=job.id, attempts=[attempt_document(attempt) for attempt in found])
+        attempts = [attempt_document(attempt) for attempt in found]
+        return redacted(AttemptPage(job_id=job.id, attempts=attempts), Redactor.of(job.spec))
 
     def _as_seen(self, job: Job, attempt: Attempt) -> Attempt:
         """The row of a run that goes on, with what it says of itself."""
@@ -139,7 +143,8 @@ class Questions:
     async def metrics(self, job_id: str, points: int) -> MetricsDocument:
         """What the loop measured in all attempts, thinned out to *points* rows."""
         job = await self._get(job_id)
-        return await self._runner.metrics(job.id, points)
+        found, redactor = await self._runner.metrics(job.id, points), Redactor.of(job.spec)
+        return found.model_copy(update={"samples": [redacted(sample, redactor) for sample in found.samples]})
 
     async def trends(self, job_ids: list[str], points: int) -> dict[str, list[float]]:
         """The loss of each job in at most *points* numbers.  Jobs that are not known, or told none, are left out."""
@@ -197,7 +202,7 @@ class Questions:
             raise InvalidRequest(
                 f"job {job.id} has had {job.attempt} attempts; there is no log of attempt {wanted} yet"
             )
-        part = await self._runner.read_log((job.id, Fence(wanted)), rank, offset, limit)
+        part = await self._read_log(job, Fence(wanted), rank, offset, limit)
         over = job.status is not Status.RUNNING or wanted < job.attempt
         return LogChunk(
             job_id=job.id,
@@ -209,6 +214,18 @@ class Questions:
             ended=over and part.is_end,
         )
 
+    async def _read_log(self, job: Job, fence: Fence, rank: int, offset: int, limit: int) -> LogPart:
+        """Without secrets, also where a piece begins or ends within one."""
+        run = (job.id, fence)
+        part = await self._runner.read_log(run, rank, offset, limit)
+        if not part.text:
+            return part
+        begin = max(0, part.offset - REACH_CHARS)
+        before = await self._runner.read_log(run, rank, begin, part.offset - begin) if part.offset else None
+        after = None if part.is_end else await self._runner.read_log(run, rank, part.next_offset, REACH_CHARS)
+        around = (before.text if before else ""), (after.text if after else "")
+        return replace(part, text=Redactor.of(job.spec).between(around[0], part.text, around[1]))
+
     async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
         """How the job stands, and what the ranks in *offsets* printed in *attempt* after each, *limit* bytes at most.
 
@@ -218,9 +235,8 @@ class Questions:
         is_over = job.status is not Status.RUNNING or attempt < job.attempt
         ending = await self._ending(job, attempt) if attempt and is_over else None
         seen = self._view.document(job)
-        run = (job.id, Fence(attempt))
         parts = await asyncio.gather(
-            *(self._runner.read_log(run, rank, offset, limit) for rank, offset in offsets.items())
+            *(self._read_log(job, Fence(attempt), rank, offset, limit) for rank, offset in offsets.items())
         )
         return LogView(
             job_id=job.id,
@@ -245,10 +261,12 @@ class Questions:
 
     async def _ending(self, job: Job, attempt: int) -> ReasonDocument | None:
         attempts = await self._journal.attempts(job.id)
-        return next((attempt_document(one).reason for one in attempts if one.fence == attempt), None)
+        ending = next((attempt_document(one).reason for one in attempts if one.fence == attempt), None)
+        return ending and redacted(ending, Redactor.of(job.spec))
 
     async def explain(self, job_id: str) -> Explanation:
-        return await self._advice.explainer.of(await self._get(job_id))
+        job = await self._get(job_id)
+        return redacted(await self._advice.explainer.of(job), Redactor.of(job.spec))
 
     async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
         """What *action*, as in the paths of the API, would do now; a checkpoint that is not there is refused."""
@@ -257,7 +275,7 @@ class Questions:
             chosen = await self.checkpoint(job, checkpoint) if checkpoint else None
         except CheckpointNotFound as error:
             return refused(job.id, action, error.message, "choose one that is there, or leave it out")
-        return await self._advice.effects.of(job, wanted, chosen)
+        return redacted(await self._advice.effects.of(job, wanted, chosen), Redactor.of(job.spec))
 
     async def plan(self, spec: JobSpec) -> PlanAnswer:
         """A submit that is not made."""

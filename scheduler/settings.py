@@ -67,6 +67,15 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     token: SecretStr | None = None
     """Bearer token of the API; required when `host` is not loopback."""
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names besides loopback under which people reach this server, as `trainer.example` or `trainer.example:8443`,
+    separated by commas.  Without a token no other name is answered; and forms are taken from pages under these."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Pages of these origins may use the API, as `https://app.example`, separated by commas."""
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$")
+    """The path before ours where a proxy serves us below one, such as `/trainer`; it may take it away or leave it."""
+    trust_proxy: bool = False
+    """Believe `X-Forwarded-For`, `-Host` and `-Prefix`.  Only where every request comes through a proxy that sets them."""
     dashboard_url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
     """Where people find the Ray dashboard, for links from the pages; `up` knows that of its own Ray."""
     supabase_url: str | None = None
@@ -148,6 +157,12 @@ class Settings(BaseSettings):
     finished_in_memory: int = Field(1000, ge=0)
     """Finished jobs kept in memory; older ones are read from the journal."""
     max_body_bytes: int = Field(8_000_000, ge=1000)
+    body_timeout_s: float = Field(30.0, gt=0)
+    """How long a body may take to arrive."""
+    max_streams: int = Field(400, ge=1)
+    """Live streams (changes, logs, open pages) at once, in all; one more is refused until one has ended."""
+    max_streams_each: int = Field(250, ge=1)
+    """The same for one user at one address."""
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that is to have the same."""
@@ -183,7 +198,7 @@ class Settings(BaseSettings):
     def _split_roots(cls, value: object) -> object:
         return tuple(filter(None, value.split(":"))) if isinstance(value, str) else value
 
-    @field_validator("allowed_loops", mode="before")
+    @field_validator("allowed_loops", "trusted_hosts", "cors_origins", mode="before")
     @classmethod
     def _split_loops(cls, value: object) -> object:
         return (
@@ -202,6 +217,25 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"there is no home folder for {named!r} here; set it to an absolute path"
             ) from None
+
+    @field_validator("cors_origins", mode="after")
+    @classmethod
+    def _exact_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [one for one in value if not re.fullmatch(r"https?://[^/*\s?#@]+", one)]:
+            raise ValueError(
+                f"{wrong[0]!r} is no origin; give each whole, as https://app.example, without a path or *"
+            )
+        return value
+
+    @field_validator("root_path", mode="after")
+    @classmethod
+    def _apart_from_ours(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path.split("/")[1:2] in (["api"], ["training"], ["static"]):
+            raise ValueError(
+                f"{path} cannot be told from our own paths; let the proxy serve us below another one"
+            )
+        return path
 
     @field_validator("token", mode="after")
     @classmethod

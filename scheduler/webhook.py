@@ -13,6 +13,7 @@ import httpx
 from pydantic_core import to_json
 
 from scheduler.core.model import Json, Status
+from scheduler.core.redaction import Redactor
 from scheduler.errors import InvalidRequest, NotDelivered, NoticeRefused, NotReady
 from scheduler.http_clients import by_proxy, http_client
 from scheduler.ports import Clock, OutboxRow
@@ -108,6 +109,7 @@ def signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
 
 def _payload(notice: OutboxRow, cluster: str) -> Json:
     job, event = notice.job, notice.event
+    message = Redactor.of(job.spec).text(event.reason.message)
     return {
         "type": "job.failed" if event.to_status is Status.FAILED else "job.recovered",
         "timestamp": event.at,
@@ -119,7 +121,7 @@ def _payload(notice: OutboxRow, cluster: str) -> Json:
             "cluster": cluster,
             "status": event.to_status,
             "previous_status": event.from_status,
-            "reason": {"code": event.reason.code, "message": event.reason.message},
+            "reason": {"code": event.reason.code, "message": message},
             "attempt": job.attempt,
             "version": job.version,
         },

@@ -37,11 +37,15 @@ from scheduler.errors import InvalidRequest, InvalidSpec, SchedulerError
 from scheduler.ports import Mirror
 from scheduler.refusals import not_valid
 from scheduler.settings import Settings
-from serve_app import limits, live_stream, log_stream, openapi, pages, problems
+from serve_app import limits, live_stream, log_stream, openapi, pages, probes, problems
+from serve_app.caller import base_of
+from serve_app.cors import NamedOrigins
+from serve_app.forwarding import Forwarded
 from serve_app.guard import Guard
 from serve_app.live import Hub
 from serve_app.live_stream import ChangesQuery, LastChange
-from serve_app.log_stream import EventStream, LastEventId, StreamQuery
+from serve_app.log_stream import LastEventId, StreamQuery
+from serve_app.methods import Methods
 from serve_app.parameters import (
     Asker,
     EffectQuery,
@@ -56,7 +60,9 @@ from serve_app.parameters import (
     each_once,
     job_query,
 )
+from serve_app.places import Places
 from serve_app.registry import Registry
+from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 
 BASE = "/api/training"
@@ -93,14 +99,19 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         openapi_tags=_TAGS,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(each_once)],
     )
     app.openapi = functools.partial(openapi.describe, app, wants_token=settings.token is not None)
-    app.add_middleware(Guard, settings=settings)
+    openapi.add(app)
+    remedy = "close some, or ask for states now and then instead (SCHEDULER_MAX_STREAMS, SCHEDULER_MAX_STREAMS_EACH)"
+    app.state.streams = Places("live streams", settings.max_streams, settings.max_streams_each, remedy)
+    _add_edge(app, settings)
     problems.install(app)
+    probes.add(app, registry)
     _add_jobs(app, registry, reads, settings)
     _add_changes(app, hub)
     _add_actions(app, registry)
@@ -108,6 +119,15 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
     _add_server(app, registry, reads)
     pages.add(app, registry, reads, hub, settings)
     return app
+
+
+def _add_edge(app: FastAPI, settings: Settings) -> None:
+    """What each request passes on its way in: the last one added comes first."""
+    app.add_middleware(limits.Deadline, within_s=settings.body_timeout_s)
+    app.add_middleware(Methods)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(NamedOrigins, settings=settings)
+    app.add_middleware(Forwarded, settings=settings)
 
 
 def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: Settings) -> None:
@@ -118,7 +138,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         status_code=201,
         tags=["jobs"],
         summary="Submit a job",
-        responses={200: known, **openapi.refusals(413, 422)},
+        responses={200: known, **openapi.refusals(408, 413, 422)},
         openapi_extra=openapi.body(SPEC, openapi.SPEC_EXAMPLE),
     )
     async def submit(
@@ -128,7 +148,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         spec = await limits.read(request, SPEC, settings.max_body_bytes)
         job, created = await registry.submit(str(uuid.uuid4()), _signed(spec, asker), key)
         response.status_code = 201 if created else 200
-        response.headers["Location"] = f"{BASE}/status/{job.job_id}"
+        response.headers["Location"] = f"{base_of(request.scope)}{BASE}/status/{job.job_id}"
         return job
 
     @app.post(
@@ -136,7 +156,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         status_code=201,
         tags=["jobs"],
         summary="Submit many jobs: all are accepted, or none",
-        responses=openapi.refusals(413, 422),
+        responses=openapi.refusals(408, 413, 422),
         openapi_extra=openapi.body(BATCH, {"jobs": [openapi.SPEC_EXAMPLE]}),
     )
     async def submit_batch(request: Request, asker: Asker) -> BatchAnswer:
@@ -163,7 +183,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         f"{BASE}/plan",
         tags=["jobs"],
         summary="What would become of a submit: nothing is queued",
-        responses=openapi.refusals(413, 422),
+        responses=openapi.refusals(408, 413, 422),
         openapi_extra=openapi.body(SPEC, openapi.SPEC_EXAMPLE),
     )
     async def plan(request: Request, asker: Asker) -> PlanAnswer:
@@ -233,7 +253,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         tags=["jobs"],
         summary="The logs of all ranks, live, as server-sent events",
         response_class=EventStream,
-        responses={**openapi.event_stream(), **_OF_ONE_JOB},
+        responses={**openapi.event_stream(), **openapi.refusals(404, 422, 429, 502)},
     )
     async def stream_logs(
         job_id: UUID, query: Annotated[StreamQuery, Query()], last_event_id: LastEventId = None
@@ -248,7 +268,7 @@ def _add_changes(app: FastAPI, hub: Hub) -> None:
         tags=["jobs"],
         summary="What changes, live, as server-sent events",
         response_class=EventStream,
-        responses={**openapi.changes_stream(), **openapi.refusals(422)},
+        responses={**openapi.changes_stream(), **openapi.refusals(422, 429)},
     )
     async def changes(query: Annotated[ChangesQuery, Query()], last_event_id: LastChange = None) -> Response:
         """Without an end.  The first event says where the stream begins, and how many jobs stand in each status.

@@ -7,14 +7,17 @@ from ray import serve
 
 from scheduler.ports import Mirror
 from scheduler.settings import Settings
+from serve_app import limits
 from serve_app.actor_registry import ActorRegistry
 from serve_app.app import create_app
+
+OTHERS = 1000
+"""Requests that a replica may answer at once beside all the streams and half-sent bodies that it lets in."""
 
 
 @serve.deployment(
     name="Api",
     num_replicas=1,
-    max_ongoing_requests=1000,
     graceful_shutdown_timeout_s=5,
     ray_actor_options={"num_cpus": 0},
     logging_config={"enable_access_log": False},
@@ -44,4 +47,5 @@ def _database(settings: Settings) -> Mirror | None:
 
 def bind(settings: Settings, actor_name: str, namespace: str) -> serve.Application:
     """For `serve.run(..., name="scheduler", route_prefix="/")`; *namespace* is the actor's."""
-    return Api.bind(settings, actor_name, namespace)
+    slots = settings.max_streams + limits.MOST_UNDER_WAY + OTHERS
+    return Api.options(max_ongoing_requests=slots).bind(settings, actor_name, namespace)

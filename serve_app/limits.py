@@ -9,8 +9,12 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scheduler.core.redaction import HIDDEN
 from scheduler.errors import BodyTooLarge, InvalidRequest, Problem, SchedulerError
+from serve_app.caller import who_asks
+from serve_app.places import Places
 from serve_app.problems import invalid, invalid_spec, path_of, shown
 
 T = TypeVar("T")
@@ -19,6 +23,52 @@ _MAX_DEPTH = 64
 _MAX_INTEGER = 2**63
 _MAX_DRAIN_BYTES = 256_000_000
 _PARSE_IN_THREAD_BYTES = 64_000
+MOST_UNDER_WAY, MOST_UNDER_WAY_EACH = 1000, 200
+"""Bodies that may be waited for at once."""
+
+
+class SlowBody(SchedulerError):
+    http_status = 408
+    code = "slow_body"
+
+
+class Deadline:
+    """ASGI middleware: a body that does not come ends its request, so that half a body holds nothing for long."""
+
+    def __init__(self, app: ASGIApp, within_s: float) -> None:
+        self._app, self._within_s = app, within_s
+        remedy = "send it again when they have come"
+        self._under_way = Places("bodies", MOST_UNDER_WAY, MOST_UNDER_WAY_EACH, remedy)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_http = scope["type"] == "http"
+        await self._app(scope, self._timed(receive, who_asks(scope)) if is_http else receive, send)
+
+    def _timed(self, receive: Receive, who: str) -> Receive:
+        until_s = asyncio.get_running_loop().time() + self._within_s
+        is_whole = False
+
+        async def timed() -> Message:
+            """Raises SlowBody and NoPlace."""
+            nonlocal is_whole
+            if is_whole:
+                return await receive()
+            message = await self._next(receive, who, until_s)
+            is_whole = message["type"] != "http.request" or not message.get("more_body")
+            return message
+
+        return timed
+
+    async def _next(self, receive: Receive, who: str, until_s: float) -> Message:
+        try:
+            with self._under_way.taken(who):
+                async with asyncio.timeout_at(until_s):
+                    return await receive()
+        except TimeoutError:
+            raise SlowBody(
+                f"the body had not come whole after {self._within_s:g} s; send it faster or in smaller parts, "
+                "or raise SCHEDULER_BODY_TIMEOUT_S"
+            ) from None
 
 
 async def read(request: Request, kind: TypeAdapter[T], max_bytes: int) -> T:
@@ -131,6 +181,10 @@ def _refuse_number(value: float, path: list[str | int]) -> None:
 
 
 def _refuse_text(text: str, path: list[str | int]) -> None:
+    if HIDDEN in text:
+        raise invalid(
+            path_of(path), "is covered, as secrets are where they are shown; write the value itself"
+        )
     if "\x00" in text:
         raise invalid(path_of(path), "holds the character NUL, which a database cannot store; remove it")
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scheduler.core.model import Status
 from scheduler.documents import JobDocument
 from serve_app.live import Doubt, Hub, News, Position, Said
-from serve_app.log_stream import EventStream
 from serve_app.parameters import statuses_in
+from serve_app.streams import EventStream
 
 RETRY_MS = 1000
 _TOLD_BEFORE = 10_000

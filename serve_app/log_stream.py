@@ -14,7 +14,7 @@ from typing import Annotated
 from fastapi import Header
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from scheduler.core.model import Status
 from scheduler.documents import (
@@ -30,8 +30,10 @@ from scheduler.documents import (
     WaitNotice,
 )
 from scheduler.errors import SchedulerError
+from scheduler.redacting import retold
 from serve_app.problems import invalid, shown
 from serve_app.registry import Registry
+from serve_app.streams import EventStream
 
 MAX_RANKS = 256
 RETRY_MS = 1000
@@ -41,16 +43,6 @@ _PARTIAL_LINE_S = 1.0
 _KIND_OF = {document: kind for kind, document in LOG_EVENTS.items()}
 _RANKS = r"[0-9]{1,4}(,[0-9]{1,4}){0,255}"
 _POSITION = r"[0-9]{1,9}\.(open|over|end)(\.[0-9]{1,4}-[0-9]{1,15}){0,256}"
-
-
-class EventStream(StreamingResponse):
-    """FastAPI's own kind takes generators alone, and those refuse too late: when the answer has begun."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, content: AsyncIterator[bytes], status_code: int = 200) -> None:
-        """FastAPI takes the status for its description of the API from here."""
-        super().__init__(content, status_code, {"X-Accel-Buffering": "no"})  # else nginx collects events
 
 
 class Stage(StrEnum):
@@ -240,7 +232,9 @@ class LogStream:
         follower: Follower,
         pace: Pace,
         now_s: Callable[[], float] = time.monotonic,
+        show: Callable[[str], str] | None = None,
     ) -> None:
+        self._show = show
         self._registry, self._job_id, self._follower = registry, job_id, follower
         self._pace, self._now_s = pace, now_s
         self._pause_s, self._in_doubt = 0.0, False
@@ -305,6 +299,7 @@ class LogStream:
 
     def _encoded(self, event: LogEvent) -> bytes:
         """With the position after *event* as its id: to be called before the next one is made."""
+        event = retold(event, self._show) if self._show else event
         data = json.dumps(event.model_dump(mode="json"))  # ASCII: nothing in it looks like an end of line
         return format_sse_event(data_str=data, event=_KIND_OF[type(event)], id=str(self._follower.position))
 
@@ -315,8 +310,9 @@ async def answer(
     query: StreamQuery,
     last_event_id: str | None = None,
     pace: Pace | None = None,
+    show: Callable[[str], str] | None = None,
 ) -> Response:
-    """The stream; 204, which tells a browser to ask no more, when all of it was sent before.
+    """The stream, each text as *show* has it; 204, which tells a browser to ask no more, when all of it was sent before.
 
     Raises JobNotFound, InvalidRequest and RegistryUnavailable before it begins.
     """
@@ -326,7 +322,7 @@ async def answer(
         if query.attempt or (is_at_rest(view) and view.newest_attempt <= follower.position.attempt):
             return Response(status_code=204)
         follower.position = replace(follower.position, stage=Stage.OVER)
-    stream = LogStream(registry, job_id, follower, pace or Pace())
+    stream = LogStream(registry, job_id, follower, pace or Pace(), show=show)
     return EventStream(stream.body())
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from scheduler.documents import CHANGE_EVENTS, LOG_EVENTS, Document, ProblemDocument
+from serve_app.caller import base_of
 from serve_app.problems import MEDIA_TYPE
 
 Json = dict[str, Any]
@@ -64,11 +66,13 @@ _TOLD = {
     401: "The token is missing or wrong.",
     403: "Asked under a foreign host name, or by a page of another site.",
     404: "No such job, or no such log.",
+    408: "The body did not come in time.",
     413: "The body is larger than the server takes.",
     422: "Something in the request is not acceptable; `errors` names each field and the remedy.",
+    429: "Too many live streams are open for whoever asks; ask again after `Retry-After` seconds.",
     500: "The server failed; its log says why.",
     502: "The database refuses; `detail` says why, and what mends it.",
-    503: "The registry does not answer, or cannot write; ask again after `Retry-After` seconds.",
+    503: "The registry does not answer, or cannot write, or too much is open; ask again after `Retry-After` seconds.",
 }
 
 
@@ -143,6 +147,14 @@ def body(kind: TypeAdapter[Any], example: Json) -> Json:
             "content": {"application/json": {"schema": schema, "example": example}},
         }
     }
+
+
+def add(app: FastAPI) -> None:
+    @app.get("/openapi.json", include_in_schema=False)
+    async def description(request: Request) -> Response:
+        """Behind a proxy that serves us below a path, with that path."""
+        base = base_of(request.scope)
+        return JSONResponse(app.openapi() | ({"servers": [{"url": base}]} if base else {}))
 
 
 def describe(app: FastAPI, *, wants_token: bool) -> Json:

@@ -18,11 +18,18 @@ from scheduler.core.model import Gang, JobSpec
 from scheduler.documents import ProblemDocument
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, SchedulerError
 from scheduler.refusals import problem_fields
+from serve_app.caller import base_of
+from serve_app.methods import allow
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+_HEADERS_OF = {
+    408: {"Connection": "close"},  # the rest of the body would be taken for a request
+    429: {"Retry-After": str(RETRY_AFTER_S)},
+    503: {"Retry-After": str(RETRY_AFTER_S)},
+}
 _MAX_LISTED = 100
 _MAX_IN_SENTENCE = 3
 _JOB_FIELDS = [field.name for field in fields(JobSpec)]
@@ -65,8 +72,8 @@ _SENTENCES = {
 
 
 def answer(error: SchedulerError, headers: Mapping[str, str] | None = None) -> Response:
-    """The response for *error*; a 503 says when to ask again."""
-    extra = {"Retry-After": str(RETRY_AFTER_S)} if error.http_status == 503 else {}
+    """The response for *error*; a 503 and a 429 say when to ask again."""
+    extra = _HEADERS_OF.get(error.http_status, {})
     return problem(error.http_status, error.code, error.message, error.problems, {**extra, **(headers or {})})
 
 
@@ -181,14 +188,14 @@ def _parameters_of(request: Request) -> list[str]:
 
 
 async def _http_error(request: Request, error: Any) -> Response:
-    path = shown(request.url.path)
+    path, base = shown(request.url.path), base_of(request.scope)
     if error.status_code == 404:
-        detail = f"there is no {path} here; the paths are listed at /docs and described in /openapi.json"
+        detail = f"there is no {path} here; the paths are listed at {base}/docs and described in {base}/openapi.json"
         return problem(404, "unknown_path", detail)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        detail = f"{request.method} is not possible on {path}; use {allowed}"
-        return problem(405, "method_not_allowed", detail, headers=error.headers)
+        allowed = allow(request.scope)
+        detail = f"{request.method} is not possible on {path}; use {allowed.removesuffix(', OPTIONS')}"
+        return problem(405, "method_not_allowed", detail, headers={"Allow": allowed})
     return problem(error.status_code, "http_error", str(error.detail), headers=error.headers)
 
 

@@ -13,6 +13,7 @@ from rich.table import Column
 from scheduler.client import JobHandle
 from scheduler.client.job_view import number
 from scheduler.core.model import Phase, Status
+from scheduler.core.visible import visible
 from scheduler.documents import JobDocument
 
 POLL_S = 0.5
@@ -68,8 +69,8 @@ def size(num_bytes: int) -> str:
 
 
 def printable(text: str) -> str:
-    """*text* on one line, without what could steer a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """*text* on one line, with what could steer a terminal or deceive an eye shown as what it is."""
+    return visible(" ".join(text.splitlines()).replace("\t", " "))
 
 
 class _View(Protocol):

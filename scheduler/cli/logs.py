@@ -13,6 +13,7 @@ from scheduler.cli.follow import printable
 from scheduler.cli.options import AsJson, JobId, Url, connect, watching
 from scheduler.cli.views import print_json
 from scheduler.client.connection import Where
+from scheduler.core.visible import visible_log
 from scheduler.documents import (
     AttemptNotice,
     DoubtNotice,
@@ -56,7 +57,8 @@ def print_log(events: Iterable[LogEvent], *, with_ranks: bool) -> None:
     last: LogLines | None = None
     for event in events:
         if isinstance(event, LogLines):
-            sys.stdout.write(_with_rank(event, last) if with_ranks else event.text)
+            text = _with_rank(event, last) if with_ranks else event.text
+            sys.stdout.write(visible_log(text) if sys.stdout.isatty() else text)
             sys.stdout.flush()
             last = event if event.text else last
         elif said := _notice(event):

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from scheduler.cli.follow import duration, measures, printable
 from scheduler.core.model import Status
+from scheduler.core.visible import visible
 from scheduler.documents import (
     EventPage,
     Explanation,
@@ -96,7 +97,7 @@ def job_page(
         ("times", _times(job, now)),
         ("output", job.result.output_dir if job.result else None),
         ("note", printable("; ".join(job.result.notes)) if job.result else None),
-        ("detail", Text(f"\n{job.reason.detail}") if job.reason.detail else None),
+        ("detail", Text(f"\n{visible(job.reason.detail)}") if job.reason.detail else None),
     ]
     return [(name, value) for name, value in lines if value]
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scheduler.client.job_view import as_html, in_words, step_of
+from scheduler.core.visible import visible
 from scheduler.documents import JobDocument
 
 if TYPE_CHECKING:
@@ -59,7 +60,14 @@ def _in_terminal() -> Iterator[Show]:
 
         def show(job: JobDocument) -> None:
             step, total = _extent(job)
-            bar.update(task, description=_line(job), completed=step, total=total, name=job.name, refresh=True)
+            bar.update(
+                task,
+                description=_line(job),
+                completed=step,
+                total=total,
+                name=visible(job.name),
+                refresh=True,
+            )
 
         yield show
 

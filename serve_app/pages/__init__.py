@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 
 from scheduler.errors import SchedulerError
 from scheduler.settings import Settings
+from serve_app.caller import redirect
 from serve_app.live import Hub
-from serve_app.pages import acting, asking, assets, health, monitor, recent, repairs, submit, visitor
+from serve_app.pages import (
+    acting,
+    asking,
+    assets,
+    health,
+    monitor,
+    recent,
+    repairs,
+    submit,
+    together,
+    visitor,
+)
 from serve_app.pages.rendering import Renderer
 from serve_app.problems import shown
 from serve_app.registry import Registry
@@ -23,16 +35,17 @@ class NoSuchPage(SchedulerError):
 def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
     renderer = Renderer()
     assets.add(app)
+    together.add(app)
     recent.add(app, renderer, registry, reads, hub)
     repairs.add(app, renderer, registry)
     health.add(app, renderer, registry, reads)
     monitor.add(app, renderer, registry, reads, hub, settings)
     acting.add(app, renderer, registry)
-    submit.add(app, renderer, registry, reads, settings.max_body_bytes)
+    submit.add(app, renderer, registry, reads)
 
     @app.get("/", include_in_schema=False)
-    async def root() -> Response:
-        return RedirectResponse("/training")
+    async def root(request: Request) -> Response:
+        return redirect(request, "/training", 307)
 
     @app.post("/training/me", include_in_schema=False)
     async def me(request: Request) -> Response:
@@ -42,8 +55,8 @@ def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settin
         except SchedulerError as error:
             heading = "Your name was not kept"
             return renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
-        response = RedirectResponse(asking.own_path("".join(fields.get("back", []))), 303)
-        visitor.remember(response, "".join(fields.get("name", [])))
+        response = redirect(request, asking.own_path("".join(fields.get("back", []))))
+        visitor.remember(request, response, "".join(fields.get("name", [])))
         return response
 
     @app.get("/docs", include_in_schema=False)
@@ -54,6 +67,6 @@ def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settin
     async def elsewhere(request: Request, rest: str) -> Response:
         """Mistyped, or where only a form leads: a browser that goes back to its answer asks so."""
         if not rest:
-            return RedirectResponse("/training")
+            return redirect(request, "/training", 307)
         error = NoSuchPage(f"There is no page {shown(request.url.path)} to look at.")
         return renderer.page(request, "refused.html", 404, error=error, heading="No such page")

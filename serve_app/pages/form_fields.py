@@ -47,7 +47,7 @@ def groups(schema: Schema, prefix: str = "", without: Iterable[str] = ()) -> lis
     own: list[Field] = []
     parts: list[Group] = []
     required = schema.get("required", ())
-    for name, described in schema["properties"].items():
+    for name, described in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
         if path in without:
             continue
@@ -117,7 +117,7 @@ def _kind(described: Schema) -> str:
 
 def _text(field: Field, value: Any) -> str:
     if field.kind == "json":
-        return json.dumps(value, indent=2)
+        return json.dumps(value, indent=2, ensure_ascii=False)
     if field.kind == "pairs" and isinstance(value, Mapping):
         return "\n".join(f"{name}={one}" for name, one in value.items())
     if field.kind == "lines" and isinstance(value, list | tuple):

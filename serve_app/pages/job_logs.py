@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
+from scheduler.core.visible import visible_log
 from scheduler.documents import JobDocument, LogChunk
 from scheduler.errors import SchedulerError
 from serve_app import log_stream
@@ -17,6 +18,7 @@ from serve_app.pages.asking import job_id_in, soon
 from serve_app.pages.rendering import Renderer
 from serve_app.problems import invalid, shown
 from serve_app.registry import Registry
+from serve_app.streams import Stream
 
 TAIL_BYTES = 16_000
 _PART_BYTES = 1_000_000
@@ -30,7 +32,9 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
     @app.get("/training/logs/stream", include_in_schema=False)
     async def stream(query: Annotated[LiveQuery, Query()], last_event_id: LastEventId = None) -> Response:
         """As the API streams it; here for browsers, which know the password of the pages alone."""
-        return await log_stream.answer(registry, job_id_in(query.jobId), query, last_event_id)
+        return await log_stream.answer(
+            registry, job_id_in(query.jobId), query, last_event_id, show=visible_log
+        )
 
     @app.get("/training/logs/download", include_in_schema=False)
     async def download(request: Request, jobId: str = "", rank: str = "0", attempt: str = "") -> Response:
@@ -42,9 +46,7 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
             return renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
         name = f"{first.job_id[:8]}-attempt-{first.attempt}-rank-{first.rank}.log"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingResponse(
-            _whole(registry, first), media_type="text/plain; charset=utf-8", headers=headers
-        )
+        return Stream(_whole(registry, first), headers=headers, media_type="text/plain; charset=utf-8")
 
 
 async def tail(registry: Registry, job: JobDocument, rank: int, attempt: int | None) -> LogChunk | None:

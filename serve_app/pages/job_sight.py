@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from scheduler.core.model import SPEC, JobSpec
+from scheduler.core.redaction import HIDDEN, masked
 from scheduler.documents import CheckpointPage, JobDocument
 from scheduler.errors import SchedulerError
 from serve_app.pages.asking import all_of, soon
 from serve_app.pages.cards import Card, card, may_resume
-from serve_app.pages.masking import masked
 from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
 
@@ -68,8 +68,11 @@ class Sight:
         """With every default written out.  Raises what it is refused with."""
         job = await soon(self._reads.status(job_id))
         plan = await soon(self._registry.plan(job.spec))
-        text = None if plan.spec is None else as_text(masked(plan.spec))
-        return {"job": job, "plan": plan, "text": text}
+        given = SPEC.dump_python(job.spec, mode="json")
+        # Whether it would be accepted cannot be said of a spec whose secrets are covered.
+        is_whole = HIDDEN not in as_text(given)
+        text = as_text(masked(plan.spec or given)) if plan.spec or not is_whole else None
+        return {"job": job, "plan": plan, "text": text, "is_whole": is_whole}
 
 
 def submitted_text(spec: JobSpec) -> str:

@@ -52,7 +52,7 @@ class Proofs:
         return _event("proofs", {job.job_id: self._draw(job) for job in page.jobs})
 
     def _draw(self, job: JobDocument) -> str:
-        return self._renderer.text("job_proof.html", job=job)
+        return self._renderer.alone("job_proof", "", job)
 
 
 class LiveRows:
@@ -62,7 +62,7 @@ class LiveRows:
         self._hub, self._renderer = hub, renderer
         self._proofs = Proofs(registry, renderer, time.monotonic)
 
-    async def told(self, position: Position | None) -> AsyncGenerator[bytes]:
+    async def told(self, position: Position | None, base: str) -> AsyncGenerator[bytes]:
         """Events from *position* on, for ever.  Without one the list was not read whole: it is to be, first.
 
         `row`: a job as it is now; `counts`; `proofs`; `doubt`: the registry does not answer, and why, or null: it
@@ -74,7 +74,7 @@ class LiveRows:
             async for heard in listening:
                 match heard:
                     case News():
-                        yield _event("anew", {}) if is_unread else self._drawn(heard)
+                        yield _event("anew", {}) if is_unread else self._drawn(heard, base)
                         is_unread = False
                     case Doubt(message=message):
                         yield _event("doubt", {"message": message})
@@ -85,22 +85,24 @@ class LiveRows:
                     if proofs := await self._proofs.newest():
                         yield proofs
 
-    def _drawn(self, news: News) -> bytes:
-        """The same bytes for all listeners."""
-        return news.once("list", lambda: self._draw(news))
+    def _drawn(self, news: News, base: str) -> bytes:
+        """The same bytes for all listeners behind the same proxy."""
+        return news.once(("list", base), lambda: self._draw(news, base))
 
-    def _draw(self, news: News) -> bytes:
-        counts = _event("counts", {str(status): count for status, count in news.counts.items()})
+    def _draw(self, news: News, base: str) -> bytes:
+        counts = _event("counts", dict(news.counts), str(news.position))
         if news.missed:
             return _event("anew", {}) + counts
-        return b"".join(map(self._row, news.jobs)) + counts
+        return b"".join(self._row(said, base) for said in news.jobs) + counts
 
-    def _row(self, said: Said) -> bytes:
-        return said.once("row", lambda: self._draw_row(said.document))
+    def _row(self, said: Said, base: str) -> bytes:
+        return said.once(("row", base), lambda: self._draw_row(said.document, base))
 
-    def _draw_row(self, job: JobDocument) -> bytes:
-        return _event("row", {"job": job.job_id, "html": self._renderer.text("job_row.html", job=job)})
+    def _draw_row(self, job: JobDocument, base: str) -> bytes:
+        row = self._renderer.alone("job_row", base, job)
+        return _event("row", {"job": job.job_id, "html": row})
 
 
-def _event(name: str, data: dict[str, Any]) -> bytes:
-    return format_sse_event(event=name, data_str=json.dumps(data, ensure_ascii=False))
+def _event(name: str, data: dict[str, Any], position: str | None = None) -> bytes:
+    """*position*: what came before it, and it, was heard."""
+    return format_sse_event(event=name, data_str=json.dumps(data, ensure_ascii=False), id=position)

@@ -9,12 +9,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from scheduler.core.visible import visible
 from scheduler.curves import LOSSES
 from scheduler.documents import JobDocument, MetricsDocument
 from scheduler.errors import InvalidRequest, SchedulerError
+from scheduler.redacting import retold
 from scheduler.settings import Settings
 from serve_app.live import Hub, Position
-from serve_app.log_stream import EventStream
 from serve_app.pages import job_live, job_logs
 from serve_app.pages.actions import ACTIONS
 from serve_app.pages.asking import all_of, job_id_in, soon
@@ -25,6 +26,7 @@ from serve_app.pages.start_bar import start_bar
 from serve_app.parameters import CHECKPOINT
 from serve_app.problems import answer, shown
 from serve_app.registry import Registry
+from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 
 _POINTS, _POINTS_IN_TABLE = 1000, 40
@@ -55,11 +57,25 @@ def add(
         try:
             job_id = job_id_in(jobId)
             if is_part(request) and part == "past":
-                return renderer.page(request, "job_past.html", **await sight.past(job_id))
+                return renderer.page(
+                    request,
+                    "alone.html",
+                    instead="part_unreadable.html",
+                    part="job_past.html",
+                    part_id="job-past",
+                    **await sight.past(job_id),
+                )
             position = None if is_part(request) else await _position(hub)
             now = _drawn(await sight.now(job_id))
             if is_part(request):
-                return renderer.page(request, "job_now.html", **now)
+                return renderer.page(
+                    request,
+                    "alone.html",
+                    instead="part_unreadable.html",
+                    part="job_now.html",
+                    part_id="job-now",
+                    **now,
+                )
             rest = await _rest(
                 job_id, now["job"], job_logs.number(rank, "rank"), job_logs.number(attempt, "attempt")
             )
@@ -96,10 +112,12 @@ def add(
     async def metrics(jobId: str = "") -> Response:
         """As the API gives them; here for browsers, which know the password of the pages alone."""
         document = await soon(registry.metrics(job_id_in(jobId), _POINTS))
+        samples = [retold(sample, visible) for sample in document.samples]
+        document = document.model_copy(update={"samples": samples})
         return Response(document.model_dump_json(), media_type="application/json")
 
     @app.get("/training/effect", include_in_schema=False)
-    async def effect(jobId: str = "", action: str = "", checkpoint: str = "") -> Response:
+    async def effect(request: Request, jobId: str = "", action: str = "", checkpoint: str = "") -> Response:
         """What the card of a job says about its button, when another checkpoint is chosen."""
         try:
             if action not in ACTIONS or not re.fullmatch(f"({CHECKPOINT})?", checkpoint):
@@ -107,7 +125,7 @@ def add(
             (found,) = await all_of(registry.effect(job_id_in(jobId), action, checkpoint or None))
         except SchedulerError as error:
             found = error
-        return renderer.part("effect.html", effect=found)
+        return renderer.part(request, "effect.html", effect=found)
 
     @app.get("/training/spec", include_in_schema=False)
     async def spec(request: Request, jobId: str = "") -> Response:
@@ -116,11 +134,15 @@ def add(
             found = await sight.spec_as_run(job_id_in(jobId))
         except SchedulerError as error:
             if is_part(request):
-                return renderer.part("spec_part.html", refusal=error)
+                return renderer.part(request, "spec_part.html", refusal=error)
             return refuse(request, error)
         if is_part(request):
-            return renderer.part("spec_part.html", refusal=None, **found)
+            return renderer.part(request, "spec_part.html", refusal=None, **found)
         return renderer.page(request, "spec.html", refusal=None, **found)
+
+
+def _part(name: str) -> dict[str, str]:
+    return {"part": f"job_{name}.html", "part_id": f"job-{name}", "instead": "part_unreadable.html"}
 
 
 async def _position(hub: Hub) -> str:

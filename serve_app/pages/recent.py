@@ -6,11 +6,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 
 from scheduler.errors import InvalidRequest, SchedulerError
+from serve_app.caller import base_of, redirect
 from serve_app.live import Hub, Position
-from serve_app.log_stream import EventStream
 from serve_app.pages import visitor
 from serve_app.pages.asking import all_of, job_id_in, own_path, soon
 from serve_app.pages.listing import JOBS_SHOWN, Listing
@@ -18,6 +18,7 @@ from serve_app.pages.live_rows import LiveRows
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.sparkline import sparkline
 from serve_app.registry import Registry
+from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 
 _TREND_POINTS = 32
@@ -46,7 +47,7 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedRea
     async def live(request: Request) -> Response:
         """Server-sent events: see `LiveRows`."""
         given = request.query_params.get("from", "")
-        return EventStream(rows.told(Position.of(given) if given else None))
+        return EventStream(rows.told(Position.of(given) if given else None, base_of(request.scope)))
 
     @app.get("/training/trends", include_in_schema=False)
     async def trends(request: Request) -> Response:
@@ -54,13 +55,13 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedRea
         ids = [job_id_in(one) for one in request.query_params.get("jobs", "").split(",")[:JOBS_SHOWN]]
         found = await soon(registry.trends(ids, _TREND_POINTS))
         lines = {job_id: line for job_id, values in found.items() if (line := sparkline(values))}
-        return renderer.part("trends.html", lines=lines)
+        return renderer.part(request, "trends.html", lines=lines)
 
     @app.post("/training/marked", include_in_schema=False)
     async def marked(request: Request) -> Response:
         """Without a script: from boxes to the page that asks first."""
         try:
-            return RedirectResponse(_confirmation(await visitor.form_of(request)), 303)
+            return redirect(request, _confirmation(await visitor.form_of(request)))
         except SchedulerError as error:
             return renderer.page(
                 request, "refused.html", error.http_status, error=error, heading="Nothing was done"

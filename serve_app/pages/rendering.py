@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,16 +11,21 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from scheduler.core.finite import finite
 from scheduler.core.model import Status
+from scheduler.core.redaction import masked
+from scheduler.core.visible import visible
 from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
+from serve_app.caller import base_of
 from serve_app.pages import assets
-from serve_app.pages.masking import masked
 from serve_app.pages.visitor import Visitor
+
+log = logging.getLogger("scheduler")
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = "Scheduler-Pages"
@@ -37,17 +43,21 @@ class Renderer:
     def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         visitor = Visitor.of(request)
         values = {"page_name": ""} | values
-        response = _html(self.text(name, visitor=visitor, **values), status)
-        visitor.greet(response)
+        response = _html(self.text(name, base_of(request.scope), visitor=visitor, **values), status)
+        visitor.greet(request, response)
         return response
 
-    def part(self, name: str, **values: Any) -> HTMLResponse:
+    def part(self, request: Request, name: str, **values: Any) -> HTMLResponse:
         """The same for everybody."""
-        return _html(self.text(name, **values))
+        return _html(self.text(name, base_of(request.scope), **values))
 
-    def text(self, name: str, **values: Any) -> str:
-        """For parts that are the same for everybody; *values* holds no visitor then."""
-        return self._templates.get_template(name).render(now=datetime.now(UTC), **values)
+    def text(self, name: str, base: str, **values: Any) -> str:
+        """For parts that are the same for everybody; *values* holds no visitor then.  *base* stands before each path."""
+        return self._templates.get_template(name).render(now=datetime.now(UTC), base=base, **values)
+
+    def alone(self, part: str, base: str, job: JobDocument) -> str:
+        """What is told of one job: `<part>.html`, or `<part>_unreadable.html`."""
+        return self.text("alone.html", base, part=f"{part}.html", instead=f"{part}_unreadable.html", job=job)
 
 
 def _html(text: str, status: int = 200) -> HTMLResponse:
@@ -64,10 +74,11 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(asset=assets.url, Status=Status)
+    environment.globals.update(asset=assets.url, Status=Status, alone=alone)
     environment.filters.update(
         ago=ago,
         progress=progress,
@@ -78,12 +89,36 @@ def _environment() -> Environment:
         without=without,
         masked=masked,
         sentence=sentence,
+        exactly=Exact,
         printed=printed,
         counted=counted,
         spelled=spelled,
     )
     environment.tests.update(refusal=lambda found: isinstance(found, SchedulerError))
     return environment
+
+
+class Exact(str):
+    """A text that stands as it is: in an input, which sends it back."""
+
+
+def _seen(value: Any) -> Any:
+    """Whatever a template writes passes here.  What is markup already was made of texts that did."""
+    return visible(value) if type(value) is str else value
+
+
+@pass_context
+def alone(context: Context, name: str, instead: str, **values: Any) -> Markup:
+    """The part *name*, as `include` draws it.  One that cannot be drawn does not take the page with it: *instead* stands
+    there then."""
+    environment, known = context.environment, context.get_all() | values
+    try:
+        return Markup(environment.get_template(name).render(known))
+    except Exception:
+        log.exception(
+            "%s could not be drawn for job %s", name, known["job"].job_id, extra={"action": "part_not_drawn"}
+        )
+        return Markup(environment.get_template(instead).render(known))
 
 
 def ago(then: datetime | None, now: datetime) -> str:
@@ -105,6 +140,7 @@ def at(moment: datetime) -> str:
 
 def sentence(words: str) -> Markup:
     """What the scheduler says in half a sentence, as a whole one; what it has in backticks is code."""
+    words = visible(words)
     begun = words[:1].upper() + words[1:]
     whole = begun if not begun or begun.endswith((".", "!", "?", ":")) else f"{begun}."
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(whole))))

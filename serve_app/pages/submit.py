@@ -10,20 +10,22 @@ from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 
 from scheduler.core.model import SPEC, JobSpec
+from scheduler.core.redaction import HIDDEN
 from scheduler.documents import JobDocument, LoopDocument, PlanAnswer
 from scheduler.errors import InvalidSpec, Problem, SchedulerError
 from serve_app import limits
+from serve_app.caller import base_of, redirect
 from serve_app.pages import visitor
 from serve_app.pages.asking import job_id_in, soon
 from serve_app.pages.form_fields import Field, Group, groups, texts, value_of
-from serve_app.pages.masking import HIDDEN, masked, unmasked
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
 
+_TYPE_ANEW = "is a secret of the job that this one is made from, and not taken over; type it anew"
 _APART = ("loop", "config", "code")
 """Fields of a spec that the form has no plain input for."""
 
@@ -41,6 +43,8 @@ class Form:
     """The job that is cloned."""
     key: str = ""
     """Makes sending the form twice submit one job."""
+    is_new: bool = False
+    """Nothing was asked of it yet: its errors tell what is to be typed."""
     errors: Sequence[Problem] = ()
     plan: PlanAnswer | None = None
 
@@ -58,9 +62,7 @@ class Form:
         return [one for one in self.errors if one.field not in shown]
 
 
-def add(
-    app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads, max_body_bytes: int
-) -> None:
+def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads) -> None:
     def show(request: Request, form: Form, status: int = 200) -> Response:
         name = "submit_form.html" if is_part(request) else "submit.html"
         return renderer.page(request, name, status, page_name="submit", form=form)
@@ -101,16 +103,15 @@ def add(
         if left_out := _left_out(filled, given):
             return show(request, replace(filled, errors=[left_out]), InvalidSpec.http_status)
         try:
-            spec = _spec(filled, job, max_body_bytes)
+            spec = _spec(filled, job)
             if given.get("do") != "submit":
                 return show(request, await _planned(registry, filled, spec))
             if not spec.user:
                 spec = replace(spec, user=visitor.Visitor.of(request).name)
             accepted, _ = await soon(registry.submit(str(uuid.uuid4()), spec, filled.key or None))
-        except InvalidSpec as error:
-            return show(request, replace(filled, errors=error.problems), error.http_status)
         except SchedulerError as error:
-            return show(request, replace(filled, errors=[Problem("", error.message)]), error.http_status)
+            errors = error.problems or [Problem("", error.message)]
+            return show(request, replace(filled, errors=errors), error.http_status)
         return _to(request, f"/training/monitor?jobId={accepted.job_id}")
 
 
@@ -119,8 +120,10 @@ def _new_form(loops: Sequence[LoopDocument], loop: str, job: JobDocument | None)
     form = _form(loops, chosen, key=str(uuid.uuid4()))
     if job is None:
         return form
-    value = masked(SPEC.dump_python(job.spec, mode="json"))
-    return replace(form, values=texts(form.fields, value), source=job.job_id)
+    hidden = _hidden_in(job, form.fields)
+    values = _values_of(job, form.fields) | dict.fromkeys(hidden, "")
+    errors = [Problem(path, _TYPE_ANEW) for path in hidden]
+    return replace(form, values=values, source=job.job_id, is_new=True, errors=errors)
 
 
 def _form(loops: Sequence[LoopDocument], loop: str, **more: Any) -> Form:
@@ -141,17 +144,28 @@ def _filled(loops: Sequence[LoopDocument], given: Mapping[str, str]) -> Form:
     return replace(form, values={one.path: given[one.path] for one in form.fields if one.path in given})
 
 
+def _values_of(job: JobDocument, fields: Sequence[Field]) -> dict[str, str]:
+    """What stands in each field of *job*, which hides secrets.  One that is a part of a value keeps its cover: it is
+    seen where something has to be typed, and no spec is accepted with it."""
+    return texts(fields, SPEC.dump_python(job.spec, mode="json"))
+
+
+def _hidden_in(job: JobDocument, fields: Sequence[Field]) -> list[str]:
+    """Fields of which *job* has a secret."""
+    return [path for path, text in _values_of(job, fields).items() if text == HIDDEN]
+
+
 async def _source(reads: VerifiedReads, given: Mapping[str, str]) -> JobDocument | None:
     return await reads.status(job_id_in(given["source"])) if given.get("source") else None
 
 
-def _spec(form: Form, job: JobDocument | None, max_body_bytes: int) -> JobSpec:
-    """Raises InvalidSpec.  What the page showed masked is taken from the job that is cloned."""
+def _spec(form: Form, job: JobDocument | None) -> JobSpec:
+    """Raises InvalidSpec and InvalidRequest.  A secret of the job that is cloned is not taken from it: whoever may
+    submit could have it printed."""
+    hidden = _hidden_in(job, form.fields) if job else []
+    if untyped := [path for path in hidden if not form.values.get(path, "").strip()]:
+        raise InvalidSpec.of(*(Problem(path, _TYPE_ANEW) for path in untyped))
     value = {**value_of(form.fields, form.values), "loop": form.loop}
-    if job is not None:
-        value = unmasked(value, SPEC.dump_python(job.spec, mode="json"))
-    if left := [one.path for one in form.fields if HIDDEN in form.values.get(one.path, "") and job is None]:
-        raise InvalidSpec.of(*(Problem(path, "was masked; write it in full") for path in left))
     return limits.parse(json.dumps(value).encode(), SPEC)
 
 
@@ -172,5 +186,5 @@ async def _planned(registry: Registry, form: Form, spec: JobSpec) -> Form:
 def _to(request: Request, path: str) -> Response:
     """A script follows the header; a browser without one the redirect."""
     if is_part(request):
-        return Response(status_code=200, headers={"HX-Redirect": path})
-    return RedirectResponse(path, 303)
+        return Response(status_code=200, headers={"HX-Redirect": base_of(request.scope) + path})
+    return redirect(request, path)

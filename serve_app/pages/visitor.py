@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
 import secrets
 import unicodedata
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from fastapi import Request, Response
 
 from scheduler.errors import InvalidRequest, SchedulerError
 from serve_app import limits
+from serve_app.caller import base_of, basic_user
 
 ME = "scheduler_me"
 CSRF = "scheduler_csrf"
@@ -46,7 +44,8 @@ class Visitor:
     @classmethod
     def of(cls, request: Request) -> Visitor:
         known = request.cookies.get(CSRF, "")
-        name = _printable(unquote(request.cookies.get(ME, ""))) or _printable(_basic_user(request))
+        told = unquote(request.cookies.get(ME, "")), basic_user(request.headers.get("authorization", ""))
+        name = next(filter(None, map(_printable, told)), "")
         query = f"?{request.url.query}" if request.url.query else ""
         here = f"{request.url.path}{query}" if request.method == "GET" else "/training"
         return cls(name=name, csrf=known or secrets.token_urlsafe(24), is_new=not known, here=here)
@@ -56,9 +55,9 @@ class Visitor:
         """For a job's history."""
         return self.name or "page"
 
-    def greet(self, response: Response) -> None:
+    def greet(self, request: Request, response: Response) -> None:
         if self.is_new:
-            response.set_cookie(CSRF, self.csrf, max_age=_YEAR_S, httponly=True, samesite="strict")
+            _keep(request, response, CSRF, self.csrf)
 
 
 def _printable(name: str) -> str:
@@ -67,8 +66,13 @@ def _printable(name: str) -> str:
     return "".join(kept).strip()[:_MAX_NAME]
 
 
-def remember(response: Response, name: str) -> None:
-    response.set_cookie(ME, quote(_printable(name)), max_age=_YEAR_S, httponly=True, samesite="strict")
+def remember(request: Request, response: Response, name: str) -> None:
+    _keep(request, response, ME, quote(_printable(name)))
+
+
+def _keep(request: Request, response: Response, name: str, value: str) -> None:
+    path = base_of(request.scope) or "/"
+    response.set_cookie(name, value, max_age=_YEAR_S, path=path, httponly=True, samesite="strict")
 
 
 async def form_of(request: Request) -> dict[str, list[str]]:
@@ -88,12 +92,3 @@ def _pairs(text: str) -> list[tuple[str, str]]:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
         raise InvalidRequest(f"the form has more than {MAX_FIELDS:,} fields; send fewer") from None
-
-
-def _basic_user(request: Request) -> str:
-    """The name beside the token, where the browser asked for both."""
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    with contextlib.suppress(binascii.Error, UnicodeDecodeError):
-        if scheme.lower() == "basic":
-            return base64.b64decode(value, validate=True).decode().partition(":")[0]
-    return ""

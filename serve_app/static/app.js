@@ -1,6 +1,8 @@
 // What every page has: theme, keyboard, dialogs, ages that go on counting, and answers that are not taken for more.
 // Nothing here is needed to read a page or to act: without it links lead to pages, and forms are sent.
 
+import { base, version } from "./base.js";
+
 const dialog = document.getElementById("dialog");
 const help = document.getElementById("help");
 
@@ -74,23 +76,22 @@ for (const button of document.querySelectorAll("[data-theme-switch]")) {
 
 const PATIENCE_MS = 15000;
 const PAGES = "Scheduler-Pages"; // a header of all that our pages and their parts are made of
-const loadedVersion = new URL(import.meta.url).pathname.split("/")[2];
 
-// Given up in time: an answer that never comes must not keep a page from asking again.
-export async function ask(url, headers = {}) {
-  const answer = await fetch(url, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
+// *path* is ours.  Given up in time: an answer that never comes must not keep a page from asking again.
+export async function ask(path, headers = {}) {
+  const answer = await fetch(base + path, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
   isOurs(answer.headers.get(PAGES));
   return answer;
 }
 
 // Whether it has the header; that of a later server is told of, for this page has the scripts of the one before.
-function isOurs(version) {
+function isOurs(found) {
   const notice = document.getElementById("renewed");
-  if (version && version !== loadedVersion && notice.hidden) {
+  if (found && found !== version && notice.hidden) {
     notice.hidden = false;
     announce("The server has been renewed since this page was loaded.");
   }
-  return Boolean(version);
+  return Boolean(found);
 }
 
 // The page of a proxy, or a problem document, is no part of ours: its words are shown, as text.

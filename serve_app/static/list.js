@@ -3,6 +3,7 @@
 
 import { announce, ask, counted, onKey, serverTime, tellAges } from "./app.js";
 import { Freshness } from "./freshness.js";
+import { Stream } from "./stream.js";
 import { showTrends, trendsOf } from "./trends.js";
 import { marksOn, tellMarks, unmark } from "./marks.js";
 
@@ -40,7 +41,7 @@ function load() {
 async function loadOnce() {
   let text;
   try {
-    const answer = await ask(location.pathname + location.search, { "HX-Request": "true" });
+    const answer = await ask("/training" + location.search, { "HX-Request": "true" });
     text = await answer.text();
     if (!text.includes('id="listing"')) return false;
   } catch {
@@ -219,19 +220,27 @@ function hearProofs(proofs) {
 let source = null;
 let isPaused = false;
 let retryMs = 500;
+let refusal = null; // why there is no stream for us
 
 function listen() {
   stop();
   if (isPaused || document.hidden) return;
   const from = listing().from;
-  source = new EventSource("/training/live" + (from ? `?from=${encodeURIComponent(from)}` : ""));
+  source = new Stream("/training/live" + (from ? `?from=${encodeURIComponent(from)}` : ""));
   on("row", hear);
   on("counts", hearCounts);
   on("proofs", hearProofs);
   on("beat", () => {});
   on("anew", () => soon(load));
   on("doubt", ({ message }) => hearDoubt(message));
-  source.onerror = again;
+  source.addEventListener("error", again);
+  source.addEventListener("closed", ({ words }) => {
+    if (words) fresh.doubt((refusal = words));
+    again();
+  });
+  source.addEventListener("open", () => {
+    if (refusal) fresh.doubt((refusal = null));
+  });
 }
 
 function on(name, act) {

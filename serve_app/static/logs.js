@@ -1,6 +1,8 @@
 // The log of a rank, live: followed, searched, and never more of it than a browser likes to hold.
 
 import { announce } from "./app.js";
+import { base } from "./base.js";
+import { Stream } from "./stream.js";
 
 const MOST_LINES = 5000;
 const MOST_CHARS = 2_000_000;
@@ -33,8 +35,7 @@ export function startLogs(section) {
     else query.set("tail_bytes", TAIL_BYTES);
     isOver = false;
     say("connecting…");
-    const url = `/training/logs/stream?${query}`;
-    stream = new EventSource(url);
+    stream = new Stream(`/training/logs/stream?${query}`);
     const on = (name, act) =>
       stream.addEventListener(name, (event) => {
         if (event.lastEventId) position = event.lastEventId;
@@ -54,35 +55,20 @@ export function startLogs(section) {
       retryMs = 1000;
       say("live");
     });
-    stream.addEventListener("error", () => {
-      if (stream?.readyState !== EventSource.CLOSED) return say("the server is not heard; trying again");
+    stream.addEventListener("error", () => say("the server is not heard; trying again"));
+    stream.addEventListener("closed", ({ status, words }) => {
       stop();
-      learnWhy(url);
+      refused(status, words);
     });
   }
 
-  // A browser gives up without a word why: all was sent before (204), it is refused, or nobody is there for now.
-  async function learnWhy(url) {
-    const asking = new AbortController();
-    try {
-      const answer = await fetch(url, { signal: asking.signal });
-      if (stream) return undefined; // another log was chosen meanwhile
-      if (answer.status === 204) {
-        isOver = true;
-        return say("");
-      }
-      if (answer.status >= 400 && answer.status < 500) {
-        isOver = true; // until the job changes
-        return say(`refused: ${(await answer.json()).detail}`);
-      }
-    } catch {
-      // Nobody is there: as with a proxy that says so.
-    } finally {
-      asking.abort();
-    }
-    if (stream) return undefined;
-    say("the server is not heard; trying again");
-    return document.hidden ? undefined : later();
+  // All was sent before (204), it is refused until the job changes, or there is no place for it, or nobody for now.
+  function refused(status, words) {
+    const isFinal = status === 204 || (status >= 400 && status < 500 && status !== 429);
+    isOver = isFinal;
+    if (status === 204) return say("");
+    say(words ? `refused: ${words}` : "the server is not heard; trying again");
+    if (!isFinal && !document.hidden) later();
   }
 
   function later() {
@@ -103,7 +89,7 @@ export function startLogs(section) {
     chars = 0;
     lines.replaceChildren();
     const chosen = attempt.value ? `&attempt=${attempt.value}` : "";
-    by("download").href = `/training/logs/download?jobId=${jobId}&rank=${rank.value}${chosen}`;
+    by("download").href = `${base}/training/logs/download?jobId=${jobId}&rank=${rank.value}${chosen}`;
     listen();
   }
 

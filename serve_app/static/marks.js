@@ -1,6 +1,7 @@
 // Marked rows, and what may be asked of all of them at once.
 
 import { announce, counted } from "./app.js";
+import { base } from "./base.js";
 
 const form = document.getElementById("marks");
 const bulk = document.getElementById("bulk");
@@ -58,5 +59,5 @@ export function marksOn(whenDone) {
 function ask(action, ids) {
   const back = form.elements.back.value;
   const query = new URLSearchParams({ action, jobs: ids.join(","), back });
-  htmx.ajax("GET", `/training/confirm?${query}`, { target: "#dialog-body" });
+  htmx.ajax("GET", `${base}/training/confirm?${query}`, { target: "#dialog-body" });
 }

@@ -6,12 +6,16 @@ import "./acting.js";
 import { startCharts } from "./charts.js";
 import { Freshness } from "./freshness.js";
 import { startLogs } from "./logs.js";
+import { Stream } from "./stream.js";
 
 const job = document.getElementById("job");
 const jobId = job.dataset.job;
 const fresh = new Freshness(job.querySelector("[data-freshness]"), goOn);
-const charts = startCharts(document.getElementById("charts"));
-const logs = startLogs(document.getElementById("logs"));
+// A part that the server could not draw has nothing to go on from.
+const without = { refresh() {}, changed() {}, pause() {}, resume() {} };
+const started = (id, start) => (document.getElementById(id).matches(".banner") ? without : start(document.getElementById(id)));
+const charts = started("charts", startCharts);
+const logs = started("logs", startLogs);
 
 const PAUSE_MS = 1000;
 const PROVED_EVERY_MS = 10000;
@@ -87,7 +91,7 @@ let position = job.dataset.from;
 
 function listen() {
   if (stream || document.hidden) return;
-  stream = new EventSource(`/training/monitor/live?jobId=${jobId}${position ? `&from=${position}` : ""}`);
+  stream = new Stream(`/training/monitor/live?jobId=${jobId}${position ? `&from=${position}` : ""}`);
   stream.addEventListener("changed", (event) => {
     heard(event);
     const said = JSON.parse(event.data);
@@ -112,11 +116,10 @@ function listen() {
     fresh.doubt(doubt);
     want("now", ...(doubt ? [] : ["past"]));
   });
-  stream.addEventListener("error", () => {
-    if (stream?.readyState === EventSource.CLOSED) {
-      hush();
-      setTimeout(listen, 2000);
-    }
+  stream.addEventListener("closed", ({ words }) => {
+    hush();
+    if (words) fresh.doubt(words);
+    setTimeout(listen, 2000);
   });
 }
 

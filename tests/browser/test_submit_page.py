@@ -96,18 +96,24 @@ def test_what_is_typed_while_another_loop_is_fetched_stays(page: Page, served: S
     expect(page.get_by_label("name", exact=True)).to_have_value("typed quickly")
 
 
-def test_a_clone_has_everything_but_shows_no_secret(page: Page, served: Served) -> None:
-    """A cloned job with dots for a token would fail; one that shows it would leak it."""
+def test_a_clone_has_everything_but_its_secrets_which_are_typed_anew(page: Page, served: Served) -> None:
+    """D: whoever may submit could clone a job into a loop that prints them; with dots for a token it would fail."""
     first = submit(served, name="first", config={"seconds": 0.01, "hf_token": SECRET}, labels={"a": "b"})
     page.goto(f"/training/submit?source={first}")
     assert SECRET not in page.content()
     expect(page.get_by_label("name", exact=True)).to_have_value("first")
     page.get_by_label("name", exact=True).fill("second")
     page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("alert")).to_contain_text("config.hf_token: is covered")
+    config = page.locator("textarea[name='config']")
+    config.fill(config.input_value().replace("••••••", "another-secret"))
+    page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile("/training/monitor"))
     newest = next(job for job in jobs(served) if job["name"] == "second")
-    assert newest["spec"]["config"] == {"seconds": 0.01, "hf_token": SECRET}
+    assert newest["spec"]["config"] == {"seconds": 0.01, "hf_token": "••••••"}
     assert newest["spec"]["labels"] == {"a": "b"}
+    runs = {run.spec.name: run.spec.config for run in served.runner.runs.values()}
+    assert runs["second"]["hf_token"] == "another-secret"
 
 
 def test_a_form_that_is_sent_twice_submits_one_job(page: Page, served: Served) -> None:

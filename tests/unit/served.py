@@ -40,6 +40,7 @@ from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.validation import Door
 from serve_app.app import create_app
+from serve_app.places import Places
 
 LOOP = "tests:scripted"
 TOKEN = "correct-horse"
@@ -226,12 +227,12 @@ class Unready:
     """ASGI: answers 503, as a proxy does while the server behind it restarts."""
 
     def __init__(self, app: Any) -> None:
-        self._app = app
+        self.app = app
         self.times = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if not self.times or scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            return await self.app(scope, receive, send)
         self.times -= 1
         await send(
             {"type": "http.response.start", "status": 503, "headers": [(b"content-type", b"text/plain")]}
@@ -242,14 +243,15 @@ class Unready:
 class Served:
     """One running scheduler; tests reach into it through `call`."""
 
-    def __init__(self, folder: Path, token: str | None) -> None:
-        self._folder, self._token = folder, token
+    def __init__(self, folder: Path, token: str | None, changes: dict[str, Any]) -> None:
+        self._folder, self._token, self._changes = folder, token, changes
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
     url: str
     wire: Wire
     unready: Unready
+    streams: Places
     service: Service
     registry: Any
     """What the API asks.  An error put into `registry.away` is raised by every call from then on."""
@@ -272,8 +274,7 @@ class Served:
             state_dir=self._folder,
             storage_path=self._folder,
             token=self._token,
-            observe_every_s=0.05,
-            retry_backoff_s=0.05,
+            **({"observe_every_s": 0.05, "retry_backoff_s": 0.05} | self._changes),
         )
         journal = await SqliteJournal.open(self._folder / "journal.db")
         self.runner = ScriptedRunner()
@@ -286,7 +287,8 @@ class Served:
         )
         await self.service.recover()
         self.registry = registry_of(self.service)
-        self.unready = Unready(create_app(self.registry, settings))
+        app = create_app(self.registry, settings)
+        self.streams, self.unready = app.state.streams, Unready(app)
         server = uvicorn.Server(uvicorn.Config(self.unready, port=0, log_level="error", lifespan="off"))
         serving, ticking = (
             asyncio.create_task(server.serve()),
@@ -349,8 +351,9 @@ def app_at_port(app: Any) -> Iterator[str]:
 
 
 @contextmanager
-def scheduler_at(folder: Path, token: str | None = None) -> Iterator[Served]:
-    served = Served(folder, token)
+def scheduler_at(folder: Path, token: str | None = None, **changes: Any) -> Iterator[Served]:
+    """*changes*: of its settings."""
+    served = Served(folder, token, changes)
     served.start()
     try:
         yield served

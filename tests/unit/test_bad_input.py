@@ -307,7 +307,7 @@ class TestBadInput:
         """A bare 405 leaves the reader with the manual."""
         response = await client.delete(f"{SUBMIT}/{JOB_ID}/cancel")
         problem = problem_of(response)
-        assert (problem.status, response.headers["allow"]) == (405, "POST")
+        assert (problem.status, response.headers["allow"]) == (405, "POST, OPTIONS")
         assert problem.detail == f"DELETE is not possible on '{SUBMIT}/{JOB_ID}/cancel'; use POST"
 
     async def test_an_unknown_path_says_where_the_paths_are_listed(self, client: httpx.AsyncClient) -> None:

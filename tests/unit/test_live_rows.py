@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scheduler.client.event_stream import Decoder
 from scheduler.core.model import Status
 from scheduler.documents import Changes
 from scheduler.errors import RegistryUnavailable
@@ -26,9 +27,9 @@ class CountingRenderer(Renderer):
         super().__init__()
         self.drawn: list[str] = []
 
-    def text(self, name: str, **values: Any) -> str:
+    def text(self, name: str, base: str, **values: Any) -> str:
         self.drawn.append(name)
-        return super().text(name, **values)
+        return super().text(name, base, **values)
 
 
 class ChangingRegistry(RecordingRegistry):
@@ -47,18 +48,14 @@ class ChangingRegistry(RecordingRegistry):
 
 
 def of_events(told: bytes) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for event in told.decode().strip().split("\n\n"):
-        name, data = event.split("\n", 1)
-        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
-    return found
+    return [(event.kind, json.loads(event.data)) for event in Decoder().feed(told)]
 
 
 async def test_a_change_is_drawn_once_for_all_who_listen() -> None:
     """200 open pages would otherwise draw each row 200 times."""
     registry, renderer = ChangingRegistry(), CountingRenderer()
     rows = LiveRows(Hub(registry), registry, renderer)
-    listening = [rows.told(HERE) for _ in range(20)]
+    listening = [rows.told(HERE, "") for _ in range(20)]
     first = await asyncio.gather(*(anext(one) for one in listening))
     assert {name for told in first for name, _ in of_events(told)} == {"counts"}
     renderer.drawn.clear()
@@ -67,7 +64,7 @@ async def test_a_change_is_drawn_once_for_all_who_listen() -> None:
         Changes(life=1, seq=2, jobs=[a_document(status=Status.FAILED)], counts={Status.FAILED: 1})
     )
     told = await asyncio.gather(*waiting)
-    assert renderer.drawn == ["job_row.html"]
+    assert renderer.drawn == ["alone.html"]
     assert len({id(one) for one in told}) == 1
     [(row, drawn), (counts, numbers)] = of_events(told[0])
     assert (row, drawn["job"], counts, numbers) == ("row", JOB_ID, "counts", {"failed": 1})
@@ -79,14 +76,14 @@ async def test_a_change_is_drawn_once_for_all_who_listen() -> None:
 async def test_a_list_that_was_never_read_is_told_to_load_first() -> None:
     """It was opened while the registry was away: rows alone would not make it whole."""
     registry = ChangingRegistry()
-    async with aclosing(LiveRows(Hub(registry), registry, Renderer()).told(None)) as told:
+    async with aclosing(LiveRows(Hub(registry), registry, Renderer()).told(None, "")) as told:
         assert of_events(await anext(told)) == [("anew", {})]
 
 
 async def test_whoever_missed_too_much_is_told_to_load_anew() -> None:
     registry = ChangingRegistry()
     registry.newest = Changes(life=2, seq=9, jobs=[], counts={Status.QUEUED: 3}, missed=True)
-    async with aclosing(LiveRows(Hub(registry), registry, Renderer()).told(HERE)) as told:
+    async with aclosing(LiveRows(Hub(registry), registry, Renderer()).told(HERE, "")) as told:
         assert of_events(await anext(told)) == [("anew", {}), ("counts", {"queued": 3})]
 
 
@@ -94,7 +91,7 @@ async def test_silence_is_told_as_a_beat_and_a_registry_that_is_away_as_doubt() 
     """Without a beat a page cannot tell a calm scheduler from a lost connection."""
     registry = ChangingRegistry()
     hub = Hub(registry, Pace(heartbeat_s=0.01, shortest_s=0.001))
-    async with aclosing(LiveRows(hub, registry, Renderer()).told(HERE)) as told:
+    async with aclosing(LiveRows(hub, registry, Renderer()).told(HERE, "")) as told:
         await anext(told)
         assert of_events(await anext(told)) == [("beat", {})]
         registry.refuses = RegistryUnavailable("the actor is away")

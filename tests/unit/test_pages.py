@@ -258,3 +258,49 @@ class TestPages:
         """The 404 sends people there."""
         page = (await client.get("/docs")).text
         assert all(path in page for path in (await client.get("/openapi.json")).json()["paths"])
+
+
+class TestUnreadableJobs:
+    """B2: a document that cannot be drawn is shown as such, alone."""
+
+    @pytest.fixture
+    def registry(self) -> RecordingRegistry:
+        registry = RecordingRegistry()
+        broken = a_document(JOB_ID, JobSpec(loop="a", name="broken")).model_copy(
+            update={"created_at": "yesterday"}
+        )
+        whole = a_document("0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0002", JobSpec(loop="a", name="whole"))
+        registry.known.update({one.job_id: one for one in (broken, whole)})
+        return registry
+
+    async def test_the_list_goes_on_around_one(self, registry: RecordingRegistry) -> None:
+        answer = await client_of(registry).get("/training")
+        assert answer.status_code == 200
+        assert ">whole</a>" in answer.text
+        assert f'id="job-{JOB_ID}"' in answer.text
+        assert "unreadable" in answer.text
+
+    async def test_its_page_shows_the_parts_that_can_be_drawn(self, registry: RecordingRegistry) -> None:
+        answer = await client_of(registry).get(f"/training/monitor?jobId={JOB_ID}")
+        assert answer.status_code == 200
+        assert "cannot be shown" in answer.text
+        assert 'id="attempts"' in answer.text
+
+
+async def test_what_hides_in_a_text_is_shown_and_an_input_keeps_it(registry: RecordingRegistry) -> None:
+    """D: U+202E turns the rest of a line round.  What an input sends back is what was in it."""
+    name = "invoice\u202egpj"
+    shown = a_document(JOB_ID, JobSpec(loop="a", name=name, user="\u05e2\u05d5\u05dc\u05dd"))
+    registry.known[JOB_ID] = shown.model_copy(update={"reason": ReasonDocument(code="x", message="a\u200bb")})
+    client = client_of(registry)
+    for path in (
+        "/training",
+        f"/training/monitor?jobId={JOB_ID}",
+        f"/training/confirm?action=cancel&jobs={JOB_ID}",
+    ):
+        page = (await client.get(path)).text
+        assert "invoice‹U+202E›gpj" in page, path
+        assert "\u202e" not in page, path
+    assert "a‹U+200B›b" in (await client.get("/training")).text
+    assert "\u05e2\u05d5\u05dc\u05dd" in (await client.get("/training")).text
+    assert f'value="{name}"' in (await client.get("/training", params={"search": name})).text

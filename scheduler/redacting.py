@@ -1,0 +1,40 @@
+"""Documents whose texts are told otherwise, however deep they stand: without secrets, or with what hides in them shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from scheduler.core.redaction import Redactor
+
+D = TypeVar("D", bound=BaseModel)
+
+
+def redacted(document: D, redactor: Redactor) -> D:
+    """*document* itself where there is nothing to cover.  A spec in it is left: `Redactor.spec` knows its names."""
+    return retold(document, redactor.text)
+
+
+def retold(document: D, tell: Callable[[str], str]) -> D:
+    """*document* with what *tell* makes of each text; itself where that changes nothing."""
+    changed = {name: now for name, value in document if (now := _of(value, tell)) is not value}
+    return document.model_copy(update=changed) if changed else document
+
+
+def _of(value: Any, tell: Callable[[str], str]) -> Any:
+    """*value* itself where nothing in it changes."""
+    match value:
+        case str():
+            return tell(value) if type(value) is str else value
+        case BaseModel():
+            return retold(value, tell)
+        case list():
+            items = [_of(one, tell) for one in value]
+            return items if any(now is not one for now, one in zip(items, value, strict=True)) else value
+        case Mapping():
+            found = {key: _of(one, tell) for key, one in value.items()}
+            return found if any(found[key] is not one for key, one in value.items()) else value
+        case _:
+            return value
