@@ -319,7 +319,7 @@ class Service:
         plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
         waits = {**line.paused, **plan.blocked}
         if self.is_closing:
-            waits |= dict.fromkeys(plan.start, CLOSING)
+            waits |= {job.id: _until_up(job) for job in line.ready if job.id in plan.start}
         self.view.planned(waits, now)  # 3. reasons, for whoever asks or watches
         head = [job.id for job in self.registry.queued(WATCHED_PLACES)]
         self.feed.tell(self._places.moved(head, self.view.blocked))
@@ -473,3 +473,8 @@ def _after_outage(policy: Policy, now: datetime, why: str) -> lifecycle.Event:
         return GiveUp(at=now, by="start-up", reason=reason)
     reason = Reason(code="held", message=f"{why}; force-start it, or mark it as failed")
     return Recover(at=now, by="start-up", reason=reason, hold=True)
+
+
+def _until_up(job: Job) -> Reason:
+    """Why a job waits for which there is room: one that gave way to the operator says so itself."""
+    return job.reason if job.reason.code == OPERATOR_DOWN else CLOSING

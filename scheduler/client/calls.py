@@ -388,4 +388,5 @@ def _tree(root: type[SchedulerError]) -> Iterator[type[SchedulerError]]:
         yield from _tree(child)
 
 
-_ERROR_OF = {kind.code: kind for kind in _tree(errors.SchedulerError)}
+_ERROR_OF = {kind.code: kind for kind in _tree(errors.SchedulerError) if kind.__module__ == errors.__name__}
+"""By code.  Only those of the tree that is promised: other modules have kinds of their own, under the codes of these."""
