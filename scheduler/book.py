@@ -11,9 +11,9 @@ from weakref import WeakValueDictionary
 from scheduler.core import lifecycle
 from scheduler.core.lifecycle import Action, Event
 from scheduler.core.model import Attempt, Job, JobId
+from scheduler.core.plain_values import without_words
 from scheduler.core.reconcile import Repair
 from scheduler.core.retrying import RetryPolicy
-from scheduler.core.storable import storable, storable_attempt, storable_event, without_words
 from scheduler.errors import Unstorable
 from scheduler.ports import Change, Journal
 from scheduler.registry import Registry
@@ -89,13 +89,11 @@ class Book:
             before = job if known is None or only_newer else known
             after, actions = lifecycle.apply(before, event, self._policy)
             if after is not before:
-                # As it is kept: what memory shows is what a restart finds.
-                after = storable(after)
                 change = Change(
                     job=after,
-                    event=storable_event(lifecycle.record(before, after, event)),
+                    event=lifecycle.record(before, after, event),
                     before=known.version if known else 0,
-                    attempts=tuple(map(storable_attempt, attempts)),
+                    attempts=attempts,
                     is_news=lifecycle.is_news(before, after, event),
                 )
                 after = await self._commit(change, [repair] if repair else [])

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from scheduler.core.lifecycle import StopRun, start_of
 from scheduler.core.model import Cause, Ending, Job, Outcome, Reason, StopKind
-from scheduler.core.plain_values import plain_outcome, without_report
-from scheduler.errors import JournalUnwritable, SchedulerError
+from scheduler.core.plain_values import plain_outcome
+from scheduler.errors import JournalUnwritable
 from scheduler.pacing import Background
 from scheduler.ports import Run, Runner
 
@@ -60,18 +60,10 @@ class Follower:
         return replace(outcome, cause=Cause.INFRASTRUCTURE, reason=reason)
 
     async def _write_down(self, job: Job, outcome: Outcome) -> None:
-        """The end of a run is a fact: a full disk only delays it, and what it reports never keeps it from being told."""
-        kept = outcome
+        """The end of a run is a fact: a full disk only delays it."""
         while True:
             try:
-                return await self._ended(job, kept)
+                return await self._ended(job, outcome)
             except JournalUnwritable as error:
                 log.error("the end of run %s of job %s waits for the journal: %s", job.fence, job.id, error)
                 await asyncio.sleep(PAUSE_S)
-            except SchedulerError:
-                raise
-            except Exception as error:
-                if kept is not outcome:
-                    raise
-                log.error("the report of run %s of job %s cannot be kept: %s", job.fence, job.id, error)
-                kept = without_report(outcome, error)

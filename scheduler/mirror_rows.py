@@ -15,12 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Job, JobEvent, Json, Reason
+from scheduler.core.plain_values import plain
 from scheduler.core.reconcile import Row
-from scheduler.core.storable import STAND_IN, plain
 from scheduler.errors import MirrorRefused
 from scheduler.ports import MirrorChange, Rows, Sign
 from scheduler.rows import unwrapped
 
+STAND_IN = "\N{REPLACEMENT CHARACTER}"
+"""For NUL, which no text of PostgreSQL holds."""
 log = logging.getLogger("scheduler")
 
 ROW: TypeAdapter[Row] = TypeAdapter(Row)
@@ -51,7 +53,7 @@ def to_apply(changes: Collection[MirrorChange]) -> tuple[str, str]:
 
 def to_vouch(signs: Collection[Sign]) -> str:
     """The signs as `scheduler_vouch` takes them.  A run may say anything: what JSON cannot hold is left out."""
-    return json.dumps([plain(asdict(sign)) for sign in signs], ensure_ascii=False)
+    return json.dumps([plain(asdict(sign)).value for sign in signs], ensure_ascii=False)
 
 
 def rows_of(listing: Listing) -> Rows:

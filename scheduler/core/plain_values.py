@@ -19,7 +19,7 @@ from datetime import date
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
-from scheduler.core.model import Json, Outcome, Reason
+from scheduler.core.model import Job, JobEvent, Json, Outcome, Reason
 
 T = TypeVar("T")
 
@@ -111,14 +111,16 @@ def plain_outcome(outcome: Outcome) -> Outcome:
     )
 
 
-def without_report(outcome: Outcome, error: Exception) -> Outcome:
-    """*outcome* where its report cannot be kept, and why: that it ended is a fact all the same."""
-    why = f"its report could not be kept: {plain_text(_word(error), 500)}"
-    reason = Reason(
-        code=plain_text(outcome.reason.code, 100),
-        message=f"{plain_text(outcome.reason.message, 2_000)}; {why}",
+def without_words(job: Job, event: JobEvent, why: str) -> tuple[Job, JobEvent]:
+    """The same step without anything that a run said: that it was made counts for more than what was said."""
+    message = f"{plain_text(job.reason.message, 2_000)}; what was said with it could not be kept: {plain_text(why, 500)}"
+    reason = Reason(code=plain_text(job.reason.code, 100), message=message)
+    attempt = event.attempt and replace(event.attempt, evidence=None, resumed=None, reason=reason)
+    stop = job.stop and replace(job.stop, evidence=None)
+    return (
+        replace(job, progress=None, result=None, resumed=None, reason=reason, stop=stop, last_failure=None),
+        replace(event, reason=reason, attempt=attempt),
     )
-    return Outcome(ending=outcome.ending, cause=outcome.cause, reason=reason, saved=outcome.saved)
 
 
 def _plain_reason(reason: Reason) -> Reason:

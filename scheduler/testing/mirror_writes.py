@@ -348,9 +348,11 @@ class MirrorWrites:
         said = {"loss": float("nan"), "text": "\ud83d\0 \U0001f680", "big": 10**40, 7: {"deep": [object()]}}
         await mirror.vouch([a_sign(jobs[0], progress=said), a_sign(jobs[1])])
         rows = {row.id: row for row in (await mirror.rows([job.id for job in jobs])).rows}
-        hole = "\N{REPLACEMENT CHARACTER}"
-        kept = {"loss": None, "text": f"{hole}{hole} \U0001f680", "big": 10**40, "7": {"deep": [None]}}
-        assert [rows[job.id].progress for job in jobs] == [kept, {"step": 5}]
+        first, second = (rows[job.id].progress for job in jobs)
+        assert first is not None and first.pop("7")["deep"][0].startswith("<object object")
+        assert first.pop("big") in (1e40, 10**40)  # as a float, or as the decimal that PostgreSQL makes of it
+        kept = {"loss": None, "text": "\\ud83d\\x00 \U0001f680"}
+        assert [first, second] == [kept, {"step": 5}]
 
     async def test_a_vouch_is_seen_by_the_next_life(self, store: MirrorStore, mirror: Mirror) -> None:
         """R2: the age of a job that waited for hours under a living scheduler counts from here."""

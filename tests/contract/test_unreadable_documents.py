@@ -19,8 +19,8 @@ from scheduler.core import lifecycle
 from scheduler.core.codec import UNREADABLE, UNREADABLE_LOOP, encode
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Ending, Job, JobId, Outcome, Reason, Status
+from scheduler.core.plain_values import plain, plain_dict, plain_text
 from scheduler.core.retrying import RetryPolicy
-from scheduler.core.storable import plain, storable, storable_event
 from scheduler.errors import Unstorable
 from scheduler.journal import SqliteJournal
 from scheduler.paging import place_of
@@ -100,12 +100,11 @@ def test_whatever_a_run_says_is_kept_and_comes_back_the_same(
     progress: Any, result: Any, evidence: Any, message: str
 ) -> None:
     """B1, B2: a value that cannot be written blocks the end of its run; one that cannot be read, every list."""
-    told = a_job("completed", progress=progress, result=result, reason=Reason(code="x", message=message))
-    job = storable(told)
-    assert storable(job) is job, "what is plain stays the very same object"
+    reason = Reason(code="x", message=plain_text(message), detail=plain_text(message))
+    job = a_job("completed", progress=plain_dict(progress)[0], result=plain_dict(result)[0], reason=reason)
     assert JOB.validate_json(encode(JOB, job, "it")) == job
-    run = replace(an_attempt(), evidence=evidence, reason=Reason(code="x", message=message, detail=message))
-    event = storable_event(telling(run, job).event)
+    run = replace(an_attempt(), evidence=plain_dict(evidence)[0], reason=reason)
+    event = telling(run, job).event
     assert EVENT.validate_json(encode(EVENT, event, "it")) == event
     assert event.attempt is not None
     assert ATTEMPT.validate_json(encode(ATTEMPT, event.attempt, "it")) == event.attempt
@@ -117,7 +116,7 @@ def test_whatever_a_run_says_is_kept_and_comes_back_the_same(
 @given(anything)
 def test_what_is_plain_is_json_for_everybody(value: Any) -> None:
     """B1: PostgreSQL's `jsonb` takes no NUL and no half of a pair, a browser no NaN, and neither takes Python."""
-    made = plain(value)
+    made = plain(value).value
     text = json.dumps(made, allow_nan=False, ensure_ascii=False)
     text.encode()
     assert json.loads(text) == made

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scheduler import adopting, following, mirroring, notifying, viewing
+from scheduler import adopting, book, following, mirroring, notifying, viewing
 from scheduler.book import Book
 from scheduler.core import hangs, lifecycle, ordering, reconcile, retrying, run_end
 from scheduler.core.lifecycle import RunEnded
@@ -179,7 +179,7 @@ def what_a_loop_returns_is_kept_as_it_is(patch: pytest.MonkeyPatch) -> None:
 def an_end_that_cannot_be_kept_is_not_told(patch: pytest.MonkeyPatch) -> None:
     """The run is over, and its job is shown as running for ever."""
     what_a_loop_returns_is_kept_as_it_is(patch)
-    patch.setattr(following, "without_report", lambda outcome, error: outcome)
+    patch.setattr(book, "without_words", lambda job, event, why: (job, event))
 
 
 def that_nobody_complained_is_taken_for_a_proof(patch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,7 @@ async def test_an_end_with_words_that_nobody_can_keep_is_an_end(system: System) 
     end = RunEnded(at=job.updated_at, by="scheduler", fence=job.fence, outcome=outcome, end_of_line=9)
     await system.service.book.advance(job, end)  # past whatever makes values plain before
     said = await system.until(job_id, "failed")
-    assert "what it said could not be kept" in said["reason"]["message"]
+    assert "what was said with it could not be kept" in said["reason"]["message"]
     assert (await system.client.get(f"{BASE}/{job_id}/attempts")).json()["attempts"][0]["ending"] == "failed"
 
 
