@@ -23,9 +23,10 @@ from scheduler.evidence import failure, finished, silent
 from scheduler.placement_groups import Named, SignIn, trainer_without_helper
 from scheduler.ports import Observation
 from scheduler.processes import end_here
+from scheduler.progress_reader import ProgressReader
 from scheduler.rank import RankPlan, run_rank
 from scheduler.resuming import certificate, take_control_words
-from scheduler.run_folder import ProgressReader, RunFolder
+from scheduler.run_folder import RunFolder
 from scheduler.run_times import moments
 from scheduler.saving import Seal
 

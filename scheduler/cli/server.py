@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.text import Text
 
 from scheduler.cli.options import AsJson
@@ -135,6 +136,9 @@ def read_settings(**given: Any) -> Settings:
     except ValidationError as error:
         problems = tuple(map(_problem, error.errors(include_url=False)))
         raise InvalidRequest("the settings are not valid; mend them in the environment", problems) from None
+    except SettingsError as error:  # a value that is to be JSON, and is none
+        words = f"the settings cannot be read: {error}; SCHEDULER_NODE_TYPES and its like take JSON"
+        raise InvalidRequest(words) from None
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from scheduler.core.model import (
     Resumption,
 )
 from scheduler.evidence import with_operators_word
+from scheduler.progress_reader import ProgressReader
 from scheduler.resuming import UNTOLD
-from scheduler.run_folder import ProgressReader, RunFolder, newest_fence
+from scheduler.run_folder import RunFolder, newest_fence
 from scheduler.testing.builders import a_job
 
 STOPPED = Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="as asked"))
