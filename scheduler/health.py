@@ -54,7 +54,7 @@ def problems(service: Service) -> list[str]:
     found += [service.background.problem(), service.journal.problem()]
     found += service.watcher.clocks.problems({node.id: node.name for node in service.nodes})
     found += service.found.problems(service.registry.running())
-    found.append(CLOSING if service.is_closing else None)
+    found.append(CLOSING if service.closing.is_on else None)
     found.append(None if service.nodes else "no live Ray node is known yet: jobs cannot start")
     found.append(service.sync.notifier.problem())
     found.append(_unreadable(service))

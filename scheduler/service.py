@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from scheduler import asking
 from scheduler.advising import advice
 from scheduler.answers import submitted
 from scheduler.asking import Action
 from scheduler.book import Book
+from scheduler.closing import Closing
 from scheduler.core import lifecycle, ordering, placement, reconcile
 from scheduler.core.codec import UNREADABLE_LOOP
 from scheduler.core.lifecycle import (
-    AskStop,
     GiveUp,
     Recover,
     RunEnded,
@@ -23,7 +23,6 @@ from scheduler.core.lifecycle import (
     StopRun,
 )
 from scheduler.core.model import (
-    OPERATOR_DOWN,
     Job,
     JobId,
     JobSpec,
@@ -70,13 +69,6 @@ from scheduler.watching import Watcher
 
 log = logging.getLogger("scheduler")
 
-CLOSING = Reason(
-    code="closing",
-    message="there is room for it, and the operator is stopping the scheduler; it starts at the next `scheduler up`",
-)
-CLOSING_S = 60.0
-"""Whoever stops the scheduler has so long, beyond the grace of the runs; then it was not meant, and jobs start again."""
-
 
 class Service:
     """The one writer.  Every public method may be repeated: a second call finds what the first one did."""
@@ -98,7 +90,6 @@ class Service:
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
-        self._closes_until: datetime | None = None
         self.feed, self._places = Feed(), Places()
         self.view = View(self.registry, clock, settings.limits(), settings.overdue_after_s)
         self.background = Background(clock)
@@ -113,6 +104,7 @@ class Service:
             meter=self.meter.committed,
         )
         self.found = FoundRuns(self.book, runner, clock)
+        self.closing = Closing(self.book, self.registry, clock)
         self.watcher = Watcher(
             runner=runner,
             registry=self.registry,
@@ -255,30 +247,12 @@ class Service:
         return self.view.document(await self._ask(await self._get(job_id), Action.FAIL, by))
 
     async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
-        """The operator is about to end this scheduler: nothing starts any more, and what runs gives way.
+        """Nothing starts any more, and what runs gives way; without *save* nobody waits for it to save.
 
-        That is in the journal before any run is signalled, so that the next life knows who ended them, and lets them go on.
         An operator who does not end it after all finds it starting jobs again a minute after the grace.
         """
         grace_s = self.settings.stop_grace_s if save else 0.0
-        self._closes_until = self.clock.now() + timedelta(seconds=grace_s + CLOSING_S)
-        running = len(self.registry.running())
-        await self._all_give_way(by)
-        return ShutdownAnswer(running=running, grace_s=grace_s)
-
-    @property
-    def is_closing(self) -> bool:
-        return self._closes_until is not None and self.clock.now() < self._closes_until
-
-    async def _all_give_way(self, by: str) -> None:
-        why = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
-        now = self.clock.now()
-        events = (
-            (job, AskStop(at=now, by=by, kind=StopKind.PREEMPT, why=why, fence=job.fence))
-            for job in self.registry.running()
-            if job.stop is None
-        )
-        await asyncio.gather(*(self.book.advance(job, event) for job, event in events))
+        return ShutdownAnswer(running=await self.closing.begin(grace_s, by), grace_s=grace_s)
 
     # Turns: each is one pass; `run_forever` paces them
 
@@ -318,13 +292,13 @@ class Service:
         line = ordering.order(self.registry.queued(PLANNED_AT_ONCE), now=now)  # 1. who is first
         plan = placement.plan(line.ready, self._snapshot())  # 2. who fits, who waits and why
         waits = {**line.paused, **plan.blocked}
-        if self.is_closing:
-            waits |= {job.id: _until_up(job) for job in line.ready if job.id in plan.start}
+        if self.closing.is_on:
+            waits |= self.closing.reasons(job for job in line.ready if job.id in plan.start)
         self.view.planned(waits, now)  # 3. reasons, for whoever asks or watches
         head = [job.id for job in self.registry.queued(WATCHED_PLACES)]
         self.feed.tell(self._places.moved(head, self.view.blocked))
-        if self.is_closing:
-            await self._all_give_way("scheduler")  # a start that was under way is one too many
+        if self.closing.is_on:
+            await self.closing.all_give_way()  # a start that was under way is one too many
         else:
             await asyncio.gather(
                 *(self._admit(job_id, plan, now) for job_id in plan.start)
@@ -473,8 +447,3 @@ def _after_outage(policy: Policy, now: datetime, why: str) -> lifecycle.Event:
         return GiveUp(at=now, by="start-up", reason=reason)
     reason = Reason(code="held", message=f"{why}; force-start it, or mark it as failed")
     return Recover(at=now, by="start-up", reason=reason, hold=True)
-
-
-def _until_up(job: Job) -> Reason:
-    """Why a job waits for which there is room: one that gave way to the operator says so itself."""
-    return job.reason if job.reason.code == OPERATOR_DOWN else CLOSING
