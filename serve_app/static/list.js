@@ -191,8 +191,9 @@ let countsHeard = null;
 function hearCounts(counts) {
   if ("filtered" in listing()) {
     const told = JSON.stringify(counts);
-    // A second after a change, but not again within five, however busy the others are.
-    if (countsHeard && countsHeard !== told) soon(load, Math.max(1000, loadedAt + 5000 - Date.now()));
+    // A second after a change, but not again within five, however busy the others are.  The first words may tell of one
+    // that came between the page and its stream.
+    if (countsHeard !== told) soon(load, Math.max(1000, loadedAt + 5000 - Date.now()));
     countsHeard = told;
     return;
   }

@@ -100,6 +100,11 @@ export async function act(job_id: string): Promise<Job["status"][]> {
   return [...answers.flatMap(({ data }) => (data ? [data.status] : [])), ...(forced.data ? [forced.data.new_status] : [])];
 }
 
+export async function shutdown(): Promise<number> {
+  const { data } = await client.POST("/api/training/shutdown", { params: { query: { save: true } } });
+  return data?.running ?? 0;
+}
+
 export async function repairs(): Promise<string[]> {
   const dry = await client.POST("/api/training/reconcile", { params: { query: { dry_run: true } } });
   const done = await client.GET("/api/training/repairs", { params: { query: { limit: 10 } } });
