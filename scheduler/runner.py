@@ -7,6 +7,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class RayRunner:
         if actor := await self._actor(run):
             ray.kill(actor, no_restart=True)
         await self._see_gone(run)
-        return await asyncio.to_thread(with_operators_word, self._folder(run), outcome)
+        return await asyncio.to_thread(_once_gone, self._folder(run), outcome)
 
     async def observe(self, run: Run) -> Observation:
         actor = await self._actor(run)
@@ -246,6 +247,11 @@ async def _ended(actor: Any) -> None:
         await actor.run.remote()
     except (RayActorError, RayTaskError, ActorUnschedulableError):
         return
+
+
+def _once_gone(folder: RunFolder, outcome: Outcome) -> Outcome:
+    """What the folder says when nothing of the run is left: a checkpoint may have become complete to the very end."""
+    return with_operators_word(folder, replace(outcome, saved=folder.saved() or outcome.saved))
 
 
 def _written(write: Callable[[], None]) -> bool:
