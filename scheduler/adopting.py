@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import replace
@@ -14,6 +13,7 @@ from scheduler.core.model import Job, JobId, JobSpec, Reason, Status
 from scheduler.core.reconcile import Decision, Policy, Repair, Row, Verdict, in_words, judge, oldest_first
 from scheduler.errors import InvalidSpec, JobNotFound, SchedulerError
 from scheduler.mirroring import Link
+from scheduler.pacing import all_of
 from scheduler.ports import Clock, Rows, Run, Runner
 from scheduler.registry import Registry
 from scheduler.rows import job_of, spec_of
@@ -170,7 +170,7 @@ class Inbox:
     async def _adopt(self, rows: Rows) -> None:
         live = await self._runner.live()
         judged = self._adoption.judge(rows, live)
-        await asyncio.gather(*(self._adoption.carry_out(row, verdict, "inbox") for row, verdict in judged))
+        await all_of(self._adoption.carry_out(row, verdict, "inbox") for row, verdict in judged)
 
     async def _take_request(self, row: Row) -> None:
         """Act, then say so: a crash in between does it again, and doing it again changes nothing."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from scheduler.book import Book
 from scheduler.core.lifecycle import AskStop
 from scheduler.core.model import OPERATOR_DOWN, Job, JobId, Reason, StopKind
+from scheduler.pacing import all_of
 from scheduler.ports import Clock
 from scheduler.registry import Registry
 
@@ -47,7 +47,7 @@ class Closing:
             for job in self._registry.running()
             if job.stop is None
         )
-        await asyncio.gather(*(self._book.advance(job, event) for job, event in events))
+        await all_of(self._book.advance(job, event) for job, event in events)
 
     def reasons(self, could_start: Iterable[Job]) -> dict[JobId, Reason]:
         """Why these wait for which there is room; one that gave way to the operator says so itself."""

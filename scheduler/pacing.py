@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from scheduler.documents import LoopHealth
 from scheduler.errors import Superseded
@@ -18,6 +18,21 @@ log = logging.getLogger("scheduler")
 
 _MAX_DOUBLINGS = 60
 """A loop may fail for months; more would overflow a float."""
+
+
+T = TypeVar("T")
+
+
+async def all_of(works: Iterable[Awaitable[T]]) -> list[T]:
+    """What each of *works* returns; the first error is raised when all of them are done.
+
+    `asyncio.gather` raises while the others go on: a pass would end, and the next one begin beside what is left of it.
+    """
+    done = await asyncio.gather(*works, return_exceptions=True)
+    for one in done:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in done if not isinstance(one, BaseException)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

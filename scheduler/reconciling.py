@@ -25,6 +25,7 @@ from scheduler.core.reconcile import (
 from scheduler.documents import ReconcileAnswer, RepairDocument
 from scheduler.errors import MirrorRefused
 from scheduler.mirroring import Link, Relay
+from scheduler.pacing import all_of
 from scheduler.ports import Clock, Journal, Mirror, Rows, Run, Runner
 from scheduler.registry import Registry
 
@@ -135,11 +136,9 @@ class Reconciler:
     async def _carry_out(self, work: Pass, judged: Sequence[tuple[Row, Verdict]]) -> None:
         """Many at once, so that they share commits: a lost journal may have held a hundred thousand jobs."""
         for start in range(0, len(judged), AT_ONCE):
-            await asyncio.gather(
-                *(
-                    self._adoption.carry_out(row, verdict, work.by)
-                    for row, verdict in judged[start : start + AT_ONCE]
-                )
+            await all_of(
+                self._adoption.carry_out(row, verdict, work.by)
+                for row, verdict in judged[start : start + AT_ONCE]
             )
 
     async def _tell_again(self, work: Pass, mirror: Mirror, suspects: Collection[JobId]) -> None:

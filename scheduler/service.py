@@ -56,7 +56,7 @@ from scheduler.following import Follower
 from scheduler.found_runs import FoundRuns
 from scheduler.measures import Silent, Telemetry
 from scheduler.metering import Meter
-from scheduler.pacing import Background, Loop
+from scheduler.pacing import Background, Loop, all_of
 from scheduler.ports import Clock, Journal, Mirror, Run, Runner, Webhook
 from scheduler.questions import Questions
 from scheduler.registry import Registry
@@ -278,7 +278,7 @@ class Service:
             return
         why = f"the scheduler was away for {away_s:.0f} s and recover_queued is `{policy}`"
         events = ((job, _after_outage(policy, now, why)) for job in self.registry.queued())
-        await asyncio.gather(*(self.book.advance(job, event) for job, event in events))
+        await all_of(self.book.advance(job, event) for job, event in events)
 
     async def run_forever(self) -> None:
         """Until cancelled, or until a newer life of the scheduler owns the journal (raises Superseded)."""
@@ -300,9 +300,7 @@ class Service:
         if self.closing.is_on:
             await self.closing.all_give_way()  # a start that was under way is one too many
         else:
-            await asyncio.gather(
-                *(self._admit(job_id, plan, now) for job_id in plan.start)
-            )  # 4. write it down, do it
+            await all_of(self._admit(job_id, plan, now) for job_id in plan.start)  # 4. write it down, do it
         return plan
 
     async def observe_once(self) -> None:

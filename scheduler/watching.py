@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from scheduler.core.model import Job, JobId, Json, Node, NodeId, Phase, Reason, 
 from scheduler.core.plain_values import EVIDENCE, METRICS, plain_dict
 from scheduler.errors import RunUnreachable
 from scheduler.evidence_budget import within_budget
+from scheduler.pacing import all_of
 from scheduler.ports import Clock, Observation, Run, Runner
 from scheduler.registry import Registry, Sighting
 from scheduler.run_times import NodeClocks, RunTimes, Told, in_our_time, take_moments
@@ -55,7 +55,7 @@ class Watcher:
         runs = {(job.id, job.fence) for job in running}
         self.times.keep(runs)
         pass_s = self._silence.listen(runs, self._clock.monotonic_s())
-        await asyncio.gather(*(self._look(job, pass_s) for job in running))
+        await all_of(self._look(job, pass_s) for job in running)
 
     async def _look(self, job: Job, pass_s: float) -> None:
         if not job.stop and (asked := self._drained(job)):
