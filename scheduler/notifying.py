@@ -26,7 +26,8 @@ class Refusal:
     job_id: JobId
     since: datetime
     tries: int
-    next_at: datetime
+    rests_until_s: float
+    """By the monotonic clock: one that is set back an hour must not let it rest for an hour."""
     words: str
     given_up_at: datetime | None = None
 
@@ -104,7 +105,7 @@ class Notifier:
         known = self._refusals.get(notice.seq)
         if known and known.given_up_at:
             return False
-        rests = known is not None and self._clock.now() < known.next_at
+        rests = known is not None and self._clock.monotonic_s() < known.rests_until_s
         if notice.job.id in turn.behind or rests:
             turn.behind.add(notice.job.id)
             return False
@@ -141,7 +142,7 @@ class Notifier:
             job_id=notice.job.id,
             since=since,
             tries=tries,
-            next_at=now + timedelta(seconds=rests_s),
+            rests_until_s=self._clock.monotonic_s() + rests_s,
             words=error.message,
             given_up_at=now if is_given_up else None,
         )
