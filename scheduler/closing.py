@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 
 from scheduler.book import Book
 from scheduler.core.lifecycle import AskStop
@@ -26,16 +25,16 @@ class Closing:
 
     def __init__(self, book: Book, registry: Registry, clock: Clock) -> None:
         self._book, self._registry, self._clock = book, registry, clock
-        self._until: datetime | None = None
+        self._until_s: float | None = None
 
     @property
     def is_on(self) -> bool:
-        return self._until is not None and self._clock.now() < self._until
+        return self._until_s is not None and self._clock.monotonic_s() < self._until_s
 
     async def begin(self, grace_s: float, by: str) -> int:
         """Returns how many jobs run.  What becomes of them is in the journal before any run is signalled, so that the
         next life knows who ended them.  Safe to repeat."""
-        self._until = self._clock.now() + timedelta(seconds=grace_s + CLOSING_S)
+        self._until_s = self._clock.monotonic_s() + grace_s + CLOSING_S
         running = len(self._registry.running())
         await self.all_give_way(by)
         return running

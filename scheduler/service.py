@@ -114,6 +114,7 @@ class Service:
             settings=settings,
             nodes=lambda: self.nodes,
             told=lambda job_id: self.feed.tell([job_id]),
+            in_charge=self._is_in_charge,
         )
         self.sync = Sync(
             journal=journal,

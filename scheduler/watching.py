@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from scheduler.book import Book
@@ -38,9 +38,11 @@ class Watcher:
         settings: Settings,
         nodes: Callable[[], tuple[Node, ...]],
         told: Callable[[JobId], None],
+        in_charge: Callable[[], Awaitable[bool]],
     ) -> None:
         self._runner, self._registry, self._book = runner, registry, book
         self._view, self._clock, self._nodes, self._told = view, clock, nodes, told
+        self._in_charge = in_charge
         self._lost_after_s = settings.lost_after_s
         self._names: dict[NodeId, str] = {}
         self.times = RunTimes(clock)
@@ -69,8 +71,9 @@ class Watcher:
             seen = self._registry.sighting(job)
             if await self._is_ended_for_its_node(job, seen.observation.phase if seen else None):
                 return
-            # Unknown is not dead: only past the deadline is the run killed, and its death then is a fact.
-            if self._silence.unheard(run, pass_s) > self._lost_after_s:
+            # Unknown is not dead: only past the deadline is the run killed, and its death then is a fact.  Nothing is
+            # journalled before that, so a life that has been replaced, and could not hear it, must find out here.
+            if self._silence.unheard(run, pass_s) > self._lost_after_s and await self._in_charge():
                 await self._runner.stop(StopRun(job_id=job.id, fence=job.fence, kind=StopKind.CANCEL))
         else:
             self._silence.heard(run)
@@ -98,7 +101,7 @@ class Watcher:
         """
         self._names |= {node.id: node.name for node in self._nodes()}
         gone = self._gone(job) if phase in (None, Phase.RESERVING, Phase.STARTING) else []
-        if not gone:
+        if not gone or not await self._in_charge():
             return False
         message = f"node {' and '.join(gone)} was gone before the run had started there"
         stop = StopRun(

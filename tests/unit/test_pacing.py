@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scheduler.errors import MirrorUnavailable, Superseded
-from scheduler.pacing import Backoff, Loop
+from scheduler.pacing import Backoff, Loop, all_of
 from scheduler.testing.clock import NOON
 
 AWAY = MirrorUnavailable("Supabase does not answer")
@@ -206,3 +206,22 @@ def test_the_same_failure_is_logged_once_in_a_row(caplog: pytest.LogCaptureFixtu
         run(a_loop(passes))
     seen = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
     assert seen == ["Supabase does not answer", "a bug", "a bug"]
+
+
+async def test_a_pass_ends_when_all_of_its_parts_have() -> None:
+    """One that failed ended the pass while others went on, and the next one planned beside them: a node was given away
+    twice."""
+    done: list[str] = []
+
+    async def slow() -> str:
+        await asyncio.sleep(0.02)
+        done.append("slow")
+        return "slow"
+
+    async def broken() -> str:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        await all_of([broken(), slow()])
+    assert done == ["slow"]
+    assert await all_of([slow(), slow()]) == ["slow", "slow"]
