@@ -278,7 +278,8 @@ class Service:
         if away_s <= self.settings.stale_after_s or policy is Policy.START:
             return
         why = f"the scheduler was away for {away_s:.0f} s and recover_queued is `{policy}`"
-        events = ((job, _after_outage(policy, now, why)) for job in self.registry.queued())
+        waiting = [job for job in self.registry.queued() if not (job.held and policy is Policy.HOLD)]
+        events = ((job, _after_outage(policy, now, why)) for job in waiting)
         await all_of(self.book.advance(job, event) for job, event in events)
 
     async def run_forever(self) -> None:

@@ -36,14 +36,21 @@ class Side:
         self._silence: Silence | None = None
         self._probing: asyncio.Task[None] | None = None
 
-    async def ask(self, call: Callable[[], Awaitable[T]], until_s: float) -> T | Silence:
-        """The answer.  What is refused is raised; that it cannot answer is as good as silence."""
-        if self._silence:
+    async def ask(
+        self, call: Callable[[], Awaitable[T]], until_s: float, *, anyway: bool = False
+    ) -> T | Silence:
+        """The answer.  What is refused is raised; that it cannot answer is as good as silence.
+
+        Asked *anyway*, also one that was silent is waited for: its word is worth more than the time.
+        """
+        if self._silence and not anyway:
             return self._silence
         left_s = until_s - time.monotonic()
         try:
             async with asyncio.timeout(left_s):
-                return await call()
+                answer = await call()
+            self._silence = None
+            return answer
         except TimeoutError:
             silence = Silence(f"{self._who} did not answer within {left_s:.2g} s")
             if left_s >= self._budget_s / 2:  # less is no measure of it

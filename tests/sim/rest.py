@@ -95,8 +95,17 @@ def _rows(world: World) -> Iterator[str]:
         waits_for_a_person = Status(row["status"]).is_terminal or row["status"] == Status.PAUSED
         if job_id not in journal and not waits_for_a_person:
             yield f"the row of job {job_id} is {row['status']}, and the journal does not know it"
+        if job_id in journal and _contradicts_itself(row):
+            yield f"the finished row of job {job_id} was altered, and is not put right yet"
         if row["requested_action"]:
             yield f"somebody asked to {row['requested_action']} job {job_id}, and nothing happened"
+
+
+def _contradicts_itself(row: Json) -> bool:
+    """A finished row whose copy says something else: somebody altered one of the two."""
+    copy = row["job"]
+    says = copy and (copy.get("status"), copy.get("version"))
+    return Status(row["status"]).is_terminal and copy is not None and says != (row["status"], row["version"])
 
 
 def _is_known_to_be_over(world: World, job: Job, row: Json) -> bool:
