@@ -315,7 +315,9 @@ class TestWhoHangs:
         assert time.monotonic() - began_s < 0.9
         assert not (await reads.status(an_id(1))).verified
         registry.hangs = set()
-        assert (await reads.status(an_id(1))).verified, "it answers again, and nobody waits for the next probe"
+        assert (await reads.status(an_id(1))).verified, (
+            "it answers again, and nobody waits for the next probe"
+        )
         async with asyncio.timeout(30):
             while not (await reads.jobs(JobQuery())).verified:
                 await asyncio.sleep(0.01)
