@@ -37,15 +37,18 @@ export function tellAges(root = document) {
     const words = `${duration((Date.now() + skew - Date.parse(time.dateTime)) / 1000)} ago`;
     if (time.textContent !== words) time.textContent = words;
   }
+  root.querySelectorAll("time[datetime]:hover").forEach(tellMoment); // a part that came live has the server's title again
 }
 setInterval(() => tellAges(), 1000);
 
 // Where the pointer is, the moment itself: as the clock on the wall has it, and as the logs have it.
-document.addEventListener("mouseover", (event) => {
-  const time = event.target.closest?.("time[datetime]");
-  if (!time) return;
+function tellMoment(time) {
   const moment = new Date(time.dateTime);
   time.title = `${moment.toLocaleString()} here, ${moment.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+}
+document.addEventListener("mouseover", (event) => {
+  const time = event.target.closest?.("time[datetime]");
+  if (time) tellMoment(time);
 });
 
 // Theme
