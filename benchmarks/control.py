@@ -23,10 +23,10 @@ from typing import Any
 
 from benchmarks.record import write
 from benchmarks.start_latency import quiet
-from scheduler import up
 from scheduler.client import Client
 from scheduler.core.model import Fence, JobId
-from scheduler.run_folder import RunFolder
+from scheduler.runs.run_dir import RunFolder
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from tests.conftest import Cluster, free_port, wait_until
 
@@ -135,7 +135,7 @@ def measure(pauses: int, kills: int, warm_kills: int) -> dict[str, Any]:
         max_losses=10_000,
         retry_backoff_max_s=0.1,
     )
-    info = up.up(settings, num_cpus=2)
+    info = local_cluster.up(settings, num_cpus=2)
     cluster = Cluster(Client(url=info.api_url), settings, info)
     try:
         job_id = cluster.client.submit({"loop": "torch_ddp", "config": CONFIG}).id
@@ -160,7 +160,7 @@ def measure(pauses: int, kills: int, warm_kills: int) -> dict[str, Any]:
             print("kill", cold[-1], flush=True)
             running(cluster, job_id)
     finally:
-        up.down(settings)
+        local_cluster.down(settings)
     seen = sorted(row["seen_s"] for row in warm + cold)
     return {
         "pauses": paused,

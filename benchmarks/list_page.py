@@ -20,8 +20,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
+from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.model import Job, Status
-from scheduler.journal import SqliteJournal
 from scheduler.testing import a_change
 from tests.browser.conftest import CHROMIUM, QUIET
 from tests.unit.served import Served, scheduler_at

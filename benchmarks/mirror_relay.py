@@ -20,12 +20,12 @@ import httpx
 
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import JOB, Job, JobId
-from scheduler.journal.sqlite import SqliteJournal
-from scheduler.mirror import SupabaseMirror
-from scheduler.mirroring import Link, Relay
-from scheduler.pacing import Backoff, Loop
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import Backoff, Loop
+from scheduler.engine.sync.relay import Link, Relay
 from scheduler.testing.builders import a_change
 from tests.stack.stack import Stack
 

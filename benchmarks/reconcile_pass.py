@@ -20,16 +20,16 @@ from pydantic import SecretStr
 
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
-from scheduler import up
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import Job, Reason, Status
-from scheduler.journal.sqlite import SqliteJournal
-from scheduler.mirror import SupabaseMirror
-from scheduler.service import Service
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_change
 from scheduler.testing.fake_runner import FakeRunner
-from scheduler.validation import Door
 from tests.conftest import free_port
 from tests.stack.stack import Stack
 
@@ -103,14 +103,14 @@ def _waits(stack: Stack, folder: Path) -> list[dict[str, float]]:
         supabase_url=stack.url,
         supabase_key=SecretStr(stack.service_key),
     )
-    info = up.up(settings, num_cpus=1)
+    info = local_cluster.up(settings, num_cpus=1)
     try:
         with httpx.Client(base_url=info.api_url, timeout=60) as client:
             job_id = client.get("/api/training/jobs?limit=1").json()["jobs"][0]["job_id"]
             _p99_s(client, job_id)
             return [_pair(client, job_id) for _ in range(PAIRS)]
     finally:
-        up.down(settings)
+        local_cluster.down(settings)
 
 
 def _pair(client: httpx.Client, job_id: str) -> dict[str, float]:

@@ -25,16 +25,16 @@ from typing import Any
 
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
-from scheduler import collector
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.lifecycle import Admit, Event, RunEnded, apply, record
 from scheduler.core.model import Allocation, Job, NodeId
-from scheduler.journal import SqliteJournal
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.ports import Change
-from scheduler.service import Service
+from scheduler.server import collector
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
-from scheduler.validation import Door
 
 PAIRS = 7
 JOBS = 100_000

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scheduler.core.hangs import Limits
 from scheduler.core.reconcile import Policy
-from scheduler.core.retrying import RetryPolicy
+from scheduler.core.retry import RetryPolicy
 from scheduler.errors import InvalidRequest, Problem
 
 NOT_SENDABLE = (

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from scheduler.answers import row_document
+from scheduler.api.cursors import cursor_of
+from scheduler.api.jobs import JobDocument, JobPage
+from scheduler.api.serialize import row_document
 from scheduler.core.model import JobId, Status
 from scheduler.core.reconcile import Row
-from scheduler.documents import JobDocument, JobPage
-from scheduler.paging import cursor_of
 from scheduler.ports import Place
 
 _CLAIMS = (Status.QUEUED, Status.RUNNING, Status.PAUSED)

@@ -12,38 +12,33 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import TypeAdapter
 
 from scheduler import __version__
-from scheduler.core.model import SPEC, JobSpec
-from scheduler.documents import (
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.health import Health, LoopList, ShutdownAnswer
+from scheduler.api.jobs import (
     AttemptPage,
     BatchAnswer,
     CheckpointPage,
-    EffectDocument,
     EventPage,
-    Explanation,
     ForceStartAnswer,
-    Health,
     JobDocument,
     JobPage,
-    LogChunk,
-    LoopList,
-    MetricsDocument,
-    PlanAnswer,
-    ReconcileAnswer,
-    RepairPage,
-    ShutdownAnswer,
     SubmitBatch,
 )
+from scheduler.api.logs import LogChunk
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.problems import not_valid
+from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.api.scheduler_api import Registry
+from scheduler.core.model import SPEC, JobSpec
 from scheduler.errors import InvalidRequest, InvalidSpec, SchedulerError
 from scheduler.ports import Mirror
-from scheduler.refusals import not_valid
 from scheduler.settings import Settings
-from serve_app import limits, live_stream, log_stream, openapi, pages, probes, problems
+from serve_app import change_stream, log_stream, openapi, pages, probes, problems, request_body
 from serve_app.caller import base_of
+from serve_app.change_hub import Hub
+from serve_app.change_stream import ChangesQuery, LastChange
 from serve_app.cors import NamedOrigins
 from serve_app.forwarding import Forwarded
-from serve_app.guard import Guard
-from serve_app.live import Hub
-from serve_app.live_stream import ChangesQuery, LastChange
 from serve_app.log_stream import LastEventId, StreamQuery
 from serve_app.methods import Methods
 from serve_app.parameters import (
@@ -61,7 +56,7 @@ from serve_app.parameters import (
     job_query,
 )
 from serve_app.places import Places
-from serve_app.registry import Registry
+from serve_app.security import Guard
 from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 
@@ -123,7 +118,7 @@ def create_app(registry: Registry, settings: Settings, database: Mirror | None =
 
 def _add_edge(app: FastAPI, settings: Settings) -> None:
     """What each request passes on its way in: the last one added comes first."""
-    app.add_middleware(limits.Deadline, within_s=settings.body_timeout_s)
+    app.add_middleware(request_body.Deadline, within_s=settings.body_timeout_s)
     app.add_middleware(Methods)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(NamedOrigins, settings=settings)
@@ -145,7 +140,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         request: Request, response: Response, asker: Asker, key: IdempotencyKey = None
     ) -> JobDocument:
         """Answers when the job is on disk."""
-        spec = await limits.read(request, SPEC, settings.max_body_bytes)
+        spec = await request_body.read(request, SPEC, settings.max_body_bytes)
         job, created = await registry.submit(str(uuid.uuid4()), _signed(spec, asker), key)
         response.status_code = 201 if created else 200
         response.headers["Location"] = f"{base_of(request.scope)}{BASE}/status/{job.job_id}"
@@ -160,7 +155,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
         openapi_extra=openapi.body(BATCH, {"jobs": [openapi.SPEC_EXAMPLE]}),
     )
     async def submit_batch(request: Request, asker: Asker) -> BatchAnswer:
-        batch = await limits.read(request, BATCH, settings.max_body_bytes)
+        batch = await request_body.read(request, BATCH, settings.max_body_bytes)
         jobs = [(str(uuid.uuid4()), _signed(spec, asker)) for spec in batch.jobs]
         return BatchAnswer(jobs=await registry.submit_batch(jobs))
 
@@ -189,7 +184,7 @@ def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: 
     async def plan(request: Request, asker: Asker) -> PlanAnswer:
         """200 also for a spec that is not valid: `valid` is false then, and `errors` names each field."""
         try:
-            spec = await limits.read(request, SPEC, settings.max_body_bytes)
+            spec = await request_body.read(request, SPEC, settings.max_body_bytes)
         except (InvalidSpec, InvalidRequest) as error:
             return not_valid(error)
         return await registry.plan(_signed(spec, asker))
@@ -275,7 +270,7 @@ def _add_changes(app: FastAPI, hub: Hub) -> None:
 
         A move in the line is told of its first 200 places.  `missed`: read the list anew; `doubt`: the scheduler does
         not answer, and the stream goes on when it does."""
-        return live_stream.answer(hub, query, last_event_id)
+        return change_stream.answer(hub, query, last_event_id)
 
 
 def _add_actions(app: FastAPI, registry: Registry) -> None:

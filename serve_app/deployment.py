@@ -7,9 +7,9 @@ from ray import serve
 
 from scheduler.ports import Mirror
 from scheduler.settings import Settings
-from serve_app import limits
-from serve_app.actor_registry import ActorRegistry
+from serve_app import request_body
 from serve_app.app import create_app
+from serve_app.remote_scheduler import ActorRegistry
 
 OTHERS = 1000
 """Requests that a replica may answer at once beside all the streams and half-sent bodies that it lets in."""
@@ -39,7 +39,7 @@ def _database(settings: Settings) -> Mirror | None:
     if settings.supabase_url is None:
         return None
     # Here, because only those who have a database need the package for it.
-    from scheduler.mirror import SupabaseMirror
+    from scheduler.adapters.supabase.mirror import SupabaseMirror
 
     key = settings.supabase_key.get_secret_value() if settings.supabase_key else ""
     return SupabaseMirror(settings.supabase_url, key, settings.cluster, settings.list_budget_s)
@@ -47,5 +47,5 @@ def _database(settings: Settings) -> Mirror | None:
 
 def bind(settings: Settings, actor_name: str, namespace: str) -> serve.Application:
     """For `serve.run(..., name="scheduler", route_prefix="/")`; *namespace* is the actor's."""
-    slots = settings.max_streams + limits.MOST_UNDER_WAY + OTHERS
+    slots = settings.max_streams + request_body.MOST_UNDER_WAY + OTHERS
     return Api.options(max_ongoing_requests=slots).bind(settings, actor_name, namespace)

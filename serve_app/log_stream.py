@@ -16,23 +16,22 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from scheduler.core.model import Status
-from scheduler.documents import (
+from scheduler.api.base import DoubtNotice, ReasonDocument
+from scheduler.api.logs import (
     LOG_EVENTS,
     AttemptNotice,
-    DoubtNotice,
     EndNotice,
     LogEvent,
     LogLines,
     LogView,
     RankLog,
-    ReasonDocument,
     WaitNotice,
 )
+from scheduler.api.redaction import retold
+from scheduler.api.scheduler_api import Registry
+from scheduler.core.model import Status
 from scheduler.errors import SchedulerError
-from scheduler.redacting import retold
 from serve_app.problems import invalid, shown
-from serve_app.registry import Registry
 from serve_app.streams import EventStream
 
 MAX_RANKS = 256

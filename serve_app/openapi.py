@@ -11,7 +11,9 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from scheduler.documents import CHANGE_EVENTS, LOG_EVENTS, Document, ProblemDocument
+from scheduler.api.base import Document, ProblemDocument
+from scheduler.api.jobs import CHANGE_EVENTS
+from scheduler.api.logs import LOG_EVENTS
 from serve_app.caller import base_of
 from serve_app.problems import MEDIA_TYPE
 

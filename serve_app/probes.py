@@ -8,9 +8,9 @@ import time
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 
+from scheduler.api.scheduler_api import Registry
 from scheduler.errors import RegistryUnavailable, SchedulerError
 from serve_app.problems import answer
-from serve_app.registry import Registry
 
 PATHS = ("/livez", "/readyz")
 """They say nothing of any job, and are answered without a token, under any name."""

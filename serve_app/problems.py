@@ -14,10 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from scheduler.api.base import ProblemDocument
+from scheduler.api.problems import problem_fields
 from scheduler.core.model import Gang, JobSpec
-from scheduler.documents import ProblemDocument
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, SchedulerError
-from scheduler.refusals import problem_fields
 from serve_app.caller import base_of
 from serve_app.methods import allow
 

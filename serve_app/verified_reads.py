@@ -22,14 +22,15 @@ from datetime import UTC, datetime
 from functools import partial
 
 from scheduler import __version__
-from scheduler.answers import row_document
+from scheduler.api.health import DatabaseHealth, Health
+from scheduler.api.jobs import JobDocument, JobPage
+from scheduler.api.scheduler_api import Registry
+from scheduler.api.serialize import row_document
 from scheduler.core.model import JobId
 from scheduler.core.reconcile import Row
-from scheduler.documents import DatabaseHealth, Health, JobDocument, JobPage
 from scheduler.errors import RegistryUnavailable
 from scheduler.ports import JobQuery, Mirror, Sort
 from serve_app.agreement import Sides, has_words, unverified_page
-from serve_app.registry import Registry
 from serve_app.sides import Side, Silence
 
 _GRACE_S = 0.25

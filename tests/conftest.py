@@ -22,10 +22,10 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
-from scheduler import up
 from scheduler.client import Client
 from scheduler.core.model import Fence, JobId
-from scheduler.run_folder import RunFolder
+from scheduler.runs.run_dir import RunFolder
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from tests.stack.fixtures import fresh_stack as fresh_stack
 from tests.stack.fixtures import supabase_stack as supabase_stack
@@ -60,7 +60,7 @@ class Cluster:
 
     client: Client
     settings: Settings
-    info: up.UpInfo
+    info: local_cluster.UpInfo
 
     def submit(self, loop: str, config: dict[str, Any] | None = None, **fields: Any) -> str:
         if ":" not in loop and loop not in ("sft", "torch_ddp"):
@@ -125,7 +125,7 @@ def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) ->
         stop_grace_s=8.0,
         **({"warm_runs": 0} | changes),
     )
-    info = up.up(settings, num_cpus=num_cpus)
+    info = local_cluster.up(settings, num_cpus=num_cpus)
     return Cluster(Client(url=info.api_url), settings, info)
 
 
@@ -159,5 +159,5 @@ def cluster(cluster_stack: Stack) -> Iterator[Cluster]:
     os.chdir(ROOT)
     cluster = start_cluster(folder, "tests", **in_seconds(cluster_stack))
     yield cluster
-    up.down(cluster.settings)
+    local_cluster.down(cluster.settings)
     shutil.rmtree(folder, ignore_errors=True)

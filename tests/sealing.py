@@ -15,10 +15,10 @@ from typing import Any
 
 from pyarrow import fs as arrow
 
-from scheduler.checkpoints import Checkpoints, train_name
 from scheduler.core.checkpoints import Checkpoint, to_delete
 from scheduler.core.model import CheckpointPolicy, Fence, JobId, Origin
-from scheduler.saving import Seal
+from scheduler.runs.checkpoint_callback import Seal
+from scheduler.runs.checkpoint_store import Checkpoints, train_name
 
 NUM_BYTES = 200_000
 """Of each checkpoint that `without_a_pause` saves."""

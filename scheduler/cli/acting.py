@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from scheduler.api.forecasts import EffectDocument
+from scheduler.api.jobs import ForceStartAnswer, JobDocument
 from scheduler.cli import completion
 from scheduler.cli.errors import exit_code, print_error, problem_document
 from scheduler.cli.follow import printable
 from scheduler.cli.views import print_json, show_job
 from scheduler.client import Client
 from scheduler.core.model import Status
-from scheduler.documents import EffectDocument, ForceStartAnswer, JobDocument
 from scheduler.errors import SchedulerError
 
 Answer = JobDocument | ForceStartAnswer

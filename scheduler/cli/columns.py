@@ -10,11 +10,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from scheduler.api.jobs import JobDocument
 from scheduler.cli.follow import duration, measures, printable
 from scheduler.cli.views import COLOUR, SHORT_ID
 from scheduler.client.job_view import number
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest
 
 

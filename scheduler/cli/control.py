@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from scheduler.api.jobs import AttemptDocument, CheckpointDocument
 from scheduler.cli.acting import Yes, act, ask_first, jobs_in
 from scheduler.cli.follow import duration, printable, size
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.views import print_json
 from scheduler.core.model import Status
-from scheduler.documents import AttemptDocument, CheckpointDocument
 from scheduler.errors import InvalidRequest
 
 _NOT_OVER = (Status.PENDING, Status.QUEUED, Status.RUNNING, Status.PAUSED)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from scheduler.documents import ProblemDocument
+from scheduler.api.base import ProblemDocument
+from scheduler.api.problems import problem_fields, readable
 from scheduler.errors import (
     BodyTooLarge,
     CheckpointNotFound,
@@ -17,7 +18,6 @@ from scheduler.errors import (
     Unauthorized,
     WaitTimedOut,
 )
-from scheduler.refusals import problem_fields, readable
 
 EXIT_CODES = """\b
 Exit codes:

@@ -8,14 +8,14 @@ import typer
 import yaml
 from rich.text import Text
 
+from scheduler.api.forecasts import Explanation, MemoryEstimate, PlanAnswer
+from scheduler.api.problems import problem_fields
 from scheduler.cli.follow import printable, size
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.submit import Loop, Name, SpecPath, Values, spec_given
 from scheduler.cli.views import COLOUR, print_json, print_page
 from scheduler.client.spec_file import SpecFile
-from scheduler.documents import Explanation, MemoryEstimate, PlanAnswer
 from scheduler.errors import InvalidSpec, Problem
-from scheduler.refusals import problem_fields
 
 Line = tuple[str, str | Text]
 

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
+from scheduler.api.jobs import JobDocument
 from scheduler.client import JobHandle
 from scheduler.client.job_view import number
 from scheduler.core.model import Phase, Status
 from scheduler.core.visible import visible
-from scheduler.documents import JobDocument
 
 POLL_S = 0.5
 PLAIN_LINE_EVERY_S = 10.0

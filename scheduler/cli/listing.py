@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from scheduler.api.jobs import JobDocument
 from scheduler.cli import completion
 from scheduler.cli.columns import COLUMNS, chosen, row, table
 from scheduler.cli.follow import printable
@@ -22,7 +23,6 @@ from scheduler.cli.options import AsJson, Url, connect
 from scheduler.cli.views import console, print_json
 from scheduler.client import Client
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest, RegistryUnavailable, SchedulerError, ServerUnreachable
 from scheduler.ports import Sort
 

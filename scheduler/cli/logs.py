@@ -9,20 +9,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from scheduler.api.base import DoubtNotice
+from scheduler.api.logs import AttemptNotice, EndNotice, LogChunk, LogEvent, LogLines, WaitNotice
 from scheduler.cli.follow import printable
 from scheduler.cli.options import AsJson, JobId, Url, connect, watching
 from scheduler.cli.views import print_json
 from scheduler.client.connection import Where
 from scheduler.core.visible import visible_log
-from scheduler.documents import (
-    AttemptNotice,
-    DoubtNotice,
-    EndNotice,
-    LogChunk,
-    LogEvent,
-    LogLines,
-    WaitNotice,
-)
 from scheduler.errors import InvalidRequest
 
 _LINE_START = re.compile(r"^(?!\Z)", re.MULTILINE)

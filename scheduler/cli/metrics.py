@@ -11,11 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from scheduler.api.metrics import LOSSES, MetricsDocument
 from scheduler.cli.follow import printable
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.views import console, print_json
-from scheduler.curves import LOSSES
-from scheduler.documents import MetricsDocument
 from scheduler.errors import InvalidRequest
 
 _ROWS = 10

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from scheduler.api.jobs import JobDocument
 from scheduler.cli.errors import AmbiguousJob
 from scheduler.cli.follow import printable
 from scheduler.client import Client
-from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest, JobNotFound, Problem, RegistryUnavailable
 
 _SHORTEST_PREFIX = 4

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from scheduler.api.repairs import ReconcileAnswer, RepairDocument
 from scheduler.cli.follow import printable
 from scheduler.cli.options import AsJson, Url, connect
 from scheduler.cli.views import print_json
-from scheduler.documents import ReconcileAnswer, RepairDocument
 
 
 def reconcile(

@@ -54,8 +54,8 @@ def up(
     """Start Ray, the scheduler and its API on this machine; a second call finds them.  What lives is left alone."""
     settings = read_settings(port=port, host=host, cluster=cluster)
     with server_parts("up"):
-        from scheduler.up import up as start
-        from scheduler.up import wait_for_end
+        from scheduler.server.local_cluster import up as start
+        from scheduler.server.local_cluster import wait_for_end
     info = start(settings, replace=replace, say=_say)
     if as_json:
         print_json(info)
@@ -80,7 +80,7 @@ def down(cluster: Cluster = None, pause: Pause = None, as_json: AsJson = False) 
     `--now`.  All go on at the next `up`, in their old places; no stop counts as a failure or a loss."""
     settings = read_settings(cluster=cluster)
     with server_parts("down"):
-        from scheduler.down import down as stop
+        from scheduler.server.local_shutdown import down as stop
     ask = pause is None and not as_json and sys.stdin.isatty()
     stopped = stop(settings, save=_wants_to_save if ask else pause is not False, say=_say)
     if as_json:
@@ -116,8 +116,8 @@ def doctor(port: Port = None, host: Host = None, cluster: Cluster = None, as_jso
     """Check everything a scheduler needs on this machine; what is missing is named with its remedy."""
     settings = read_settings(port=port, host=host, cluster=cluster)
     with server_parts("doctor"):
-        from scheduler import checks
-    found = checks.run(settings, ours_is_up=_ours_is_up(settings))
+        from scheduler.server import preflight
+    found = preflight.run(settings, ours_is_up=_ours_is_up(settings))
     if as_json:
         print_json({"ok": all(check.ok for check in found), "checks": found})
     else:
@@ -154,8 +154,8 @@ def server_parts(command: str) -> Iterator[None]:
 
 def _ours_is_up(settings: Settings) -> bool:
     with suppress(ImportError, SchedulerError):
-        from scheduler.api_probe import api_url, probe
-        from scheduler.up import read_info
+        from scheduler.server.api_probe import api_url, probe
+        from scheduler.server.local_cluster import read_info
 
         info = read_info(settings)
         url = api_url(settings.host, settings.port)

@@ -12,13 +12,14 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from scheduler.api.health import Health, NodeHealth
+from scheduler.api.jobs import JobDocument
 from scheduler.cli.columns import one_line, short_ids
 from scheduler.cli.follow import duration, measures, printable
 from scheduler.cli.listing import in_words
 from scheduler.cli.views import COLOUR, holder_words
 from scheduler.client.job_view import number
 from scheduler.core.model import Status
-from scheduler.documents import Health, JobDocument, NodeHealth
 
 KEYS = "q quit   p pause   up/down scroll"
 _BAR = 10

@@ -13,18 +13,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from scheduler.api.forecasts import Explanation
+from scheduler.api.health import Health, HolderDocument, LoopList, NodeHealth
+from scheduler.api.jobs import EventPage, JobDocument
 from scheduler.cli.follow import duration, measures, printable
 from scheduler.core.model import Status
 from scheduler.core.visible import visible
-from scheduler.documents import (
-    EventPage,
-    Explanation,
-    Health,
-    HolderDocument,
-    JobDocument,
-    LoopList,
-    NodeHealth,
-)
 
 _UNVERIFIED_AFTER_S = 30.0
 _NAME_WIDTH = 10

@@ -9,6 +9,21 @@ from typing import Any, TypeVar, Unpack
 
 import httpx
 
+from scheduler.api.base import DoubtNotice
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.health import Health, LoopList
+from scheduler.api.jobs import (
+    AttemptPage,
+    Changes,
+    CheckpointPage,
+    EventPage,
+    ForceStartAnswer,
+    JobDocument,
+    JobPage,
+)
+from scheduler.api.logs import LogEvent, LogLines
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.repairs import ReconcileAnswer, RepairDocument
 from scheduler.client import calls
 from scheduler.client.async_handle import AsyncJobHandle
 from scheduler.client.calls import Call, is_event_stream
@@ -24,26 +39,6 @@ from scheduler.client.connection import (
 )
 from scheduler.client.flows import Answer, Flow, Item, Pause, Reading, Step, following_step
 from scheduler.client.progress_display import showing
-from scheduler.documents import (
-    AttemptPage,
-    Changes,
-    CheckpointPage,
-    DoubtNotice,
-    EffectDocument,
-    EventPage,
-    Explanation,
-    ForceStartAnswer,
-    Health,
-    JobDocument,
-    JobPage,
-    LogEvent,
-    LogLines,
-    LoopList,
-    MetricsDocument,
-    PlanAnswer,
-    ReconcileAnswer,
-    RepairDocument,
-)
 
 T = TypeVar("T")
 

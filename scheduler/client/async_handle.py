@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Literal, overload
 
+from scheduler.api.forecasts import EffectDocument, Explanation
+from scheduler.api.jobs import (
+    AttemptPage,
+    CheckpointPage,
+    EventPage,
+    ForceStartAnswer,
+    JobDocument,
+    ResultDocument,
+)
+from scheduler.api.metrics import MetricsDocument
 from scheduler.client.job_view import AsyncView
 from scheduler.client.outcome import could_not_cancel, result_of
 from scheduler.client.tables import as_table
-from scheduler.documents import (
-    AttemptPage,
-    CheckpointPage,
-    EffectDocument,
-    EventPage,
-    Explanation,
-    ForceStartAnswer,
-    JobDocument,
-    MetricsDocument,
-    ResultDocument,
-)
 from scheduler.errors import NotAllowed, SchedulerError
 
 if TYPE_CHECKING:

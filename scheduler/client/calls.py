@@ -11,36 +11,28 @@ import httpx
 from pydantic import ValidationError
 
 from scheduler import errors
-from scheduler.client.event_stream import ServerSentEvent
-from scheduler.client.specs import to_wire
-from scheduler.core.model import JobSpec, Status
-from scheduler.documents import (
+from scheduler.api.base import Document, DoubtNotice, ProblemDocument
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.health import Health, LoopList
+from scheduler.api.http_clients import by_proxy
+from scheduler.api.jobs import (
     CHANGE_EVENTS,
-    LOG_EVENTS,
     AttemptPage,
     BatchAnswer,
     Changes,
     CheckpointPage,
-    Document,
-    DoubtNotice,
-    EffectDocument,
     EventPage,
-    Explanation,
     ForceStartAnswer,
-    Health,
     JobDocument,
     JobPage,
-    LogChunk,
-    LogEvent,
-    LoopList,
-    MetricsDocument,
-    PlanAnswer,
-    ProblemDocument,
-    ReconcileAnswer,
-    RepairPage,
 )
+from scheduler.api.logs import LOG_EVENTS, LogChunk, LogEvent
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.client.event_stream import ServerSentEvent
+from scheduler.client.specs import to_wire
+from scheduler.core.model import JobSpec, Status
 from scheduler.errors import InvalidRequest, Problem, SchedulerError, ServerUnreachable, Unauthorized
-from scheduler.http_clients import by_proxy
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Document)

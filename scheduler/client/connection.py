@@ -11,16 +11,17 @@ from uuid import uuid4
 
 import httpx
 
+from scheduler.api.forecasts import PlanAnswer
+from scheduler.api.http_clients import http_client
+from scheduler.api.jobs import JobDocument, SubmittedJob
+from scheduler.api.problems import not_valid
 from scheduler.client import calls, flows
 from scheduler.client.calls import Call, shown
 from scheduler.client.flows import Flow
 from scheduler.client.shipping import fields_of
 from scheduler.client.specs import is_sendable_text, login_name, signed, to_spec
 from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Status
-from scheduler.documents import JobDocument, PlanAnswer, SubmittedJob
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, ServerUnreachable
-from scheduler.http_clients import http_client
-from scheduler.refusals import not_valid
 from scheduler.settings import NOT_SENDABLE, ClientSettings, is_sendable
 
 T = TypeVar("T")

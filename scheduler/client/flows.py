@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 
 import httpx
 
+from scheduler.api.jobs import JobDocument, JobPage
+from scheduler.api.logs import EndNotice, LogChunk
+from scheduler.api.repairs import RepairPage
 from scheduler.client import calls
 from scheduler.client.calls import Call
 from scheduler.client.event_stream import Decoder, ServerSentEvent
-from scheduler.documents import EndNotice, JobDocument, JobPage, LogChunk, RepairPage
 from scheduler.errors import RegistryUnavailable, WaitTimedOut
 
 T = TypeVar("T")

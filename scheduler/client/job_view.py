@@ -6,9 +6,9 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from scheduler.api.jobs import JobDocument
 from scheduler.core.finite import finite
 from scheduler.core.model import Json
-from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 
 if TYPE_CHECKING:

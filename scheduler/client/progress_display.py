@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from scheduler.api.jobs import JobDocument
 from scheduler.client.job_view import as_html, in_words, step_of
 from scheduler.core.visible import visible
-from scheduler.documents import JobDocument
 
 if TYPE_CHECKING:
     from scheduler.client.connection import Watch

@@ -29,7 +29,7 @@ from scheduler.core.model import (
     StopKind,
     compact,
 )
-from scheduler.core.retrying import DEFAULT_POLICY, RetryPolicy, Verdict, by_operator, judge
+from scheduler.core.retry import DEFAULT_POLICY, RetryPolicy, Verdict, by_operator, judge
 from scheduler.errors import NotAllowed
 
 EDGES: dict[Status, frozenset[Status]] = {

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Reason, Snapshot
-from scheduler.core.shelves import (
+from scheduler.core.bin_packing import (
     UNIT,
     Free,
     Need,
@@ -26,6 +25,7 @@ from scheduler.core.shelves import (
     total,
     units,
 )
+from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Reason, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

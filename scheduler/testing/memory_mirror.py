@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from scheduler.adapters.supabase.row_codec import Listing, rows_of, to_apply, to_vouch
 from scheduler.core.model import JobId, Json, Status
 from scheduler.core.reconcile import Row, Stub
 from scheduler.errors import MirrorRefused, MirrorUnavailable, Superseded
-from scheduler.mirror_rows import Listing, rows_of, to_apply, to_vouch
 from scheduler.ports import JobQuery, Mark, MirrorChange, Pruned, Rows, Sign
 from scheduler.testing.memory_database import Database, Fault
 

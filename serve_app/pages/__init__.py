@@ -5,17 +5,18 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from scheduler.api.scheduler_api import Registry
 from scheduler.errors import SchedulerError
 from scheduler.settings import Settings
 from serve_app.caller import redirect
-from serve_app.live import Hub
+from serve_app.change_hub import Hub
 from serve_app.pages import (
-    acting,
-    asking,
     assets,
+    calls,
+    confirm,
     health,
+    jobs_list,
     monitor,
-    recent,
     repairs,
     submit,
     together,
@@ -23,7 +24,6 @@ from serve_app.pages import (
 )
 from serve_app.pages.rendering import Renderer
 from serve_app.problems import shown
-from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
 
 
@@ -36,11 +36,11 @@ def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settin
     renderer = Renderer()
     assets.add(app)
     together.add(app)
-    recent.add(app, renderer, registry, reads, hub)
+    jobs_list.add(app, renderer, registry, reads, hub)
     repairs.add(app, renderer, registry)
     health.add(app, renderer, registry, reads)
     monitor.add(app, renderer, registry, reads, hub, settings)
-    acting.add(app, renderer, registry)
+    confirm.add(app, renderer, registry)
     submit.add(app, renderer, registry, reads)
 
     @app.get("/", include_in_schema=False)
@@ -55,7 +55,7 @@ def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settin
         except SchedulerError as error:
             heading = "Your name was not kept"
             return renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
-        response = redirect(request, asking.own_path("".join(fields.get("back", []))))
+        response = redirect(request, calls.own_path("".join(fields.get("back", []))))
         visitor.remember(request, response, "".join(fields.get("name", [])))
         return response
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from scheduler.api.jobs import ForceStartAnswer, JobDocument
+from scheduler.api.scheduler_api import Registry
 from scheduler.core.model import Status
-from scheduler.documents import ForceStartAnswer, JobDocument
 from scheduler.errors import RegistryUnavailable, SchedulerError
-from serve_app.pages.asking import soon
-from serve_app.registry import Registry
+from serve_app.pages.calls import soon
 
 _AT_ONCE = 16
 """Jobs that are asked about at the same time."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler.api.jobs import CheckpointDocument, JobDocument
 from scheduler.core.model import Status
-from scheduler.documents import CheckpointDocument, JobDocument
 
 _MOST_CHOICES = 10
 

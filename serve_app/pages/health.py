@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from scheduler.documents import Health
+from scheduler.api.health import Health
+from scheduler.api.scheduler_api import Registry
 from scheduler.errors import SchedulerError
-from serve_app.pages.asking import soon
+from serve_app.pages.calls import soon
 from serve_app.pages.rendering import Renderer, is_part
-from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastapi.sse import format_sse_event
 
-from scheduler.documents import JobDocument
-from serve_app.live import Doubt, Hub, News, Position
+from scheduler.api.jobs import JobDocument
+from serve_app.change_hub import Doubt, Hub, News, Position
 
 
 async def told(hub: Hub, job_id: str, position: Position | None) -> AsyncIterator[bytes]:

@@ -9,15 +9,16 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 
+from scheduler.api.jobs import JobDocument
+from scheduler.api.logs import LogChunk
+from scheduler.api.scheduler_api import Registry
 from scheduler.core.visible import visible_log
-from scheduler.documents import JobDocument, LogChunk
 from scheduler.errors import SchedulerError
 from serve_app import log_stream
 from serve_app.log_stream import LastEventId, StreamQuery
-from serve_app.pages.asking import job_id_in, soon
+from serve_app.pages.calls import job_id_in, soon
 from serve_app.pages.rendering import Renderer
 from serve_app.problems import invalid, shown
-from serve_app.registry import Registry
 from serve_app.streams import Stream
 
 TAIL_BYTES = 16_000

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 
+from scheduler.api.cursors import place_of_cursor
 from scheduler.core.model import Status
-from scheduler.paging import place_of_cursor
 from scheduler.ports import JobQuery, Sort
 from serve_app.parameters import sort_in, statuses_in
 from serve_app.problems import invalid

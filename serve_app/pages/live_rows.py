@@ -11,14 +11,14 @@ from typing import Any
 
 from fastapi.sse import format_sse_event
 
+from scheduler.api.jobs import JobDocument
+from scheduler.api.scheduler_api import Registry
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 from scheduler.ports import JobQuery
-from serve_app.live import Doubt, Hub, News, Position, Said
-from serve_app.pages.asking import soon
+from serve_app.change_hub import Doubt, Hub, News, Position, Said
+from serve_app.pages.calls import soon
 from serve_app.pages.rendering import Renderer
-from serve_app.registry import Registry
 
 PROOF_EVERY_S = 10.0
 _MOST_PROOFS = 200

@@ -9,23 +9,23 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from scheduler.api.jobs import JobDocument
+from scheduler.api.metrics import LOSSES, MetricsDocument
+from scheduler.api.redaction import retold
+from scheduler.api.scheduler_api import Registry
 from scheduler.core.visible import visible
-from scheduler.curves import LOSSES
-from scheduler.documents import JobDocument, MetricsDocument
 from scheduler.errors import InvalidRequest, SchedulerError
-from scheduler.redacting import retold
 from scheduler.settings import Settings
-from serve_app.live import Hub, Position
+from serve_app.change_hub import Hub, Position
 from serve_app.pages import job_live, job_logs
 from serve_app.pages.actions import ACTIONS
-from serve_app.pages.asking import all_of, job_id_in, soon
-from serve_app.pages.job_sight import Sight, submitted_text
+from serve_app.pages.calls import all_of, job_id_in, soon
+from serve_app.pages.job_page import Sight, submitted_text
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.sparkline import sparkline
 from serve_app.pages.start_bar import start_bar
 from serve_app.parameters import CHECKPOINT
 from serve_app.problems import answer, shown
-from serve_app.registry import Registry
 from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 

@@ -15,11 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
+from scheduler.api.jobs import JobDocument
 from scheduler.core.finite import finite
 from scheduler.core.model import Status
 from scheduler.core.redaction import masked
 from scheduler.core.visible import visible
-from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 from serve_app.caller import base_of
 from serve_app.pages import assets

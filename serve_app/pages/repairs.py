@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from scheduler.api.scheduler_api import Registry
 from scheduler.errors import SchedulerError
-from serve_app.pages.asking import all_of
+from serve_app.pages.calls import all_of
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.visitor import form_of
-from serve_app.registry import Registry
 
 _REPAIRS_SHOWN = 50
 

@@ -12,17 +12,19 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from scheduler.api.forecasts import PlanAnswer
+from scheduler.api.health import LoopDocument
+from scheduler.api.jobs import JobDocument
+from scheduler.api.scheduler_api import Registry
 from scheduler.core.model import SPEC, JobSpec
 from scheduler.core.redaction import HIDDEN
-from scheduler.documents import JobDocument, LoopDocument, PlanAnswer
 from scheduler.errors import InvalidSpec, Problem, SchedulerError
-from serve_app import limits
+from serve_app import request_body
 from serve_app.caller import base_of, redirect
 from serve_app.pages import visitor
-from serve_app.pages.asking import job_id_in, soon
+from serve_app.pages.calls import job_id_in, soon
 from serve_app.pages.form_fields import Field, Group, groups, texts, value_of
 from serve_app.pages.rendering import Renderer, is_part
-from serve_app.registry import Registry
 from serve_app.verified_reads import VerifiedReads
 
 _TYPE_ANEW = "is a secret of the job that this one is made from, and not taken over; type it anew"
@@ -166,7 +168,7 @@ def _spec(form: Form, job: JobDocument | None) -> JobSpec:
     if untyped := [path for path in hidden if not form.values.get(path, "").strip()]:
         raise InvalidSpec.of(*(Problem(path, _TYPE_ANEW) for path in untyped))
     value = {**value_of(form.fields, form.values), "loop": form.loop}
-    return limits.parse(json.dumps(value).encode(), SPEC)
+    return request_body.parse(json.dumps(value).encode(), SPEC)
 
 
 def _left_out(form: Form, given: Mapping[str, str]) -> Problem | None:

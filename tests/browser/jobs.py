@@ -9,8 +9,8 @@ import time
 import uuid
 from typing import Any
 
+from scheduler.api.jobs import JobDocument
 from scheduler.core.model import JobSpec, Status
-from scheduler.documents import JobDocument
 from tests.unit.served import LOOP, Served
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&{{7*7}}"

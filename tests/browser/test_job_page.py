@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from scheduler.api.base import ReasonDocument
+from scheduler.api.jobs import AttemptDocument, AttemptPage, ResumptionDocument
 from scheduler.core.model import Status
-from scheduler.documents import AttemptDocument, AttemptPage, ReasonDocument, ResumptionDocument
 from scheduler.errors import RegistryUnavailable
 from scheduler.testing.clock import NOON
 from tests.browser.conftest import violations

@@ -8,15 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from scheduler.documents import (
-    DatabaseHealth,
-    Health,
-    HolderDocument,
-    LoopHealth,
-    NodeHealth,
-    PoolHealth,
-    RepairDocument,
-)
+from scheduler.api.health import DatabaseHealth, Health, HolderDocument, LoopHealth, NodeHealth, PoolHealth
+from scheduler.api.repairs import RepairDocument
 from scheduler.errors import MirrorUnavailable, RegistryUnavailable
 from scheduler.settings import Settings
 from serve_app.app import create_app

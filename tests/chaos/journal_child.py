@@ -9,15 +9,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.lifecycle import GiveUp
 from scheduler.core.model import JobSpec, Reason
-from scheduler.journal import SqliteJournal
-from scheduler.service import Service
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.settings import Settings
 from scheduler.testing import a_job, a_repair
 from scheduler.testing.fake_runner import FakeRunner
-from scheduler.validation import Door
 
 SUBMITTERS = 8
 ROW = "-row"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.up import ray_environment
+from scheduler.server.local_cluster import ray_environment
 from tests.conftest import ROOT, free_port, is_gone, wait_until
 from tests.second_up import SCHEDULER, Living, living
 from tests.shells import ALL, Shell

@@ -22,11 +22,11 @@ from uuid import uuid4
 import pytest
 import torch
 
-from scheduler.checkpoints import MANIFEST, Checkpoints, train_name
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.model import CheckpointPolicy, Fence, JobId, Origin
 from scheduler.errors import CheckpointTorn
-from scheduler.saving import Seal
+from scheduler.runs.checkpoint_callback import Seal
+from scheduler.runs.checkpoint_store import MANIFEST, Checkpoints, train_name
 from tests import sealing
 from tests.s3 import new_folder, s3_server
 

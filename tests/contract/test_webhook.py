@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from scheduler.adapters.webhook import HttpWebhook, signature
 from scheduler.core.model import Job, Reason, Status
 from scheduler.errors import NotDelivered, NoticeRefused, NotReady
 from scheduler.ports import OutboxRow
 from scheduler.testing import ManualClock, a_change, a_job, a_spec, advanced
 from scheduler.testing.clock import NOON
-from scheduler.webhook import HttpWebhook, signature
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()

@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import JOB, JobId, JobSpec
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.errors import SchedulerError
-from scheduler.journal.sqlite import SqliteJournal
-from scheduler.mirror import SupabaseMirror
 from scheduler.ports import JobQuery
-from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner, failed
-from scheduler.validation import Door
 from tests.stack import KINDS, Stack
 from tests.stack.faults import Kind
 

@@ -12,15 +12,16 @@ from typing import Any
 import httpx
 import pytest
 
-from scheduler.clock import SystemClock
+from scheduler.adapters.supabase.mirror import SupabaseMirror
+from scheduler.api.jobs import JobDocument, JobPage
+from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.model import Cause, Ending, Fence, Gang, JobId, JobSpec, Node, NodeId, Outcome, Reason
-from scheduler.documents import JobDocument, JobPage, ReconcileAnswer, RepairPage
-from scheduler.mirror import SupabaseMirror
-from scheduler.service import Service
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import FakeRunner
 from scheduler.testing.memory import MemoryJournal
-from scheduler.validation import Door
 from serve_app.app import create_app
 from tests.stack import Stack
 from tests.unit.served import registry_of

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from scheduler.api.logs import LOG_EVENTS, AttemptNotice, EndNotice, LogEvent, LogLines
 from scheduler.client.event_stream import Decoder
-from scheduler.documents import LOG_EVENTS, AttemptNotice, EndNotice, LogEvent, LogLines
 from tests.conftest import Cluster, wait_until
 
 pytestmark = pytest.mark.ray

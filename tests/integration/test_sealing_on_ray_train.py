@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.checkpoints import MANIFEST, Checkpoints
 from scheduler.core.model import JobId
+from scheduler.runs.checkpoint_store import MANIFEST, Checkpoints
 from tests.fit import ENVIRONMENT, ROOT
 from tests.s3 import new_folder, s3_server
 

@@ -11,9 +11,9 @@ import pytest
 import ray
 from ray.exceptions import RayTaskError
 
-from scheduler.actor import SchedulerActor
 from scheduler.core.model import JobSpec
 from scheduler.errors import JournalUnwritable, Superseded
+from scheduler.server.actor import SchedulerActor
 from scheduler.settings import Settings
 from tests.conftest import Cluster, in_seconds, wait_until
 from tests.stack.stack import Stack

@@ -9,10 +9,10 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import Job
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.errors import RegistryUnavailable, SchedulerError, Superseded
-from scheduler.service import Service
 from scheduler.testing.memory import MemoryJournal
-from scheduler.validation import Door
 from tests.sim.faults import Bomb
 from tests.sim.loop import LoopClock, Process
 from tests.sim.scenario import LOOP

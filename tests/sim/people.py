@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import SPEC, JobId, JobSpec
-from scheduler.health import health
 from scheduler.ports import JobQuery
+from scheduler.server.health import health
 from scheduler.testing.clock import NOON
 from tests.sim.lives import Answer
 from tests.sim.scenario import LOOP, draw_spec

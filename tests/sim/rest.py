@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json
 
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, Json, Status
-from scheduler.service import Service
+from scheduler.engine.service import Service
 
 if TYPE_CHECKING:
     from tests.sim.world import World

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from scheduler.core.model import JobId
-from scheduler.service import Service
+from scheduler.engine.service import Service
 from tests.sim.rest import unrest
 
 if TYPE_CHECKING:

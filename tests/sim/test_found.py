@@ -13,17 +13,17 @@ import pytest
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Status
 from scheduler.core.reconcile import Row, oldest_first
+from scheduler.engine.periodic import Loop
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.errors import MirrorRefused, NotAllowed, RunUnreachable, Superseded
-from scheduler.pacing import Loop
 from scheduler.ports import MirrorChange
-from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_job
 from scheduler.testing.clock import NOON, ManualClock
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
 from scheduler.testing.memory import Disk, MemoryJournal
 from scheduler.testing.memory_mirror import Database, MemoryMirror
-from scheduler.validation import Door
 
 SPEC = JobSpec(loop="tests.loops:quick", user="ann")
 A_LARGE_ONE = JobSpec(loop="tests.loops:quick", user="ann", resources=Gang(num_ranks=4))

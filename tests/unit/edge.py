@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx
 
-from scheduler.documents import ProblemDocument
+from scheduler.api.base import ProblemDocument
+from scheduler.api.scheduler_api import Registry
 from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app.app import create_app
-from serve_app.registry import Registry
 
 SITE = "http://127.0.0.1:8000"
 SUBMIT = "/api/training"

@@ -6,37 +6,26 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from scheduler.core.model import JobSpec, Status
-from scheduler.documents import (
+from scheduler.api.base import ReasonDocument
+from scheduler.api.forecasts import EffectDocument, Explanation, Forecast, NextStep, PlanAnswer
+from scheduler.api.health import Health, LoopDocument, LoopList, ShutdownAnswer
+from scheduler.api.jobs import (
     AttemptDocument,
     AttemptPage,
     Changes,
     CheckpointDocument,
     CheckpointPage,
-    EffectDocument,
     EventDocument,
     EventPage,
-    Explanation,
     ForceStartAnswer,
-    Forecast,
-    Health,
     JobDocument,
     JobPage,
-    LogChunk,
-    LogView,
-    LoopDocument,
-    LoopList,
-    MetricsDocument,
-    NextStep,
-    PlanAnswer,
-    RankLog,
-    ReasonDocument,
-    ReconcileAnswer,
-    RepairDocument,
-    RepairPage,
-    ShutdownAnswer,
     SubmittedJob,
 )
+from scheduler.api.logs import LogChunk, LogView, RankLog
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.repairs import ReconcileAnswer, RepairDocument, RepairPage
+from scheduler.core.model import JobSpec, Status
 from scheduler.errors import JobNotFound
 from scheduler.ports import JobQuery
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import uvicorn
 
-from scheduler import health
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.api.metrics import MetricsDocument
 from scheduler.core.checkpoints import Checkpoint, checkpoint_id
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import (
@@ -32,13 +32,13 @@ from scheduler.core.model import (
     Reason,
     Saved,
 )
-from scheduler.documents import MetricsDocument
-from scheduler.histories import Told, told_by
-from scheduler.journal.sqlite import SqliteJournal
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.ports import LogPart, Observation, Run
-from scheduler.service import Service
+from scheduler.runs.metric_history import Told, told_by
+from scheduler.server import health
 from scheduler.settings import Settings
-from scheduler.validation import Door
 from serve_app.app import create_app
 from serve_app.places import Places
 

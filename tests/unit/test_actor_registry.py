@@ -11,10 +11,10 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
+from scheduler.api.scheduler_api import Registry
 from scheduler.errors import JobNotFound, RegistryUnavailable
-from serve_app import actor_registry
-from serve_app.actor_registry import ActorRegistry
-from serve_app.registry import Registry
+from serve_app import remote_scheduler
+from serve_app.remote_scheduler import ActorRegistry
 from tests.unit.recording_registry import RecordingRegistry
 
 GONE = ActorDiedError()
@@ -53,7 +53,7 @@ class FakeActor:
 
 @pytest.fixture
 def actor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeActor]:
-    monkeypatch.setattr(actor_registry, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(remote_scheduler, "_PAUSE_S", 0.001)
 
     def named(*answers: Any) -> FakeActor:
         fake = FakeActor(*answers)
@@ -83,7 +83,7 @@ async def test_changes_are_not_asked_for_again_while_the_actor_is_away(
 async def test_a_wait_for_changes_may_last_longer_than_other_calls(
     actor: Callable[..., FakeActor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actor_registry, "_HEALTH_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(remote_scheduler, "_HEALTH_TIMEOUT_S", 30.0)
 
     async def after_a_while() -> str:
         await asyncio.sleep(0.3)

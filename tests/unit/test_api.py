@@ -7,8 +7,10 @@ import json
 import httpx
 import pytest
 
+from scheduler.api.cursors import cursor_of
+from scheduler.api.health import Health
+from scheduler.api.repairs import ReconcileAnswer
 from scheduler.core.model import JobId, Status
-from scheduler.documents import Health, ReconcileAnswer
 from scheduler.errors import (
     InvalidSpec,
     JournalUnwritable,
@@ -17,7 +19,6 @@ from scheduler.errors import (
     Problem,
     RegistryUnavailable,
 )
-from scheduler.paging import cursor_of
 from scheduler.ports import JobQuery, Place, Sort
 from tests.unit.edge import SUBMIT, client_of, problem_of, spec
 from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_document, a_repair

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from scheduler.boot import Boot
+from scheduler.engine.periodic import Background, Backoff
 from scheduler.errors import JournalUnwritable, RegistryUnavailable, Superseded
-from scheduler.pacing import Background, Backoff
+from scheduler.server.boot import Boot
 from scheduler.testing.clock import ManualClock
 
 

@@ -20,9 +20,9 @@ from scheduler.client import Client
 from scheduler.client.shipping import fields_of, running_python
 from scheduler.client.specs import to_spec, to_wire
 from scheduler.core.model import JOB, MAX_CODE_CHARS, SPEC, JobSpec, ShippedCode
+from scheduler.engine.spec_validation import Door
 from scheduler.errors import InvalidSpec, NotReady
 from scheduler.testing.builders import a_job, a_node
-from scheduler.validation import Door
 
 ROOT = Path(__file__).resolve().parents[2]
 

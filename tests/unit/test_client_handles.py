@@ -13,12 +13,13 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from served import LOOP, Served, scheduler_at
 
+from scheduler.api.jobs import JobDocument
+from scheduler.api.metrics import MetricsDocument
 from scheduler.client import AsyncClient, Client, JobHandle, progress_display
 from scheduler.client.job_view import as_html, in_words
 from scheduler.client.progress_display import is_notebook
 from scheduler.client.tables import as_table
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument, MetricsDocument
 from scheduler.errors import JobFailed, JobNotCompleted, NotReady, ServerUnreachable
 from tests.unit.recording_registry import a_document
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from scheduler.core.finite import finite
-from scheduler.curves import KEPT_ROWS, MOST_ROWS, MOST_SERIES, Table, numbers_in
+from scheduler.runs.metric_table import KEPT_ROWS, MOST_ROWS, MOST_SERIES, Table, numbers_in
 
 
 def a_table(num_rows: int, *, attempt: int = 1) -> Table:

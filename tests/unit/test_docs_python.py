@@ -17,8 +17,8 @@ from served import ScriptedRunner, Served, scheduler_at
 
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Cause, Ending, Outcome, Reason
+from scheduler.engine.spec_validation import Door
 from scheduler.ports import Run
-from scheduler.validation import Door
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "python.md"

@@ -14,9 +14,9 @@ import typer
 from served import LOOP, Served, scheduler_at
 from typer.testing import CliRunner
 
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
 from scheduler.cli.explain import explain, plan
 from scheduler.cli.options import Command
-from scheduler.documents import EffectDocument, Explanation, PlanAnswer
 from tests.unit.edge import SUBMIT, client_of, problem_of
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document
 

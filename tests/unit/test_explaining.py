@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from test_service import World, a_loop
 
-from scheduler.asking import Action
+from scheduler.api.forecasts import EffectDocument, Forecast
+from scheduler.api.problems import not_valid
+from scheduler.core.commands import Action
 from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StopRun
 from scheduler.core.model import JOB, Fence, Gang, JobId, JobSpec, Node, NodeId, Status, Stop, StopKind
-from scheduler.documents import EffectDocument, Forecast
 from scheduler.errors import InvalidRequest, JobNotFound, SchedulerError, StorageUnavailable
-from scheduler.refusals import not_valid
 from scheduler.testing.builders import a_job, a_spec
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, failed

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.model import JobId, Reason
-from scheduler.feed import Feed, News, Places
+from scheduler.engine.change_feed import Feed, News, Places
 
 
 def ids(*names: str) -> list[JobId]:
@@ -120,7 +120,7 @@ class _Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open = asyncio.Event()
         self._sleep = asyncio.sleep
-        monkeypatch.setattr("scheduler.feed.asyncio.sleep", self._pause)
+        monkeypatch.setattr("scheduler.engine.change_feed.asyncio.sleep", self._pause)
 
     async def _pause(self, seconds: float) -> Any:
         await self.open.wait()

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import JobSpec
+from scheduler.engine.inspection import Inspection, Question
+from scheduler.engine.spec_validation import Accepted, Door
 from scheduler.errors import InvalidSpec, RegistryUnavailable
-from scheduler.inspection import Inspection, Question
 from scheduler.testing.builders import a_node
-from scheduler.validation import Accepted, Door
 from train_loops.conversations import MAX_LINE_CHARS, check, read
 
 READER = "train_loops.conversations:check"

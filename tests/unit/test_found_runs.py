@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler import health
 from scheduler.core.lifecycle import start_of
 from scheduler.core.model import Fence, JobId, Status
 from scheduler.core.reconcile import is_over
-from scheduler.found_runs import SHOWN_FOR
+from scheduler.engine.found_runs import SHOWN_FOR
 from scheduler.ports import Run
+from scheduler.server import health
 from scheduler.testing.builders import a_job
 from scheduler.testing.fake_runner import COMPLETED, LOST
 from scheduler.testing.memory import Disk

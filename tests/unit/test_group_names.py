@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.train.v2._internal.execution.worker_group import worker_group
 
-from scheduler.placement_groups import Named
+from scheduler.runs.placement_groups import Named
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.hangs import Limits, Pace, judge
-from scheduler.progress_reader import ProgressReader
+from scheduler.runs.progress import ProgressReader
 
 LIMITS = Limits()
 NEVER = Limits(

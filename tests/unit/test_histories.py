@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from scheduler import histories
 from scheduler.core.model import CheckpointId, Fence, JobId, Resumption
-from scheduler.histories import CHUNK_BYTES, Histories
-from scheduler.run_folder import RunFolder
+from scheduler.runs import metric_history
+from scheduler.runs.metric_history import CHUNK_BYTES, Histories
+from scheduler.runs.run_dir import RunFolder
 
 JOB = JobId("0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001")
 OTHER = JobId("0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0002")
@@ -105,9 +105,9 @@ def test_of_a_file_that_grows_only_what_is_new_is_read(
     folder = say(tmp_path, 1, *steps(1, 3))
     assert of.metrics(JOB, 1000).total_points == 3
     read: list[bytes] = []
-    take = histories.Told.take
+    take = metric_history.Told.take
     monkeypatch.setattr(
-        histories.Told, "take", lambda self, run, line: (read.append(line), take(self, run, line))
+        metric_history.Told, "take", lambda self, run, line: (read.append(line), take(self, run, line))
     )
     with folder.progress_file.open("a") as file:
         file.write('{"step": 4, "lo')
@@ -160,7 +160,7 @@ def test_trends_of_files_that_did_not_change_open_none(
     """A page of 200 jobs is asked for every few seconds by everybody who looks at it."""
     say(tmp_path, 1, *steps(1, 2))
     seen = of.trends([JOB], 32)
-    monkeypatch.setattr(histories.History, "read_on", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(metric_history.History, "read_on", lambda *_: pytest.fail("read again"))
     assert of.trends([JOB], 32) == seen
 
 
@@ -168,7 +168,7 @@ def test_a_page_does_not_wait_for_long_histories(
     of: Histories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are left out until they are read, some at each call."""
-    monkeypatch.setattr(histories, "TRENDS_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr(metric_history, "TRENDS_BYTES", CHUNK_BYTES)
     for job_id in (JOB, OTHER):
         folder = say(tmp_path, 1, *steps(1, 9_000), job_id=job_id)
         assert CHUNK_BYTES / 2 < folder.progress_file.stat().st_size < CHUNK_BYTES

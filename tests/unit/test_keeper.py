@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.keeper import EVERY_S, Keeper
+from scheduler.server.driver import EVERY_S, Keeper
 from scheduler.settings import Settings
 
 

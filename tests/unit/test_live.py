@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.api.jobs import Changes
 from scheduler.core.model import JobId, Status
-from scheduler.documents import Changes
+from scheduler.engine.change_feed import Feed
 from scheduler.errors import InvalidRequest, RegistryUnavailable
-from scheduler.feed import Feed
-from serve_app.live import Doubt, Hub, News, Pace, Position
+from serve_app.change_hub import Doubt, Hub, News, Pace, Position
 from tests.unit.recording_registry import a_document
 
 AWAY = RegistryUnavailable("the actor is restarting")
@@ -165,7 +165,7 @@ async def test_a_slow_listener_hears_each_job_once_as_it_is_now() -> None:
 
 
 async def test_who_is_too_far_behind_is_told_to_load_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve_app.live.MOST_JOBS", 2)
+    monkeypatch.setattr("serve_app.change_hub.MOST_JOBS", 2)
     registry = Changing()
     async with listening(registry, 2) as [quick, slow]:
         await quick.heard()

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from scheduler.api.jobs import Changes
 from scheduler.client.event_stream import Decoder
 from scheduler.core.model import Status
-from scheduler.documents import Changes
 from scheduler.errors import RegistryUnavailable
-from serve_app.live import Hub, Pace, Position
-from serve_app.pages import asking
+from serve_app.change_hub import Hub, Pace, Position
+from serve_app.pages import calls
 from serve_app.pages.live_rows import PROOF_EVERY_S, LiveRows, Proofs
 from serve_app.pages.rendering import Renderer
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document
@@ -124,7 +124,7 @@ async def test_proofs_that_cannot_be_had_are_left_out() -> None:
 
 async def test_a_registry_that_hangs_does_not_keep_proofs_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody who looks waits for them, and hears nothing else meanwhile."""
-    monkeypatch.setattr(asking, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(calls, "PATIENCE_S", 0.01)
     registry = RecordingRegistry()
     registry.hangs = {"jobs"}
     assert await Proofs(registry, Renderer(), lambda: 0.0).newest() == b""

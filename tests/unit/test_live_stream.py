@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from scheduler.api.jobs import CHANGE_EVENTS, Changes
 from scheduler.client import Client
 from scheduler.client.event_stream import Decoder, ServerSentEvent
 from scheduler.core.model import Status
-from scheduler.documents import CHANGE_EVENTS, Changes
-from serve_app.live import News, Said
-from serve_app.live_stream import ChangesQuery, Wanted
+from serve_app.change_hub import News, Said
+from serve_app.change_stream import ChangesQuery, Wanted
 from tests.unit.edge import client_of, problem_of
 from tests.unit.recording_registry import RecordingRegistry, a_document
 from tests.unit.served import LOOP, Served, scheduler_at

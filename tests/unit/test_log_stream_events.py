@@ -16,23 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served import app_at_port
 
-from scheduler.client import AsyncClient, Client
-from scheduler.client.event_stream import Decoder, ServerSentEvent
-from scheduler.core.model import Fence, JobId, Status
-from scheduler.documents import (
+from scheduler.api.base import DoubtNotice, ReasonDocument
+from scheduler.api.logs import (
     LOG_EVENTS,
     AttemptNotice,
-    DoubtNotice,
     EndNotice,
     LogEvent,
     LogLines,
     LogView,
     RankLog,
-    ReasonDocument,
     WaitNotice,
 )
+from scheduler.client import AsyncClient, Client
+from scheduler.client.event_stream import Decoder, ServerSentEvent
+from scheduler.core.model import Fence, JobId, Status
 from scheduler.errors import JobNotFound, MirrorRefused, RegistryUnavailable, ServerUnreachable
-from scheduler.run_folder import RunFolder
+from scheduler.runs.run_dir import RunFolder
 from scheduler.settings import Settings
 from serve_app import log_stream
 from serve_app.app import create_app

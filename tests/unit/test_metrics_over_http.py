@@ -10,7 +10,7 @@ import pytest
 from scheduler.client import Client
 from scheduler.core.model import JobId
 from scheduler.errors import StorageUnavailable
-from scheduler.runner import RayRunner
+from scheduler.runs.ray_runner import RayRunner
 from tests.unit.served import LOOP, scheduler_at
 
 

@@ -14,19 +14,21 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from scheduler import health
-from scheduler.clock import SystemClock
+from scheduler.api.health import Health, LoopList
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.model import JobId
-from scheduler.documents import Health, LoopList, MetricsDocument, ReconcileAnswer, RepairPage
-from scheduler.histories import told_by
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.ports import LogPart, Runner
-from scheduler.service import Service
+from scheduler.runs.metric_history import told_by
+from scheduler.server import health
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_node, a_spec
 from scheduler.testing.memory import MemoryJournal
 from scheduler.testing.memory_mirror import Database, MemoryMirror
-from scheduler.validation import Door
 from serve_app.app import create_app
 from tests.unit.recording_registry import RecordingRegistry
 

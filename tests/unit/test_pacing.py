@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from scheduler.engine.periodic import Backoff, Loop, all_of
 from scheduler.errors import MirrorUnavailable, Superseded
-from scheduler.pacing import Backoff, Loop, all_of
 from scheduler.testing.clock import NOON
 
 AWAY = MirrorUnavailable("Supabase does not answer")

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from scheduler import evidence
 from scheduler.core.model import Cause, Ending, Reason
 from scheduler.core.run_end import Returned
-from scheduler.evidence import failure, finished, lost, silent
-from scheduler.run_folder import RunFolder
+from scheduler.runs import post_mortem
+from scheduler.runs.post_mortem import failure, finished, lost, silent
+from scheduler.runs.run_dir import RunFolder
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    monkeypatch.setattr(evidence, "_nodes_gone", lambda folder: ((), ()))
+    monkeypatch.setattr(post_mortem, "_nodes_gone", lambda folder: ((), ()))
     folder = RunFolder(tmp_path / "run-1")
     folder.begin("node-1")
     return folder
@@ -107,7 +107,7 @@ def test_unless_it_is_that_of_a_signal(folder: RunFolder, code: int) -> None:
 
 
 def test_unless_the_node_is_seen_behind_it(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "_nodes_gone", lambda folder: (("node-1",), ()))
+    monkeypatch.setattr(post_mortem, "_nodes_gone", lambda folder: (("node-1",), ()))
     folder.write_exit(0, 1)
     assert lost(folder, "gone").cause is Cause.INFRASTRUCTURE
 

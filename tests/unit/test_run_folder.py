@@ -20,10 +20,10 @@ from scheduler.core.model import (
     Reason,
     Resumption,
 )
-from scheduler.evidence import with_operators_word
-from scheduler.progress_reader import ProgressReader
-from scheduler.resuming import UNTOLD
-from scheduler.run_folder import RunFolder, newest_fence
+from scheduler.runs.post_mortem import with_operators_word
+from scheduler.runs.progress import ProgressReader
+from scheduler.runs.resume_report import UNTOLD
+from scheduler.runs.run_dir import RunFolder, newest_fence
 from scheduler.testing.builders import a_job
 
 STOPPED = Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="as asked"))

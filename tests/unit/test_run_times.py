@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from scheduler import health
 from scheduler.core import ordering
 from scheduler.core.hangs import Pace
 from scheduler.core.model import CheckpointId, Fence, JobId, NodeId, Phase, Saved
+from scheduler.core.observation import moments, take_moments
+from scheduler.engine.run_times import NodeClocks, in_our_time
 from scheduler.ports import Observation, Run
-from scheduler.run_times import NodeClocks, in_our_time, moments, take_moments
+from scheduler.server import health
 from scheduler.testing.builders import a_job
 from scheduler.testing.clock import NOON, ManualClock
 from tests.unit.test_service import World, a_loop

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
+from scheduler.api.cursors import place_of_cursor
 from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Phase, Status
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.errors import CheckpointNotFound, InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
-from scheduler.health import problems
-from scheduler.paging import place_of_cursor
 from scheduler.ports import JobQuery, Observation, Run
-from scheduler.service import Service
+from scheduler.server.health import problems
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
 from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner, failed
 from scheduler.testing.memory import Disk, MemoryJournal
-from scheduler.validation import Door
 
 
 class World:
@@ -421,8 +421,8 @@ async def test_who_stands_far_down_the_line_says_so_without_a_pass_over_all(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass over an endless line would keep everybody else from being answered."""
-    monkeypatch.setattr("scheduler.service.PLANNED_AT_ONCE", 2)
-    monkeypatch.setattr("scheduler.viewing.PLANNED_AT_ONCE", 2)
+    monkeypatch.setattr("scheduler.engine.service.PLANNED_AT_ONCE", 2)
+    monkeypatch.setattr("scheduler.engine.queries.job_view.PLANNED_AT_ONCE", 2)
     world.runner.nodes_now = ()
     ids = [await world.submit() for _ in range(3)]
     await world.settle()

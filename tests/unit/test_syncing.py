@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from scheduler import health
 from scheduler.core.model import SPEC, Fence, Gang, JobId, JobSpec, Node, NodeId
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.errors import (
     MirrorRefused,
     MirrorUnavailable,
@@ -25,13 +26,12 @@ from scheduler.errors import (
     Superseded,
 )
 from scheduler.ports import MirrorChange, OutboxRow, Sign
-from scheduler.service import Service
+from scheduler.server import health
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
 from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner, failed
 from scheduler.testing.memory import Disk, MemoryJournal
 from scheduler.testing.memory_mirror import Database, MemoryMirror
-from scheduler.validation import Door
 
 
 class WatchedMirror(MemoryMirror):

@@ -14,16 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.codec import UNREADABLE
 from scheduler.core.lifecycle import RunEnded, StartRun
 from scheduler.core.model import Ending, Fence, Gang, JobId, JobSpec, Outcome, Reason
-from scheduler.journal import SqliteJournal
+from scheduler.engine.clock import SystemClock
+from scheduler.engine.service import Service
+from scheduler.engine.spec_validation import Door
 from scheduler.ports import Observation
-from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
-from scheduler.validation import Door
 from serve_app.app import create_app
 from tests.unit.served import registry_of
 

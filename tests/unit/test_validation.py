@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import JobSpec
+from scheduler.engine.spec_validation import MAX_SPEC_BYTES, Door
 from scheduler.errors import InvalidSpec
 from scheduler.testing.builders import a_node
-from scheduler.validation import MAX_SPEC_BYTES, Door
 
 GOOD_ROW = json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
 

@@ -12,12 +12,12 @@ PACKAGE = {
 }
 SCRIPT = """
 import builtins, threading, time
-from scheduler import warm_up
+from scheduler.runs import warm_worker
 before = builtins.__import__
-warm_up.FIRST_LOOK_S = 0.0
-warm_up.MODULES = ("slow.part",)
-warm_up._has_work = lambda: False
-warm_up.begin()
+warm_worker.FIRST_LOOK_S = 0.0
+warm_worker.MODULES = ("slow.part",)
+warm_worker._has_work = lambda: False
+warm_worker.begin()
 time.sleep(0.3)
 began = time.monotonic()
 import json.tool

@@ -1,0 +1,105 @@
+"""What a worker process of a run does before it takes work, named in the run's environment.
+
+Ray calls `begin` at the start of each such process (its worker-process set-up hook).  Processes that were
+started ahead of need then sit idle with everything imported; see docs/decisions on the warm pool.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import logging
+import threading
+import time
+from typing import Any
+
+log = logging.getLogger("scheduler.runs.warm_worker")
+
+MODULES = (
+    "torch",
+    "ray.train.torch",
+    "scheduler.runs.run_actor",
+    "torch._dynamo",
+    "transformers",
+    "peft",
+    "train_loops.sft",
+    "train_loops.torch_ddp",
+)
+"""In the order in which a run needs them; `torch._dynamo` is what the first optimizer brings in."""
+FIRST_LOOK_S = 0.5
+LONGEST_WAIT_S = 120.0
+
+
+def begin() -> None:
+    """Never raises: a process that could not prepare is only slower.
+
+    A process that gets work at once does not spend its time here: most of a run's processes need little of this.
+    """
+    turns = Turns()
+    threading.Thread(target=_go_on_while_idle, args=(turns,), name="warm-up", daemon=True).start()
+
+
+class Turns:
+    """While a module is imported ahead of need, the main thread's own imports wait for it.
+
+    Python lets two threads import at once and, where their locks would meet in a circle, hands one of them a module that
+    is only half there: a run that took a process in that moment failed with "module 'ray.train' has no attribute 'v2'".
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.Event()
+        self._free.set()
+        self._original = builtins.__import__
+        builtins.__import__ = self._in_turn
+
+    def _in_turn(self, *args: Any, **options: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            self._free.wait(LONGEST_WAIT_S)
+        return self._original(*args, **options)
+
+    def take(self, module: str) -> None:
+        self._free.clear()
+        try:
+            _import(module)
+        finally:
+            self._free.set()
+
+    def end(self) -> None:
+        builtins.__import__ = self._original
+
+
+def prepare_cluster() -> None:
+    """Make the two actors that Ray Train makes once in a cluster, so that the first run need not; on the head,
+    so that they do not end with the node of that run.  Never raises: without it, the first start is slower."""
+    try:
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            get_or_create_autoscaling_coordinator,
+        )
+        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
+
+        get_or_create_autoscaling_coordinator()
+        get_or_create_state_actor()
+    except Exception:
+        log.warning("Ray Train's cluster-wide actors could not be prepared", exc_info=True)
+
+
+def _go_on_while_idle(turns: Turns) -> None:
+    time.sleep(FIRST_LOOK_S)
+    for module in MODULES:
+        if _has_work():
+            break
+        turns.take(module)
+    turns.end()
+
+
+def _has_work() -> bool:
+    import ray
+
+    return ray.get_runtime_context().get_actor_id() is not None
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception:
+        log.warning("could not prepare %s", module, exc_info=True)
