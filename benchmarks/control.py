@@ -25,7 +25,7 @@ from benchmarks.record import write
 from benchmarks.start_latency import quiet
 from scheduler.client import Client
 from scheduler.core.model import Fence, JobId
-from scheduler.runs.run_dir import RunFolder
+from scheduler.runs.run_dir import RunDir
 from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from tests.conftest import Cluster, free_port, wait_until
@@ -41,7 +41,7 @@ CONFIG = {
 }
 
 
-def lines(folder: RunFolder) -> list[dict[str, Any]]:
+def lines(folder: RunDir) -> list[dict[str, Any]]:
     return [json.loads(line) for line in folder.progress_file.read_text().splitlines()]
 
 
@@ -91,7 +91,7 @@ def kill(cluster: Cluster, job_id: str) -> dict[str, float]:
     return {"seen_s": seen_s, "lost_s": again_s - last_at_s, "since_checkpoint_s": since * STEP_S}
 
 
-def step_of(folder: RunFolder) -> int:
+def step_of(folder: RunDir) -> int:
     return max((row.get("step", 0) for row in lines(folder)), default=0)
 
 
@@ -99,7 +99,7 @@ def warm_start(cluster: Cluster) -> float:
     """Submit to first step of the same loop."""
     began_s = time.time()
     job_id = cluster.client.submit({"loop": "torch_ddp", "config": CONFIG}).id
-    folder = RunFolder.of(cluster.settings.storage_path, JobId(job_id), Fence(1))
+    folder = RunDir.of(cluster.settings.storage_path, JobId(job_id), Fence(1))
     wait_until(
         lambda: folder.progress_file.exists() and step_of(folder) >= 1, within_s=120, what="a first step"
     )

@@ -24,8 +24,8 @@ from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import JOB, Job, JobId
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.periodic import Backoff, Loop
-from scheduler.engine.sync.relay import Link, Relay
+from scheduler.engine.periodic import Backoff, PeriodicTask
+from scheduler.engine.sync.relay import MirrorSession, Relay
 from scheduler.testing.builders import a_change
 from tests.stack.stack import Stack
 
@@ -42,7 +42,7 @@ async def main() -> None:
         mirror = SupabaseMirror(stack.url, stack.service_key, "bench", 60.0)
         relay = Relay(
             journal=journal,
-            link=Link(mirror, journal),
+            link=MirrorSession(mirror, journal),
             batch=BATCH,
             find=journal.get,
             position=lambda job: job.queue_seq,
@@ -122,7 +122,7 @@ async def _outage(
     stack: Stack, journal: SqliteJournal, relay: Relay, jobs: list[Job], raw_per_s: float
 ) -> dict[str, float]:
     """The database refuses for a minute while jobs change; then: seconds until the outbox is empty."""
-    loop = Loop(
+    loop = PeriodicTask(
         "relay",
         30.0,
         relay.once,

@@ -24,8 +24,8 @@ from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import Job, Reason, Status
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_change
@@ -60,15 +60,15 @@ async def main() -> None:
     )
 
 
-async def _service(stack: Stack, folder: Path, cluster: str, finished: int) -> Service:
+async def _service(stack: Stack, folder: Path, cluster: str, finished: int) -> Engine:
     """A scheduler whose jobs are all mirrored, and wait because there is no node."""
     journal = await SqliteJournal.open(folder / "journal.db")
-    service = Service(
+    service = Engine(
         journal=journal,
         runner=FakeRunner(nodes_now=()),
         clock=SystemClock(),
         settings=Settings(state_dir=folder, storage_path=folder, cluster=cluster),
-        door=Door([], [folder]),
+        door=SpecValidator([], [folder]),
         mirror=SupabaseMirror(stack.url, stack.service_key, cluster, 60.0),
     )
     jobs = [a_queued_job(number) for number in range(ACTIVE + finished)]
@@ -85,7 +85,7 @@ def _finished(job: Job) -> Job:
     return replace(job, status=Status.COMPLETED, finished_at=job.created_at, reason=reason)
 
 
-async def _pass_s(service: Service) -> float:
+async def _pass_s(service: Engine) -> float:
     began_s = time.perf_counter()
     answer = await service.reconcile(dry_run=False)
     took_s = time.perf_counter() - began_s

@@ -29,8 +29,8 @@ from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.lifecycle import Admit, Event, RunEnded, apply, record
 from scheduler.core.model import Allocation, Job, NodeId
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Change
 from scheduler.server import collector
 from scheduler.settings import Settings
@@ -78,12 +78,12 @@ async def restart(path: Path) -> dict[str, float]:
     began_s = time.perf_counter()
     journal = await SqliteJournal.open(path)
     opened_s = time.perf_counter()
-    service = Service(
+    service = Engine(
         journal=journal,
         runner=FakeRunner(),
         clock=SystemClock(),
         settings=Settings(),
-        door=Door([], []),
+        door=SpecValidator([], []),
     )
     with collector.set_aside():
         await service.recover()

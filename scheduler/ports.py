@@ -179,7 +179,7 @@ class MirrorChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
+class ProgressUpdate:
     """What moves without a change of the job: progress of a run, place in the line, why it waits."""
 
     job_id: JobId
@@ -220,7 +220,7 @@ class Mirror(Protocol):
         `requested_action` and `user_id` of a row that is there are left as they are."""
         ...
 
-    async def vouch(self, signs: Collection[Sign]) -> None:
+    async def vouch(self, signs: Collection[ProgressUpdate]) -> None:
         """Say that the scheduler is alive, and what has moved.  A sign of an older version changes nothing."""
         ...
 

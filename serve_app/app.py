@@ -28,7 +28,7 @@ from scheduler.api.logs import LogChunk
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.problems import not_valid
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import SPEC, JobSpec
 from scheduler.errors import InvalidRequest, InvalidSpec, SchedulerError
 from scheduler.ports import Mirror
@@ -56,7 +56,7 @@ from serve_app.parameters import (
     job_query,
 )
 from serve_app.places import Places
-from serve_app.security import Guard
+from serve_app.security import SecurityMiddleware
 from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 
@@ -74,7 +74,7 @@ _DESCRIPTION = (
 )
 
 
-def create_app(registry: Registry, settings: Settings, database: Mirror | None = None) -> FastAPI:
+def create_app(registry: SchedulerApi, settings: Settings, database: Mirror | None = None) -> FastAPI:
     """The API and the pages over *registry*, whose lists are compared with *database* where there is one.
 
     Holds no state but who listens, so any number may run.
@@ -120,12 +120,12 @@ def _add_edge(app: FastAPI, settings: Settings) -> None:
     """What each request passes on its way in: the last one added comes first."""
     app.add_middleware(request_body.Deadline, within_s=settings.body_timeout_s)
     app.add_middleware(Methods)
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(SecurityMiddleware, settings=settings)
     app.add_middleware(NamedOrigins, settings=settings)
     app.add_middleware(Forwarded, settings=settings)
 
 
-def _add_jobs(app: FastAPI, registry: Registry, reads: VerifiedReads, settings: Settings) -> None:
+def _add_jobs(app: FastAPI, registry: SchedulerApi, reads: VerifiedReads, settings: Settings) -> None:
     known = {"model": JobDocument, "description": "The job that an earlier submit with this key made."}
 
     @app.post(
@@ -273,7 +273,7 @@ def _add_changes(app: FastAPI, hub: Hub) -> None:
         return change_stream.answer(hub, query, last_event_id)
 
 
-def _add_actions(app: FastAPI, registry: Registry) -> None:
+def _add_actions(app: FastAPI, registry: SchedulerApi) -> None:
     @app.post(f"{BASE}/{{job_id}}/cancel", tags=["actions"], summary="Cancel a job", responses=_OF_AN_ACTION)
     async def cancel(job_id: UUID, asker: Asker) -> JobDocument:
         """A running job is `cancelled` once its processes are gone."""
@@ -338,7 +338,7 @@ def _add_actions(app: FastAPI, registry: Registry) -> None:
         return await registry.mark_failed(str(job_id), asker or "api")
 
 
-def _add_repairs(app: FastAPI, registry: Registry) -> None:
+def _add_repairs(app: FastAPI, registry: SchedulerApi) -> None:
     @app.post(
         f"{BASE}/reconcile",
         tags=["repairs"],
@@ -359,7 +359,7 @@ def _add_repairs(app: FastAPI, registry: Registry) -> None:
         return await registry.repairs(query.cursor, query.limit)
 
 
-def _add_server(app: FastAPI, registry: Registry, reads: VerifiedReads) -> None:
+def _add_server(app: FastAPI, registry: SchedulerApi, reads: VerifiedReads) -> None:
     @app.get(
         f"{BASE}/loops", tags=["server"], summary="Loops and their settings", responses=openapi.refusals()
     )

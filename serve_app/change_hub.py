@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from scheduler.api.jobs import Changes, JobDocument
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import Status
 from scheduler.errors import SchedulerError
 from serve_app.problems import invalid, shown
@@ -174,7 +174,7 @@ class Hub:
                     case None:                      # nothing for `heartbeat_s`: send a comment
     """
 
-    def __init__(self, registry: Registry, pace: Pace | None = None) -> None:
+    def __init__(self, registry: SchedulerApi, pace: Pace | None = None) -> None:
         self._registry, self._pace = registry, pace or Pace()
         self._listeners: set[_Listener] = set()
         self._polling: asyncio.Task[None] | None = None

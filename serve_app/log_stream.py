@@ -28,7 +28,7 @@ from scheduler.api.logs import (
     WaitNotice,
 )
 from scheduler.api.redaction import retold
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import Status
 from scheduler.errors import SchedulerError
 from serve_app.problems import invalid, shown
@@ -226,7 +226,7 @@ class LogStream:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: SchedulerApi,
         job_id: str,
         follower: Follower,
         pace: Pace,
@@ -304,7 +304,7 @@ class LogStream:
 
 
 async def answer(
-    registry: Registry,
+    registry: SchedulerApi,
     job_id: str,
     query: StreamQuery,
     last_event_id: str | None = None,
@@ -330,7 +330,9 @@ def is_at_rest(view: LogView) -> bool:
     return view.status.is_terminal or view.status is Status.PAUSED
 
 
-async def _follower(registry: Registry, view: LogView, query: StreamQuery, position: str | None) -> Follower:
+async def _follower(
+    registry: SchedulerApi, view: LogView, query: StreamQuery, position: str | None
+) -> Follower:
     ranks, newest = _ranks(query.rank, view.most_ranks), view.newest_attempt
     if query.attempt and query.attempt > newest + (not is_at_rest(view)):
         raise invalid("attempt", f"is {query.attempt}; the job has had {newest}")
@@ -347,7 +349,7 @@ async def _follower(registry: Registry, view: LogView, query: StreamQuery, posit
 
 
 async def _starts(
-    registry: Registry, job_id: str, attempt: int, ranks: tuple[int, ...], query: StreamQuery
+    registry: SchedulerApi, job_id: str, attempt: int, ranks: tuple[int, ...], query: StreamQuery
 ) -> dict[int, int]:
     if query.offset is not None:
         return dict.fromkeys(ranks, query.offset)

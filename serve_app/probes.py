@@ -8,7 +8,7 @@ import time
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.errors import RegistryUnavailable, SchedulerError
 from serve_app.problems import answer
 
@@ -21,7 +21,7 @@ _REMEMBERED_S = 1.0
 class Readiness:
     """Asked by anybody, so the registry is asked once a second at most, and once at a time."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: SchedulerApi) -> None:
         self._registry = registry
         self._asking = asyncio.Lock()
         self._refusal: SchedulerError | None = None
@@ -46,7 +46,7 @@ class Readiness:
         return None
 
 
-def add(app: FastAPI, registry: Registry) -> None:
+def add(app: FastAPI, registry: SchedulerApi) -> None:
     readiness = Readiness(registry)
 
     @app.get("/livez", include_in_schema=False)

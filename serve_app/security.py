@@ -46,7 +46,7 @@ class Forbidden(SchedulerError):
     code = "forbidden"
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware: refuses before anything is read, and adds security headers to every answer."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

@@ -24,7 +24,7 @@ from functools import partial
 from scheduler import __version__
 from scheduler.api.health import DatabaseHealth, Health
 from scheduler.api.jobs import JobDocument, JobPage
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.api.serialize import row_document
 from scheduler.core.model import JobId
 from scheduler.core.reconcile import Row
@@ -48,7 +48,7 @@ class VerifiedReads:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: SchedulerApi,
         database: Mirror | None,
         *,
         budget_s: float,

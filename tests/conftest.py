@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from scheduler.client import Client
 from scheduler.core.model import Fence, JobId
-from scheduler.runs.run_dir import RunFolder
+from scheduler.runs.run_dir import RunDir
 from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from tests.stack.fixtures import fresh_stack as fresh_stack
@@ -89,8 +89,8 @@ class Cluster:
             there, within_s=within_s, what=f"job {job_id} is at step {step} of attempt {attempt}"
         )
 
-    def folder(self, job_id: str, attempt: int = 1) -> RunFolder:
-        return RunFolder.of(self.settings.storage_path, JobId(job_id), Fence(attempt))
+    def folder(self, job_id: str, attempt: int = 1) -> RunDir:
+        return RunDir.of(self.settings.storage_path, JobId(job_id), Fence(attempt))
 
     def rank_pids(self, job_id: str, attempt: int = 1) -> list[int]:
         return [rank.pid for rank in self.folder(job_id, attempt).ranks()]

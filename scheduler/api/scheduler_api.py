@@ -23,7 +23,7 @@ from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.model import JobSpec
 
 
-class Registry(Protocol):
+class SchedulerApi(Protocol):
     """The methods of the scheduler actor.  All are safe to repeat and raise `scheduler.errors`."""
 
     async def submit(

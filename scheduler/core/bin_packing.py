@@ -50,7 +50,7 @@ class Need:
         return cpus, devices
 
 
-class Shelves:
+class FreeSpace:
     """Nodes sorted by what is free on them: one shelf for each state of the GPUs, by CPUs within it."""
 
     def __init__(self, free: Mapping[NodeId, Free]) -> None:
@@ -63,8 +63,8 @@ class Shelves:
             shelf.sort()
         self._order = sorted((gpu_units(devices), devices) for devices in self._shelves)
 
-    def copy(self) -> Shelves:
-        other = Shelves({})
+    def copy(self) -> FreeSpace:
+        other = FreeSpace({})
         other.free, other._order = dict(self.free), list(self._order)
         other._shelves = {devices: list(shelf) for devices, shelf in self._shelves.items()}
         return other

@@ -11,7 +11,7 @@ from scheduler.core.model import Job, Reason, Saved, Status, StopKind
 from scheduler.errors import InvalidRequest, NotAllowed
 
 
-class Action(StrEnum):
+class JobAction(StrEnum):
     """As in the paths of the API."""
 
     CANCEL = "cancel"
@@ -24,34 +24,34 @@ class Action(StrEnum):
 
 
 _STOPS = {
-    Action.CANCEL: StopKind.CANCEL,
-    Action.PAUSE: StopKind.PAUSE,
-    Action.PREEMPT: StopKind.PREEMPT,
+    JobAction.CANCEL: StopKind.CANCEL,
+    JobAction.PAUSE: StopKind.PAUSE,
+    JobAction.PREEMPT: StopKind.PREEMPT,
 }
 _FORCED = (Status.PENDING, Status.FAILED, Status.CANCELLED)
 
 
-def looks_at_spec(action: Action, job: Job) -> bool:
+def looks_at_spec(action: JobAction, job: Job) -> bool:
     """Whether the spec is checked again first: it goes into the line, and may be old."""
     if job.spec.loop == UNREADABLE_LOOP:
-        return action in (Action.FORCE_START, Action.RESUME, Action.RESTART)
-    if action is Action.FORCE_START:
+        return action in (JobAction.FORCE_START, JobAction.RESUME, JobAction.RESTART)
+    if action is JobAction.FORCE_START:
         return job.status in _FORCED
-    return action in (Action.RESUME, Action.RESTART) and job.status is not Status.QUEUED
+    return action in (JobAction.RESUME, JobAction.RESTART) and job.status is not Status.QUEUED
 
 
 def event(
-    action: Action, job: Job, *, at: datetime, by: str, end_of_line: int, chosen: Saved | None = None
+    action: JobAction, job: Job, *, at: datetime, by: str, end_of_line: int, chosen: Saved | None = None
 ) -> Event:
     """What *action* is to the life of *job*.  Raises NotAllowed for what no event may do."""
     match action:
-        case Action.RESUME:
+        case JobAction.RESUME:
             return Resume(at=at, by=by, queue_seq=end_of_line, checkpoint=chosen)
-        case Action.RESTART:
+        case JobAction.RESTART:
             return Restart(at=at, by=by, queue_seq=end_of_line)
-        case Action.FORCE_START:
+        case JobAction.FORCE_START:
             return ForceStart(at=at, by=by, queue_seq=end_of_line)
-        case Action.FAIL:
+        case JobAction.FAIL:
             return _give_up(job, at, by)
         case _:
             return AskStop(at=at, by=by, kind=_STOPS[action])
@@ -63,10 +63,10 @@ def _give_up(job: Job, at: datetime, by: str) -> GiveUp:
     return GiveUp(at=at, by=by, reason=Reason(code="given_up", message=f"marked as failed by {by}"))
 
 
-def action_of(name: str) -> Action:
+def action_of(name: str) -> JobAction:
     """Raises InvalidRequest for what is none."""
     try:
-        return Action(name)
+        return JobAction(name)
     except ValueError:
-        known = ", ".join(Action)
+        known = ", ".join(JobAction)
         raise InvalidRequest(f"there is no action {name[:60]!r}; known are: {known}") from None

@@ -10,7 +10,7 @@ from scheduler.core.model import Job, Node, NodeId
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class NodeShare:
     """What one running job has of one node."""
 
     job: Job
@@ -35,31 +35,31 @@ class Use:
     """Held by something on this Ray that is no job of ours, or by a run that is just ending."""
 
 
-def holdings(running: Iterable[Job]) -> Mapping[NodeId, list[Holding]]:
+def holdings(running: Iterable[Job]) -> Mapping[NodeId, list[NodeShare]]:
     """By node, in the order of the jobs.  Nodes that nobody holds are left out."""
-    found: defaultdict[NodeId, list[Holding]] = defaultdict(list)
+    found: defaultdict[NodeId, list[NodeShare]] = defaultdict(list)
     for job in running:
         ranks: defaultdict[NodeId, int] = defaultdict(int)
         for node, count in job.allocation.ranks if job.allocation else ():
             ranks[node] += count
         for node, count in ranks.items():
-            found[node].append(Holding(job, count))
+            found[node].append(NodeShare(job, count))
     return found
 
 
-def cpu_use(nodes: Iterable[Node], held: Mapping[NodeId, Sequence[Holding]]) -> Use:
+def cpu_use(nodes: Iterable[Node], held: Mapping[NodeId, Sequence[NodeShare]]) -> Use:
     return _sum(cpus_of(node, held.get(node.id, ())) for node in nodes)
 
 
-def gpu_use(nodes: Iterable[Node], held: Mapping[NodeId, Sequence[Holding]]) -> Use:
+def gpu_use(nodes: Iterable[Node], held: Mapping[NodeId, Sequence[NodeShare]]) -> Use:
     return _sum(gpus_of(node, held.get(node.id, ())) for node in nodes)
 
 
-def cpus_of(node: Node, held: Iterable[Holding]) -> Use:
+def cpus_of(node: Node, held: Iterable[NodeShare]) -> Use:
     return _use(node.cpus, node.available_cpus, sum(one.cpus for one in held))
 
 
-def gpus_of(node: Node, held: Iterable[Holding]) -> Use:
+def gpus_of(node: Node, held: Iterable[NodeShare]) -> Use:
     return _use(node.gpus, node.available_gpus, sum(one.gpus for one in held))
 
 

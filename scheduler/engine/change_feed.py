@@ -24,7 +24,7 @@ class News(NamedTuple):
     """Each job once, in the order of its newest change; None: more than is remembered, or than is told at once."""
 
 
-class Feed:
+class ChangeFeed:
     """Changes are numbered from 1 in each life of the scheduler."""
 
     def __init__(self, remembered: int = REMEMBERED, told_at_once: int = TOLD_AT_ONCE) -> None:
@@ -83,7 +83,7 @@ class Feed:
                 told.set_result(None)
 
 
-class Places:
+class QueuePositions:
     """Who has moved in the line, or waits for another reason, since the pass before."""
 
     def __init__(self) -> None:

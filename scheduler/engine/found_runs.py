@@ -16,7 +16,7 @@ from scheduler.core.attempts import found_gone
 from scheduler.core.lifecycle import Recover
 from scheduler.core.model import Attempt, Fence, Job, JobId, Reason, Status
 from scheduler.core.reconcile import Repair
-from scheduler.engine.job_store import Book
+from scheduler.engine.job_store import JobStore
 from scheduler.ports import Clock, Run, Runner
 
 log = logging.getLogger("scheduler")
@@ -30,7 +30,7 @@ WHY = "the journal was lost, or restored from an older backup"
 class FoundRuns:
     """Takes jobs back into the journal from what their runs keep.  Whatever is decided is journalled first."""
 
-    def __init__(self, book: Book, runner: Runner, clock: Clock) -> None:
+    def __init__(self, book: JobStore, runner: Runner, clock: Clock) -> None:
         self._book, self._runner, self._clock = book, runner, clock
         self._unexplained: frozenset[Run] = frozenset()
 
@@ -85,7 +85,7 @@ class FoundRuns:
         repair = self._repair(job, known, by, f"run {job.fence} {seen}")
         message = f"run {job.fence} {seen}, and the journal did not know it ({WHY}); the job goes on with it"
         event = Recover(at=self._clock.now(), by=by, reason=Reason(code=FOUND, message=message))
-        await self._book.take_in(job, event, repair, _ended_unseen(known, event))
+        await self._book.adopt(job, event, repair, _ended_unseen(known, event))
         log.warning("job %s: %s", job.id, message)
         return True
 

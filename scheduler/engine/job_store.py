@@ -21,7 +21,7 @@ from scheduler.ports import Change, Journal
 log = logging.getLogger("scheduler")
 
 
-class Book:
+class JobStore:
     """Every change of a job goes through here.  What memory shows is on disk; what is done was on disk before.
 
     `committed` is told of each change, `act` of each thing to do about it; both only start things.  `meter` counts.
@@ -41,21 +41,21 @@ class Book:
         self._told, self._act, self._meter = committed, act, meter
         self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
-    async def advance(self, job: Job, event: Event) -> Job:
+    async def apply(self, job: Job, event: Event) -> Job:
         """Take *event* to the newest copy of *job*.  Runs to its end even when the caller goes away.
 
         A job that only the database knows is written to the journal with this, as if it had always been there.
         """
-        return await asyncio.shield(asyncio.create_task(self._advance(job, event)))
+        return await asyncio.shield(asyncio.create_task(self._apply(job, event)))
 
-    async def take_in(
+    async def adopt(
         self, job: Job, event: Event, repair: Repair | None, attempts: tuple[Attempt, ...] = ()
     ) -> Job:
-        """As `advance`, for a job newer than what the journal has; if it is not, nothing happens.
+        """As `apply`, for a job newer than what the journal has; if it is not, nothing happens.
 
         *attempts* are its runs until now.
         """
-        work = self._advance(job, event, repair=repair, attempts=attempts, only_newer=True)
+        work = self._apply(job, event, repair=repair, attempts=attempts, only_newer=True)
         return await asyncio.shield(asyncio.create_task(work))
 
     async def create(self, jobs: list[Job]) -> None:
@@ -73,7 +73,7 @@ class Book:
             return self._registry.get(known.id) or known
         return None
 
-    async def _advance(
+    async def _apply(
         self,
         job: Job,
         event: Event,

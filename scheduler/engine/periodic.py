@@ -57,7 +57,7 @@ class Backoff:
         return min(self.max_s, self.first_s * 2**doublings) * (1 + self.chance()) / 2
 
 
-class Loop:
+class PeriodicTask:
     """Calls `once` at least every `every_s` seconds, and at once after `wake()`.
 
     An error is counted, logged the first time it is seen in a row, and shown in `health()`; the next pass runs
@@ -141,7 +141,7 @@ class Loop:
         self._health = self._health.model_copy(update=changes)
 
 
-class Background:
+class BackgroundTasks:
     """Tasks that nobody awaits.  Their errors are logged, counted and shown for ten minutes; none is swallowed."""
 
     SHOWN_FOR = timedelta(minutes=10)

@@ -36,7 +36,7 @@ MAX_CODES = 60
 """Codes of failures are ours and few; should that ever change, the others are counted as `other`."""
 
 
-class Meter:
+class RunMetrics:
     """Told of each change after it was written down.  A run is timed by the life of the scheduler that started it."""
 
     def __init__(self, telemetry: Telemetry) -> None:

@@ -11,12 +11,12 @@ from scheduler.core.model import Job, JobId, Json, Node, NodeId, Phase, Reason, 
 from scheduler.core.observation import Sighting, Told, take_moments
 from scheduler.core.plain_values import EVIDENCE, METRICS, plain_dict
 from scheduler.core.post_mortem_budget import within_budget
-from scheduler.engine.job_store import Book
+from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import all_of
-from scheduler.engine.queries.job_view import View
+from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.registry import Registry
 from scheduler.engine.run_times import NodeClocks, RunTimes, in_our_time
-from scheduler.engine.silence import Silence
+from scheduler.engine.silence import UnreachableTimer
 from scheduler.errors import RunUnreachable
 from scheduler.ports import Clock, Observation, Run, Runner
 from scheduler.settings import Settings
@@ -24,7 +24,7 @@ from scheduler.settings import Settings
 log = logging.getLogger("scheduler")
 
 
-class Watcher:
+class RunMonitor:
     """One pass looks at every run.  What it finds wrong it asks the book to stop; it ends nothing itself but the
     unreachable."""
 
@@ -33,8 +33,8 @@ class Watcher:
         *,
         runner: Runner,
         registry: Registry,
-        book: Book,
-        view: View,
+        book: JobStore,
+        view: JobViews,
         clock: Clock,
         settings: Settings,
         nodes: Callable[[], tuple[Node, ...]],
@@ -48,7 +48,7 @@ class Watcher:
         self._names: dict[NodeId, str] = {}
         self.times = RunTimes(clock)
         self.clocks = NodeClocks(clock, settings.max_clock_skew_s)
-        self._silence = Silence(
+        self._silence = UnreachableTimer(
             clock.monotonic_s(), settings.observe_every_s + 2 * settings.observe_timeout_s
         )
 
@@ -62,7 +62,7 @@ class Watcher:
 
     async def _look(self, job: Job, pass_s: float) -> None:
         if not job.stop and (asked := self._drained(job)):
-            await self._book.advance(job, asked)
+            await self._book.apply(job, asked)
         run, asked_at, asked_s = (job.id, job.fence), self._clock.now(), self._clock.monotonic_s()
         try:
             answer = await self._runner.observe(run)
@@ -86,7 +86,7 @@ class Watcher:
                 return
             self._see(job, Sighting(job.fence, in_our_time(raw, ahead_s), self._clock.now(), moved_s))
             if not job.stop and (asked := self._out_of_time(job, told)):
-                await self._book.advance(job, asked)
+                await self._book.apply(job, asked)
             await self._judge(job, asked_s)
 
     def _see(self, job: Job, sighting: Sighting) -> None:
@@ -146,7 +146,7 @@ class Watcher:
             return
         evidence = await self._examine((job.id, job.fence))
         hung = Reason(code="hung", message=f"it hung: {silence.words}")
-        await self._book.advance(job, self._ask(job, StopKind.HUNG, hung, evidence))
+        await self._book.apply(job, self._ask(job, StopKind.HUNG, hung, evidence))
 
     async def _examine(self, run: Run) -> Json:
         try:

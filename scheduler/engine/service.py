@@ -13,7 +13,7 @@ from scheduler.api.repairs import ReconcileAnswer
 from scheduler.api.serialize import submitted
 from scheduler.core import commands, lifecycle, ordering, placement, reconcile
 from scheduler.core.codec import UNREADABLE_LOOP
-from scheduler.core.commands import Action
+from scheduler.core.commands import JobAction
 from scheduler.core.lifecycle import (
     GiveUp,
     Recover,
@@ -36,21 +36,21 @@ from scheduler.core.model import (
 )
 from scheduler.core.reconcile import Policy
 from scheduler.core.rows import parse_spec
-from scheduler.engine.change_feed import WATCHED_PLACES, Feed, Places
+from scheduler.engine.change_feed import WATCHED_PLACES, ChangeFeed, QueuePositions
 from scheduler.engine.found_runs import FoundRuns
-from scheduler.engine.job_store import Book
-from scheduler.engine.periodic import Background, Loop, all_of
+from scheduler.engine.job_store import JobStore
+from scheduler.engine.periodic import BackgroundTasks, PeriodicTask, all_of
 from scheduler.engine.queries.advising import advice
-from scheduler.engine.queries.job_view import PLANNED_AT_ONCE, View
-from scheduler.engine.queries.queries import Questions
+from scheduler.engine.queries.job_view import PLANNED_AT_ONCE, JobViews
+from scheduler.engine.queries.queries import Queries
 from scheduler.engine.registry import Registry
-from scheduler.engine.run_metrics import Meter
-from scheduler.engine.run_monitor import Watcher
-from scheduler.engine.shutdown import Closing
-from scheduler.engine.spec_validation import Accepted, Door
-from scheduler.engine.supervisor import Follower
+from scheduler.engine.run_metrics import RunMetrics
+from scheduler.engine.run_monitor import RunMonitor
+from scheduler.engine.shutdown import Shutdown
+from scheduler.engine.spec_validation import Accepted, SpecValidator
+from scheduler.engine.supervisor import Supervisor
 from scheduler.engine.sync.sync import Sync
-from scheduler.engine.telemetry import Silent, Telemetry
+from scheduler.engine.telemetry import NoTelemetry, Telemetry
 from scheduler.errors import (
     InvalidSpec,
     JournalUnwritable,
@@ -65,7 +65,7 @@ from scheduler.settings import Settings
 log = logging.getLogger("scheduler")
 
 
-class Service:
+class Engine:
     """The one writer.  Every public method may be repeated: a second call finds what the first one did."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Service:
         runner: Runner,
         clock: Clock,
         settings: Settings,
-        door: Door,
+        door: SpecValidator,
         mirror: Mirror | None = None,
         webhook: Webhook | None = None,
         telemetry: Telemetry | None = None,
@@ -85,12 +85,12 @@ class Service:
         self.registry = Registry(settings.finished_in_memory)
         self.nodes: tuple[Node, ...] = ()
         self._ever_seen: dict[NodeId, Node] = {}
-        self.feed, self._places = Feed(), Places()
-        self.view = View(self.registry, clock, settings.limits(), settings.overdue_after_s)
-        self.background = Background(clock)
-        self.follower = Follower(runner, self.background, self._ended)
-        self.meter = Meter(telemetry or Silent())
-        self.book = Book(
+        self.feed, self._places = ChangeFeed(), QueuePositions()
+        self.view = JobViews(self.registry, clock, settings.limits(), settings.overdue_after_s)
+        self.background = BackgroundTasks(clock)
+        self.follower = Supervisor(runner, self.background, self._ended)
+        self.meter = RunMetrics(telemetry or NoTelemetry())
+        self.book = JobStore(
             journal=journal,
             registry=self.registry,
             policy=settings.retries(),
@@ -99,8 +99,8 @@ class Service:
             meter=self.meter.committed,
         )
         self.found = FoundRuns(self.book, runner, clock)
-        self.closing = Closing(self.book, self.registry, clock)
-        self.watcher = Watcher(
+        self.closing = Shutdown(self.book, self.registry, clock)
+        self.watcher = RunMonitor(
             runner=runner,
             registry=self.registry,
             book=self.book,
@@ -131,7 +131,7 @@ class Service:
             },
             signs=self.view.signs,
         )
-        self.ask = Questions(
+        self.ask = Queries(
             journal=journal,
             registry=self.registry,
             runner=runner,
@@ -154,11 +154,11 @@ class Service:
                 check_again=self._check_again,
             ),
         )
-        self.tick = Loop("tick", settings.tick_every_s, self.tick_once, clock)
+        self.tick = PeriodicTask("tick", settings.tick_every_s, self.tick_once, clock)
         self.loops = (
             self.tick,
-            Loop("observe", settings.observe_every_s, self.observe_once, clock),
-            Loop("liveness", settings.liveness_every_s, self.liveness_once, clock),
+            PeriodicTask("observe", settings.observe_every_s, self.observe_once, clock),
+            PeriodicTask("liveness", settings.liveness_every_s, self.liveness_once, clock),
             *self.sync.loops,
         )
 
@@ -200,26 +200,26 @@ class Service:
 
     async def cancel(self, job_id: str, by: str) -> JobDocument:
         """Written down before any signal is sent; `cancelled` is shown when the processes are gone."""
-        return self.view.document(await self._ask(await self._get(job_id), Action.CANCEL, by))
+        return self.view.document(await self._ask(await self._get(job_id), JobAction.CANCEL, by))
 
     async def pause(self, job_id: str, by: str) -> JobDocument:
         """Saves and stops; `paused` is shown when the processes are gone.  A job that waits is held in the line."""
-        return self.view.document(await self._ask(await self._get(job_id), Action.PAUSE, by))
+        return self.view.document(await self._ask(await self._get(job_id), JobAction.PAUSE, by))
 
     async def preempt(self, job_id: str, by: str) -> JobDocument:
         """Saves, gives its nodes back, and returns to the line.  A job that waits there has given them already."""
-        return self.view.document(await self._ask(await self._get(job_id), Action.PREEMPT, by))
+        return self.view.document(await self._ask(await self._get(job_id), JobAction.PREEMPT, by))
 
     async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
         """Into the line again, to go on from the last checkpoint or from the one chosen; a held job is let go."""
         job = await self._get(job_id)
         chosen = await self.ask.checkpoint(job, checkpoint) if checkpoint else None
-        return self.view.document(await self._ask(job, Action.RESUME, by, chosen))
+        return self.view.document(await self._ask(job, JobAction.RESUME, by, chosen))
 
     async def restart(self, job_id: str, by: str) -> JobDocument:
         """Into the line again, from the beginning; its checkpoints stay and can be chosen later."""
         job = await self._get(job_id)
-        return self.view.document(await self._ask(job, Action.RESTART, by))
+        return self.view.document(await self._ask(job, JobAction.RESTART, by))
 
     async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
         """Compare everything now.  Raises what the database raises."""
@@ -228,7 +228,7 @@ class Service:
     async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
         """Into the line, from the beginning.  A job that waits there already keeps its place."""
         before = await self._get(job_id)
-        job = await self._ask(before, Action.FORCE_START, by)
+        job = await self._ask(before, JobAction.FORCE_START, by)
         position = self.registry.position(job)
         return ForceStartAnswer(
             success=True,
@@ -240,7 +240,7 @@ class Service:
         )
 
     async def mark_failed(self, job_id: str, by: str) -> JobDocument:
-        return self.view.document(await self._ask(await self._get(job_id), Action.FAIL, by))
+        return self.view.document(await self._ask(await self._get(job_id), JobAction.FAIL, by))
 
     async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
         """Nothing starts any more, and what runs gives way; without *save* nobody waits for it to save.
@@ -275,7 +275,7 @@ class Service:
         why = f"the scheduler was away for {away_s:.0f} s and recover_queued is `{policy}`"
         waiting = [job for job in self.registry.queued() if not (job.held and policy is Policy.HOLD)]
         events = ((job, _after_outage(policy, now, why)) for job in waiting)
-        await all_of(self.book.advance(job, event) for job, event in events)
+        await all_of(self.book.apply(job, event) for job, event in events)
 
     async def run_forever(self) -> None:
         """Until cancelled, or until a newer life of the scheduler owns the journal (raises Superseded)."""
@@ -354,7 +354,7 @@ class Service:
         self.tick.wake()
         self.sync.wake()
 
-    def _act(self, job: Job, action: lifecycle.Action) -> None:
+    def _act(self, job: Job, action: lifecycle.JobAction) -> None:
         match action:
             case StartRun():
                 self.follower.follow(job)
@@ -369,7 +369,7 @@ class Service:
         job = self.registry.get(job_id)
         if job and job.status is Status.QUEUED:
             admit = lifecycle.Admit(at=now, by="scheduler", allocation=plan.start[job_id], after=newest)
-            admitted = await self.book.advance(job, admit)
+            admitted = await self.book.apply(job, admit)
             self.watcher.times.begins((job_id, admitted.fence))
 
     # Runs
@@ -384,16 +384,16 @@ class Service:
             outcome=outcome,
             end_of_line=self.registry.next_seq(),
         )
-        await self.book.advance(job, event)
+        await self.book.apply(job, event)
 
     # Small things
 
-    async def _ask(self, job: Job, action: Action, by: str, chosen: Saved | None = None) -> Job:
+    async def _ask(self, job: Job, action: JobAction, by: str, chosen: Saved | None = None) -> Job:
         if commands.looks_at_spec(action, job):
             await self._check_again(job)
         seq = self.registry.next_seq()
         event = commands.event(action, job, at=self.clock.now(), by=by, end_of_line=seq, chosen=chosen)
-        return await self.book.advance(job, event)
+        return await self.book.apply(job, event)
 
     async def _get(self, job_id: str) -> Job:
         return await self.sync.adoption.get(job_id)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from scheduler.core.lifecycle import AskStop
 from scheduler.core.model import OPERATOR_DOWN, Job, JobId, Reason, StopKind
-from scheduler.engine.job_store import Book
+from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import all_of
 from scheduler.engine.registry import Registry
 from scheduler.ports import Clock
@@ -20,10 +20,10 @@ WAITS = Reason(
 )
 
 
-class Closing:
+class Shutdown:
     """Begins when an operator asks for it, and ends with this life of the scheduler, or after a while by itself."""
 
-    def __init__(self, book: Book, registry: Registry, clock: Clock) -> None:
+    def __init__(self, book: JobStore, registry: Registry, clock: Clock) -> None:
         self._book, self._registry, self._clock = book, registry, clock
         self._until_s: float | None = None
 
@@ -46,7 +46,7 @@ class Closing:
             for job in self._registry.running()
             if job.stop is None
         )
-        await all_of(self._book.advance(job, event) for job, event in events)
+        await all_of(self._book.apply(job, event) for job, event in events)
 
     def reasons(self, could_start: Iterable[Job]) -> dict[JobId, Reason]:
         """Why these wait for which there is room; one that gave way to the operator says so itself."""

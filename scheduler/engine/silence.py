@@ -7,7 +7,7 @@ from collections.abc import Collection
 from scheduler.ports import Run
 
 
-class Silence:
+class UnreachableTimer:
     """Adds up the time between passes.  A pass that comes late counts as one in time: a scheduler that was frozen,
     or a machine that slept, has heard nothing of anybody, and that is no sign against a run."""
 

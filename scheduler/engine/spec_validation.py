@@ -80,7 +80,7 @@ class _Candidate:
         return Accepted(replace(self.spec, config=config), notes)
 
 
-class Door:
+class SpecValidator:
     """Checks specs against this scheduler's settings; files are looked at in a process of its own."""
 
     def __init__(

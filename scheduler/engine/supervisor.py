@@ -10,7 +10,7 @@ from dataclasses import replace
 from scheduler.core.lifecycle import StopRun, start_of
 from scheduler.core.model import Cause, Ending, Job, Outcome, Reason, StopKind
 from scheduler.core.plain_values import plain_outcome
-from scheduler.engine.periodic import Background
+from scheduler.engine.periodic import BackgroundTasks
 from scheduler.errors import JournalUnwritable
 from scheduler.ports import Run, Runner
 
@@ -19,11 +19,11 @@ log = logging.getLogger("scheduler")
 PAUSE_S = 1.0
 
 
-class Follower:
+class Supervisor:
     """Starts runs, or finds them started, and tells `ended` how each went."""
 
     def __init__(
-        self, runner: Runner, background: Background, ended: Callable[[Job, Outcome], Awaitable[None]]
+        self, runner: Runner, background: BackgroundTasks, ended: Callable[[Job, Outcome], Awaitable[None]]
     ) -> None:
         self._runner, self._background, self._ended = runner, background, ended
         self._watchers: dict[Run, asyncio.Task[None]] = {}

@@ -50,7 +50,7 @@ class Telemetry(Protocol):
     def observe(self, measure: Measure, value: float, **tags: str) -> None: ...
 
 
-class Silent:
+class NoTelemetry:
     """The telemetry of a scheduler that nobody measures."""
 
     def add(self, measure: Measure, by: float = 1.0, **tags: str) -> None:

@@ -17,7 +17,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback, Report
 from scheduler.core.checkpoints import Checkpoint, to_delete
 from scheduler.core.finite import whole
 from scheduler.core.model import CheckpointId, CheckpointPolicy, Fence, JobId, Json, Origin
-from scheduler.runs.checkpoint_store import Checkpoints
+from scheduler.runs.checkpoint_store import CheckpointStore
 
 if TYPE_CHECKING:
     from ray.train.v2._internal.execution.training_report import _TrainingReport
@@ -26,7 +26,7 @@ log = logging.getLogger("scheduler.runs.checkpoint_callback")
 
 
 # Not a `UserCallback`: Ray Train tells those of reports, but does not wait for them at the end of the run.
-class Seal(ReportCallback, ControllerCallback):
+class CheckpointCallback(ReportCallback, ControllerCallback):
     """Goes into `RunConfig(callbacks=[...])`; works in the process of Ray Train's controller.
 
     One thread seals the checkpoints in the order of their reports and deletes what the policy does not keep, so that
@@ -86,8 +86,8 @@ class Seal(ReportCallback, ControllerCallback):
         ):
             checkpoints.delete(old)
 
-    def _checkpoints(self) -> Checkpoints:
-        return Checkpoints(self._url, self._job_id)
+    def _checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(self._url, self._job_id)
 
     @contextmanager
     def _errors_said(self, what: str) -> Iterator[None]:

@@ -70,7 +70,7 @@ def resolve(url: str) -> tuple[FileSystem, str]:
     return PyFileSystem(FSSpecHandler(filesystem)), path
 
 
-class Checkpoints:
+class CheckpointStore:
     """The checkpoints of one job, below *url*: an absolute path, or a URL that pyarrow or fsspec knows."""
 
     def __init__(self, url: str, job_id: JobId) -> None:

@@ -17,8 +17,8 @@ from pydantic_core import from_json
 from scheduler.api.metrics import MetricsDocument, ResumptionMark, SampleDocument
 from scheduler.core.finite import finite, seconds, whole
 from scheduler.core.model import Fence, JobId
-from scheduler.runs.metric_table import Table, numbers_in
-from scheduler.runs.run_dir import RunFolder
+from scheduler.runs.metric_table import MetricTable, numbers_in
+from scheduler.runs.run_dir import RunDir
 
 CHUNK_BYTES = 1 << 20
 """Read at once.  A line longer than that is left out."""
@@ -35,7 +35,7 @@ Sizes = tuple[tuple[Fence, int], ...]
 """Of each progress file of a job: while they stay, nothing new was said."""
 
 
-class Histories:
+class MetricHistories:
     """Of all jobs under *storage*.  Follows files that grow: each call reads only what is new.  Safe for threads.
 
     Every call raises OSError when the storage cannot be read; a job without files has said nothing.
@@ -135,7 +135,7 @@ class History:
         with self._lock:
             return self._told.table.trend(points)
 
-    def _read_chunk(self, folder: RunFolder, run: Run) -> int:
+    def _read_chunk(self, folder: RunDir, run: Run) -> int:
         """The number of bytes taken; 0 when there is no whole line yet."""
         try:
             with folder.progress_file.open("rb") as file:
@@ -174,11 +174,11 @@ class Run:
 class Told:
     """All that the attempts of a job said, line by line."""
 
-    table: Table = field(default_factory=Table)
+    table: MetricTable = field(default_factory=MetricTable)
     samples: deque[SampleDocument] = field(default_factory=lambda: deque(maxlen=SAMPLES_KEPT))
     runs: dict[int, Run] = field(default_factory=dict)
 
-    def run(self, attempt: int, folder: RunFolder | None = None) -> Run:
+    def run(self, attempt: int, folder: RunDir | None = None) -> Run:
         if attempt not in self.runs:
             resumed = folder.resumed() if folder else None
             self.runs[attempt] = Run(attempt, goes_on_at=resumed.step if resumed else None)
@@ -239,14 +239,14 @@ def _short(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} …"
 
 
-def _files(storage: Path, job_id: JobId) -> Iterator[tuple[Fence, RunFolder, int]]:
+def _files(storage: Path, job_id: JobId) -> Iterator[tuple[Fence, RunDir, int]]:
     """The runs of a job that have a progress file, oldest first, with its size."""
     try:
         names = [entry.name for entry in os.scandir(storage / job_id)]
     except FileNotFoundError:
         return
     for fence in sorted(int(name[4:]) for name in names if name[:4] == "run-" and name[4:].isdecimal()):
-        folder = RunFolder.of(storage, job_id, Fence(fence))
+        folder = RunDir.of(storage, job_id, Fence(fence))
         try:
             yield Fence(fence), folder, folder.progress_file.stat().st_size
         except FileNotFoundError:

@@ -25,7 +25,7 @@ MOST_SERIES = 64
 """The first so many names are kept: a loop may make up new ones for ever."""
 
 
-class Table:
+class MetricTable:
     """Rows in the order of being said, however many: *total* of them, of which enough for any chart are kept."""
 
     def __init__(self) -> None:

@@ -14,13 +14,13 @@ from scheduler.core.plain_values import plain_error, plain_text
 from scheduler.core.post_mortem_budget import within_budget, worst_first
 from scheduler.core.run_end import ending_by_record
 from scheduler.errors import CheckpointTorn
-from scheduler.runs.run_dir import RunFolder
+from scheduler.runs.run_dir import RunDir
 
 TAIL_BYTES = 4096
 """Of each rank's log; kept with the attempt."""
 
 
-def finished(folder: RunFolder) -> Outcome | None:
+def finished(folder: RunDir) -> Outcome | None:
     """How the run ended by the word of its ranks; None where they do not prove that they are done."""
     proof = ending_by_record(folder.returned(), was_asked_to_stop=folder.stop_file.exists())
     if proof is None:
@@ -35,7 +35,7 @@ def finished(folder: RunFolder) -> Outcome | None:
     return folder.account(Outcome(ending=ending, reason=reason, result=result))
 
 
-def failure(folder: RunFolder, error: Exception) -> Outcome:
+def failure(folder: RunDir, error: Exception) -> Outcome:
     """Of a run whose `fit()` raised *error*."""
     if isinstance(error, CheckpointTorn):
         reason = Reason(code=error.code, message=error.message)
@@ -58,14 +58,14 @@ def failure(folder: RunFolder, error: Exception) -> Outcome:
     )
 
 
-def silent(folder: RunFolder, num_ranks: int) -> Outcome:
+def silent(folder: RunDir, num_ranks: int) -> Outcome:
     """Of a run whose `fit()` returned, though not every rank left a record that its loop did."""
     there = {one.rank for one in folder.returned()}
     said = "its thread ended, and left no record that the loop returned or raised"
     return _diagnosed(folder, died={rank: said for rank in range(num_ranks) if rank not in there})
 
 
-def lost(folder: RunFolder, seen: str, error: Exception | None = None) -> Outcome:
+def lost(folder: RunDir, seen: str, error: Exception | None = None) -> Outcome:
     """Of a run whose actor is gone without a final record; *seen* says so in words."""
     if done := finished(folder):
         return done
@@ -82,7 +82,7 @@ def lost(folder: RunFolder, seen: str, error: Exception | None = None) -> Outcom
     return folder.account(Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason))
 
 
-def with_operators_word(folder: RunFolder, outcome: Outcome) -> Outcome:
+def with_operators_word(folder: RunDir, outcome: Outcome) -> Outcome:
     """Who ends a scheduler leaves word in the folder of each run first: what died after that, died of it."""
     told = folder.ended()
     if told is None or told.code != OPERATOR_DOWN:
@@ -93,7 +93,7 @@ def with_operators_word(folder: RunFolder, outcome: Outcome) -> Outcome:
 
 
 def _diagnosed(
-    folder: RunFolder,
+    folder: RunDir,
     *,
     raised: tuple[Raised, ...] | None = None,
     died: Mapping[int, str] = MappingProxyType({}),
@@ -125,7 +125,7 @@ def _diagnosed(
     )
 
 
-def _raised(folder: RunFolder) -> tuple[Raised, ...]:
+def _raised(folder: RunDir) -> tuple[Raised, ...]:
     return tuple(
         Raised(
             rank=row["rank"],
@@ -145,7 +145,7 @@ def _unwritten(rank: int, error: Exception) -> Raised:
     return Raised(rank=rank, type=told["type"], message=told["message"])
 
 
-def _nodes_gone(folder: RunFolder) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _nodes_gone(folder: RunDir) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of nodes of the run that are dead, and of those that were told to empty themselves."""
     import ray
     from ray._private.state import state

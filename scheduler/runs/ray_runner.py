@@ -22,12 +22,12 @@ from scheduler.core.model import Fence, Job, JobId, Json, Node, NodeId, Outcome,
 from scheduler.errors import RunUnreachable, StorageUnavailable
 from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.runs import placement_groups, stack_dump
-from scheduler.runs.checkpoint_store import Checkpoints
-from scheduler.runs.metric_history import Histories
+from scheduler.runs.checkpoint_store import CheckpointStore
+from scheduler.runs.metric_history import MetricHistories
 from scheduler.runs.post_mortem import TAIL_BYTES, lost, with_operators_word
 from scheduler.runs.processes import end_here
 from scheduler.runs.run_actor import RunActor, RunPlan, run_name, run_of
-from scheduler.runs.run_dir import RunFolder, newest_fence
+from scheduler.runs.run_dir import RunDir, newest_fence
 
 log = logging.getLogger("scheduler.runs.ray_runner")
 
@@ -52,7 +52,7 @@ class RayRunner:
         on_start: Callable[[NodeId, bool], None] = lambda _node, _warm: None,
     ) -> None:
         self._storage, self._namespace = storage, namespace
-        self._histories = Histories(storage)
+        self._histories = MetricHistories(storage)
         self._checkpoint_url = checkpoint_url
         self._env_vars, self._function_of = dict(env_vars), function_of
         self._observe_timeout_s, self._stop_grace_s = observe_timeout_s, stop_grace_s
@@ -136,7 +136,7 @@ class RayRunner:
 
     async def checkpoints(self, job_id: JobId) -> list[Checkpoint]:
         try:
-            return await asyncio.to_thread(Checkpoints(self._checkpoint_url, job_id).all)
+            return await asyncio.to_thread(CheckpointStore(self._checkpoint_url, job_id).all)
         except OSError as error:
             raise StorageUnavailable(
                 f"the checkpoints of job {job_id} cannot be read from {self._checkpoint_url}: {error}"
@@ -171,8 +171,8 @@ class RayRunner:
     async def nodes(self) -> tuple[Node, ...]:
         return await asyncio.to_thread(_nodes)
 
-    def _folder(self, run: Run) -> RunFolder:
-        return RunFolder.of(self._storage, *run)
+    def _folder(self, run: Run) -> RunDir:
+        return RunDir.of(self._storage, *run)
 
     def _create(self, plan: RunPlan) -> Any:
         first_node = plan.start.allocation.node_of_each_rank[0]
@@ -249,7 +249,7 @@ async def _ended(actor: Any) -> None:
         return
 
 
-def _once_gone(folder: RunFolder, outcome: Outcome) -> Outcome:
+def _once_gone(folder: RunDir, outcome: Outcome) -> Outcome:
     """What the folder says when nothing of the run is left: a checkpoint may have become complete to the very end."""
     return with_operators_word(folder, replace(outcome, saved=folder.saved() or outcome.saved))
 

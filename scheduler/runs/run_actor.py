@@ -20,15 +20,15 @@ from scheduler.core.observation import moments
 from scheduler.core.plain_values import plain_outcome
 from scheduler.errors import CheckpointTorn
 from scheduler.ports import Observation
-from scheduler.runs.checkpoint_callback import Seal
-from scheduler.runs.checkpoint_store import Checkpoints, train_name
+from scheduler.runs.checkpoint_callback import CheckpointCallback
+from scheduler.runs.checkpoint_store import CheckpointStore, train_name
 from scheduler.runs.placement_groups import Named, SignIn, trainer_without_helper
 from scheduler.runs.post_mortem import failure, finished, silent
 from scheduler.runs.processes import end_here
 from scheduler.runs.progress import ProgressReader
 from scheduler.runs.resume_report import certificate, take_control_words
-from scheduler.runs.run_dir import RunFolder
-from scheduler.runs.train_worker import RankPlan, run_rank
+from scheduler.runs.run_dir import RunDir
+from scheduler.runs.train_worker import WorkerPlan, run_rank
 
 log = logging.getLogger("scheduler.run")
 
@@ -44,12 +44,12 @@ class RunPlan:
     requested_at_s: float
 
     @property
-    def folder(self) -> RunFolder:
-        return RunFolder.of(self.storage, self.start.job_id, self.start.fence)
+    def folder(self) -> RunDir:
+        return RunDir.of(self.storage, self.start.job_id, self.start.fence)
 
     @property
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.checkpoint_url, self.start.job_id)
+    def checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(self.checkpoint_url, self.start.job_id)
 
 
 def run_name(job_id: JobId, fence: Fence) -> str:
@@ -140,7 +140,7 @@ class RunActor:
         return trainer_without_helper()(
             run_rank,
             train_loop_config=dict(
-                RankPlan(
+                WorkerPlan(
                     folder=str(self._plan.folder.path),
                     function=self._plan.function,
                     code=start.spec.code.pickle if start.spec.code else None,
@@ -166,7 +166,7 @@ class RunActor:
                 callbacks=[
                     SignIn(self._plan.folder.controller_file),
                     Named(run_name(start.job_id, start.fence)),
-                    Seal(
+                    CheckpointCallback(
                         url=self._plan.checkpoint_url,
                         job_id=start.job_id,
                         fence=start.fence,

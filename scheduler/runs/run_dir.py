@@ -90,11 +90,11 @@ _ERROR: TypeAdapter[RankError] = TypeAdapter(RankError)
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
+class RunDir:
     path: Path
 
     @classmethod
-    def of(cls, storage: Path, job_id: JobId, fence: Fence) -> RunFolder:
+    def of(cls, storage: Path, job_id: JobId, fence: Fence) -> RunDir:
         return cls(storage / job_id / f"run-{fence}")
 
     @property

@@ -23,10 +23,10 @@ from scheduler.ports import RankProcess
 from scheduler.runs.checkpoint_store import resolve
 from scheduler.runs.processes import SCRATCH
 from scheduler.runs.report_hook import Reports, keep_reports
-from scheduler.runs.run_dir import RunFolder
+from scheduler.runs.run_dir import RunDir
 
 
-class RankPlan(TypedDict):
+class WorkerPlan(TypedDict):
     """All that a rank needs, as plain values: Ray carries it to the node."""
 
     folder: str
@@ -44,7 +44,7 @@ class LoopFailed(Exception):
     """Stands for whatever the loop raised: that may be a class that no other process can make again."""
 
 
-def run_rank(plan: RankPlan) -> None:
+def run_rank(plan: WorkerPlan) -> None:
     """The train function that Ray Train calls.  How it ended is in the run's folder before anything else is done.
 
     Ray Train gets neither what the loop returned nor what it raised: either may be an object that no other process
@@ -52,7 +52,7 @@ def run_rank(plan: RankPlan) -> None:
     """
     import ray.train
 
-    folder = RunFolder(Path(plan["folder"]))
+    folder = RunDir(Path(plan["folder"]))
     rank = ray.train.get_context().get_world_rank()
     with _recording_errors(folder, rank):
         reports = _prepare(plan, folder, rank)
@@ -62,7 +62,7 @@ def run_rank(plan: RankPlan) -> None:
     _flush()
 
 
-def _prepare(plan: RankPlan, folder: RunFolder, rank: int) -> Reports:
+def _prepare(plan: WorkerPlan, folder: RunDir, rank: int) -> Reports:
     import ray
     from ray.train.v2._internal.execution.context import get_train_context
 
@@ -82,7 +82,7 @@ def _prepare(plan: RankPlan, folder: RunFolder, rank: int) -> Reports:
 
 
 @contextmanager
-def _recording_errors(folder: RunFolder, rank: int) -> Iterator[None]:
+def _recording_errors(folder: RunDir, rank: int) -> Iterator[None]:
     """Written down first, printed after: the text of an error may be one that cannot be printed."""
     try:
         yield
@@ -98,7 +98,7 @@ def _recording_errors(folder: RunFolder, rank: int) -> Iterator[None]:
 
 
 @contextmanager
-def _recording_exits(folder: RunFolder, rank: int) -> Iterator[None]:
+def _recording_exits(folder: RunDir, rank: int) -> Iterator[None]:
     """`os._exit` ends the process without a word, and Ray cannot tell it from a kill."""
     leave, pid = os._exit, os.getpid()
 
@@ -115,7 +115,7 @@ def _recording_exits(folder: RunFolder, rank: int) -> Iterator[None]:
         os._exit = leave
 
 
-def _leave_result(folder: RunFolder, rank: int, result: Any) -> None:
+def _leave_result(folder: RunDir, rank: int, result: Any) -> None:
     import ray.train
 
     value, notes = plain_dict(result)
@@ -156,7 +156,7 @@ def _keep_output(log_file: Path) -> None:
     )
 
 
-def _set_environment(folder: RunFolder, rank: int) -> None:
+def _set_environment(folder: RunDir, rank: int) -> None:
     """The contract with loops (docs/architecture.md): plain variables, so that loops need not know us."""
     os.environ["TRAIN_OUTPUT_DIR"] = str(folder.output_dir)
     os.environ["TRAIN_STOP_FILE"] = str(folder.stop_file)
@@ -185,7 +185,7 @@ def _use_cpus(cpus: float) -> None:
     torch.set_num_threads(max(1, int(cpus)))
 
 
-def _function(plan: RankPlan) -> Any:
+def _function(plan: WorkerPlan) -> Any:
     if plan["code"]:
         import cloudpickle
 

@@ -35,11 +35,11 @@ def begin() -> None:
 
     A process that gets work at once does not spend its time here: most of a run's processes need little of this.
     """
-    turns = Turns()
+    turns = ImportGate()
     threading.Thread(target=_go_on_while_idle, args=(turns,), name="warm-up", daemon=True).start()
 
 
-class Turns:
+class ImportGate:
     """While a module is imported ahead of need, the main thread's own imports wait for it.
 
     Python lets two threads import at once and, where their locks would meet in a circle, hands one of them a module that
@@ -83,7 +83,7 @@ def prepare_cluster() -> None:
         log.warning("Ray Train's cluster-wide actors could not be prepared", exc_info=True)
 
 
-def _go_on_while_idle(turns: Turns) -> None:
+def _go_on_while_idle(turns: ImportGate) -> None:
     time.sleep(FIRST_LOOK_S)
     for module in MODULES:
         if _has_work():

@@ -35,9 +35,9 @@ from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.model import JobSpec, Node, NodeId, Phase
 from scheduler.core.observation import Sighting
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.periodic import Backoff, Loop
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door, function_of
+from scheduler.engine.periodic import Backoff, PeriodicTask
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator, function_of
 from scheduler.errors import SchedulerError, Superseded
 from scheduler.ports import JobQuery
 from scheduler.runs.ray_runner import RayRunner
@@ -199,12 +199,12 @@ class SchedulerActor:
             return Health(status="degraded", problems=[error.message], version=__version__)
         return await health.health(service, started_at=self._started_at, pool=self._pool.health())
 
-    async def _service(self) -> Service:
+    async def _service(self) -> Engine:
         if self._superseded:
             raise self._superseded
         return await self._booting.made()
 
-    async def _boot(self) -> Service:
+    async def _boot(self) -> Engine:
         """Recover before serving: journal, incarnation, live runs; then the loops.  A try that fails lets go of all
         that it took."""
         async with AsyncExitStack() as taken:
@@ -212,13 +212,16 @@ class SchedulerActor:
             with collector.set_aside():
                 await service.recover()
             taken.pop_all()
-        service.loops += (Loop("pool", 2.0, lambda: self._refill(service), self._clock), gauges.loop())
+        service.loops += (
+            PeriodicTask("pool", 2.0, lambda: self._refill(service), self._clock),
+            gauges.loop(),
+        )
         self._forever = asyncio.create_task(self._serve(service))
         incarnation, active = service.journal.incarnation, len(service.registry.active())
         log.info("incarnation %s serves %s active jobs", incarnation, active)
         return service
 
-    async def _take(self, taken: AsyncExitStack) -> tuple[Service, Gauges]:
+    async def _take(self, taken: AsyncExitStack) -> tuple[Engine, Gauges]:
         settings = self._settings
         journal = await SqliteJournal.open(
             settings.state_dir / "journal.db", reserve_bytes=settings.journal_reserve_bytes
@@ -237,14 +240,14 @@ class SchedulerActor:
             stop_grace_s=settings.stop_grace_s,
             on_start=lambda node, warm: self._pool.took(node, warm=warm),
         )
-        door = Door(
+        door = SpecValidator(
             settings.allowed_loops,
             self._roots,
             _node_types(settings),
             allow_shipped_code=settings.allow_shipped_code,
         )
         telemetry = RayTelemetry(settings.cluster)
-        service = Service(
+        service = Engine(
             journal=journal,
             runner=runner,
             clock=self._clock,
@@ -257,7 +260,7 @@ class SchedulerActor:
         taken.push_async_callback(service.background.close)
         return service, Gauges(service, telemetry, self._pool.health)
 
-    async def _serve(self, service: Service) -> None:
+    async def _serve(self, service: Engine) -> None:
         """Until a newer scheduler owns the journal or the database.  Then nothing is done or answered any more,
         but that: whoever asks is told why."""
         loops = asyncio.create_task(service.run_forever())
@@ -268,7 +271,7 @@ class SchedulerActor:
         loops.cancel()
         await service.journal.close()
 
-    async def _refill(self, service: Service) -> None:
+    async def _refill(self, service: Engine) -> None:
         if time.monotonic() > self._kept_until_s:
             return
         busy = frozenset(

@@ -48,7 +48,7 @@ def connect(address: str, settings: Settings) -> None:
             time.sleep(1.0)
 
 
-class Keeper:
+class Driver:
     """Puts right what is missing of actor and API, pass by pass; what is there is left as it is."""
 
     def __init__(self, settings: Settings, working_dir: Path) -> None:
@@ -142,7 +142,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings()
     connect(arguments.address, settings)
-    Keeper(settings, arguments.working_dir).stay()
+    Driver(settings, arguments.working_dir).stay()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from scheduler.api.serialize import is_overdue
 from scheduler.core.model import Status
 from scheduler.core.node_usage import Use, cpu_use, gpu_use, holdings
 from scheduler.engine import telemetry
-from scheduler.engine.periodic import Loop
-from scheduler.engine.service import Service
+from scheduler.engine.periodic import PeriodicTask
+from scheduler.engine.service import Engine
 from scheduler.engine.telemetry import Measure, Telemetry
 from scheduler.server.health import problems
 
@@ -22,13 +22,13 @@ class Gauges:
     """One pass costs some 20 ms with 100,000 waiting jobs, most of it to find those that run."""
 
     def __init__(
-        self, service: Service, telemetry: Telemetry, pool: Callable[[], PoolHealth | None] = lambda: None
+        self, service: Engine, telemetry: Telemetry, pool: Callable[[], PoolHealth | None] = lambda: None
     ) -> None:
         self._service, self._telemetry, self._pool = service, telemetry, pool
         self._told: dict[tuple[str, str], float] = {}
 
-    def loop(self) -> Loop:
-        return Loop("telemetry", EVERY_S, self.once, self._service.clock)
+    def loop(self) -> PeriodicTask:
+        return PeriodicTask("telemetry", EVERY_S, self.once, self._service.clock)
 
     async def once(self) -> None:
         pool = self._pool()

@@ -10,8 +10,8 @@ from scheduler import __version__
 from scheduler.api.health import DatabaseHealth, Health, HolderDocument, NodeHealth, PoolHealth
 from scheduler.core.invariants import violations
 from scheduler.core.model import Node, Status
-from scheduler.core.node_usage import Holding, cpus_of, gpus_of, holdings
-from scheduler.engine.service import Service
+from scheduler.core.node_usage import NodeShare, cpus_of, gpus_of, holdings
+from scheduler.engine.service import Engine
 
 CLOSING = (
     "it is being stopped: runs save and give way, and nothing starts; if nobody ends it, it goes on by itself in a minute "
@@ -19,7 +19,7 @@ CLOSING = (
 )
 
 
-async def health(service: Service, *, started_at: datetime, pool: PoolHealth | None) -> Health:
+async def health(service: Engine, *, started_at: datetime, pool: PoolHealth | None) -> Health:
     found = problems(service)
     held = holdings(service.registry.running())
     nodes = [_node(node, held.get(node.id, ())) for node in service.nodes]
@@ -48,7 +48,7 @@ async def health(service: Service, *, started_at: datetime, pool: PoolHealth | N
     )
 
 
-def problems(service: Service) -> list[str]:
+def problems(service: Engine) -> list[str]:
     """Everything that is not as it must be, in words; empty when all is well."""
     found = [loop.problem() for loop in service.loops]
     found += [service.background.problem(), service.journal.problem()]
@@ -62,7 +62,7 @@ def problems(service: Service) -> list[str]:
     return [words for words in found if words]
 
 
-def _unreadable(service: Service) -> str | None:
+def _unreadable(service: Engine) -> str | None:
     broken = {**service.view.unreadable, **service.journal.unreadable}
     if not broken:
         return None
@@ -70,7 +70,7 @@ def _unreadable(service: Service) -> str | None:
     return f"{len(broken)} jobs cannot be read whole, and are shown as what is left of them: {named}"
 
 
-def _node(node: Node, held: Sequence[Holding]) -> NodeHealth:
+def _node(node: Node, held: Sequence[NodeShare]) -> NodeHealth:
     return NodeHealth(
         node_id=node.id,
         name=node.name,
@@ -83,7 +83,7 @@ def _node(node: Node, held: Sequence[Holding]) -> NodeHealth:
     )
 
 
-def _holder(holding: Holding) -> HolderDocument:
+def _holder(holding: NodeShare) -> HolderDocument:
     job = holding.job
     return HolderDocument(
         job_id=job.id,
@@ -95,7 +95,7 @@ def _holder(holding: Holding) -> HolderDocument:
     )
 
 
-def _database(service: Service) -> DatabaseHealth:
+def _database(service: Engine) -> DatabaseHealth:
     """Told by the loops that talk to it: the newest of what each of them has seen."""
     link = service.sync.link
     if link is None:
@@ -115,5 +115,5 @@ def _database(service: Service) -> DatabaseHealth:
     )
 
 
-async def _counts(service: Service) -> Mapping[Status, int]:
+async def _counts(service: Engine) -> Mapping[Status, int]:
     return await service.journal.counts()

@@ -16,7 +16,7 @@ from scheduler.adapters.journal.files import running_in
 from scheduler.core.model import OPERATOR_DOWN, Reason
 from scheduler.errors import JournalUnusable, JournalUnwritable, NotReady
 from scheduler.ports import Run
-from scheduler.runs.run_dir import RunFolder
+from scheduler.runs.run_dir import RunDir
 from scheduler.server.api_probe import Life, Seen, api_url, client, probe
 from scheduler.server.own_processes import Parts, freeze, kill, owns, parts
 from scheduler.server.up_record import (
@@ -121,7 +121,7 @@ def _give_way(settings: Settings, info: UpInfo | None, found: Parts, *, save: Sa
     return Stopped(running=len(runs), unsaved=len(left) + len(forced))
 
 
-def _was_forced(folder: RunFolder) -> bool:
+def _was_forced(folder: RunDir) -> bool:
     ended = folder.ended()
     return ended is not None and ended.code == "ended_by_force"
 
@@ -188,7 +188,7 @@ def _wait_until_over(
     return left
 
 
-def _runs(folder: RunFolder) -> bool:
+def _runs(folder: RunDir) -> bool:
     return folder.has_begun() and folder.final() is None
 
 
@@ -217,9 +217,9 @@ def _kill(settings: Settings, frozen: Iterable[psutil.Process]) -> None:
     shutil.rmtree(ray_temp_dir(settings), ignore_errors=True)
 
 
-def _folder(settings: Settings, info: UpInfo | None, run: Run) -> RunFolder:
+def _folder(settings: Settings, info: UpInfo | None, run: Run) -> RunDir:
     storage = Path(info.storage_path) if info else settings.storage_path
-    return RunFolder.of(storage, *run)
+    return RunDir.of(storage, *run)
 
 
 def wait_for_end(info: UpInfo) -> None:

@@ -13,7 +13,7 @@ from scheduler.adapters.supabase.row_codec import Listing, rows_of, to_apply, to
 from scheduler.core.model import JobId, Json, Status
 from scheduler.core.reconcile import Row, Stub
 from scheduler.errors import MirrorRefused, MirrorUnavailable, Superseded
-from scheduler.ports import JobQuery, Mark, MirrorChange, Pruned, Rows, Sign
+from scheduler.ports import JobQuery, Mark, MirrorChange, ProgressUpdate, Pruned, Rows
 from scheduler.testing.memory_database import Database, Fault
 
 __all__ = ["Database", "Fault", "MemoryMirror"]
@@ -45,7 +45,7 @@ class MemoryMirror:
             jobs, events = (json.loads(text) for text in to_apply(changes))
             self._write("apply", lambda: self._apply(jobs, events, forced))
 
-    async def vouch(self, signs: Collection[Sign]) -> None:
+    async def vouch(self, signs: Collection[ProgressUpdate]) -> None:
         said = json.loads(to_vouch(signs))
         self._write("vouch", lambda: self._vouch(said))
 

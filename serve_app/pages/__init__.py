@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.errors import SchedulerError
 from scheduler.settings import Settings
 from serve_app.caller import redirect
@@ -32,7 +32,7 @@ class NoSuchPage(SchedulerError):
     code = "unknown_path"
 
 
-def add(app: FastAPI, registry: Registry, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
+def add(app: FastAPI, registry: SchedulerApi, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
     renderer = Renderer()
     assets.add(app)
     together.add(app)

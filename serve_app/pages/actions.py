@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from scheduler.api.jobs import ForceStartAnswer, JobDocument
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import Status
 from scheduler.errors import RegistryUnavailable, SchedulerError
 from serve_app.pages.calls import soon
@@ -19,7 +19,7 @@ Answer = JobDocument | ForceStartAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ActionCall:
     """One action for one job, and by whom."""
 
     job_id: str
@@ -35,7 +35,7 @@ class Action:
     """Before the name of the job, or the number of jobs."""
     is_hard: bool
     """It ends something."""
-    call: Callable[[Registry, Asked], Awaitable[Answer]]
+    call: Callable[[SchedulerApi, ActionCall], Awaitable[Answer]]
 
 
 ACTIONS: dict[str, Action] = {
@@ -100,18 +100,18 @@ class Outcome:
         return self.error is not None and self.error.http_status == 503
 
 
-async def carry_out(registry: Registry, name: str, asked: Sequence[Asked]) -> list[Outcome]:
+async def carry_out(registry: SchedulerApi, name: str, asked: Sequence[ActionCall]) -> list[Outcome]:
     """Ask for the action *name* of each job; what one of them refuses hinders no other."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(job: Asked) -> Outcome:
+    async def one(job: ActionCall) -> Outcome:
         async with slots:
             return await _carry_out_one(registry, name, job)
 
     return list(await asyncio.gather(*map(one, asked)))
 
 
-async def _carry_out_one(registry: Registry, name: str, asked: Asked) -> Outcome:
+async def _carry_out_one(registry: SchedulerApi, name: str, asked: ActionCall) -> Outcome:
     try:
         answer = await soon(ACTIONS[name].call(registry, asked))
     except RegistryUnavailable as error:
@@ -123,7 +123,7 @@ async def _carry_out_one(registry: Registry, name: str, asked: Asked) -> Outcome
     return Outcome(job_id=asked.job_id, message=_told(answer))
 
 
-async def _remedy(registry: Registry, name: str, asked: Asked) -> str | None:
+async def _remedy(registry: SchedulerApi, name: str, asked: ActionCall) -> str | None:
     """What to do instead, if the registry can say so."""
     try:
         return (await soon(registry.effect(asked.job_id, name, asked.checkpoint))).remedy

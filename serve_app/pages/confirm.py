@@ -12,9 +12,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from scheduler.api.forecasts import EffectDocument
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.errors import InvalidRequest, SchedulerError
-from serve_app.pages.actions import ACTIONS, Asked, Outcome, carry_out
+from serve_app.pages.actions import ACTIONS, ActionCall, Outcome, carry_out
 from serve_app.pages.calls import job_id_in, own_path, soon
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.visitor import Visitor, form_of
@@ -27,7 +27,7 @@ MAX_TOLD = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ActionRequest:
     """What is to be done, as a link or a form says it."""
 
     action: str
@@ -38,7 +38,7 @@ class Wish:
     """`card`: the answer goes into the card of the job's page."""
 
     @classmethod
-    def of(cls, given: Mapping[str, str]) -> Wish:
+    def of(cls, given: Mapping[str, str]) -> ActionRequest:
         """Raises InvalidRequest."""
         action, checkpoint = given.get("action", ""), given.get("checkpoint") or None
         if action not in ACTIONS:
@@ -60,7 +60,7 @@ class Wish:
         )
 
 
-def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
+def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi) -> None:
     def show(request: Request, name: str, status: int = 200, **values: Any) -> Response:
         whole = "acting.html" if not is_part(request) else name
         return renderer.page(request, whole, status, part=name, actions=ACTIONS, **values)
@@ -72,7 +72,7 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
     async def confirm(request: Request) -> Response:
         """What would happen to each job, and the button that does it."""
         try:
-            wish = Wish.of(request.query_params)
+            wish = ActionRequest.of(request.query_params)
         except SchedulerError as error:
             return refuse(request, error)
         names, effects = await asyncio.gather(_names(registry, wish.job_ids), _effects(registry, wish))
@@ -84,11 +84,11 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
         """Does it, and tells for each job what became of it."""
         try:
             fields = await form_of(request)
-            wish = Wish.of({name: ",".join(values) for name, values in fields.items()})
+            wish = ActionRequest.of({name: ",".join(values) for name, values in fields.items()})
         except SchedulerError as error:
             return refuse(request, error)
         by = Visitor.of(request).by
-        asked = [Asked(job_id=job_id, by=by, checkpoint=wish.checkpoint) for job_id in wish.job_ids]
+        asked = [ActionCall(job_id=job_id, by=by, checkpoint=wish.checkpoint) for job_id in wish.job_ids]
         outcomes = await carry_out(registry, wish.action, asked)
         names = await _names(registry, wish.job_ids)
         title = _summary(wish, outcomes)
@@ -103,7 +103,7 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
         )
 
 
-async def _names(registry: Registry, job_ids: Sequence[str]) -> dict[str, str]:
+async def _names(registry: SchedulerApi, job_ids: Sequence[str]) -> dict[str, str]:
     """What people call the jobs; ids where the registry does not know, or does not answer."""
     known = {job_id: f"job {job_id}" for job_id in job_ids}
     try:
@@ -113,7 +113,7 @@ async def _names(registry: Registry, job_ids: Sequence[str]) -> dict[str, str]:
     return known | {job_id: document.name for job_id, document in found.items()}
 
 
-async def _effects(registry: Registry, wish: Wish) -> list[EffectDocument | SchedulerError]:
+async def _effects(registry: SchedulerApi, wish: ActionRequest) -> list[EffectDocument | SchedulerError]:
     async def one(job_id: str) -> EffectDocument | SchedulerError:
         try:
             return await soon(registry.effect(job_id, wish.action, wish.checkpoint))
@@ -123,13 +123,13 @@ async def _effects(registry: Registry, wish: Wish) -> list[EffectDocument | Sche
     return list(await asyncio.gather(*map(one, wish.job_ids[:MAX_TOLD])))
 
 
-def _title(wish: Wish, names: Mapping[str, str]) -> str:
+def _title(wish: ActionRequest, names: Mapping[str, str]) -> str:
     many = len(wish.job_ids) > 1
     what = f"{len(wish.job_ids)} jobs" if many else names[wish.job_ids[0]]
     return f"{ACTIONS[wish.action].question} {what}?"
 
 
-def _summary(wish: Wish, outcomes: Sequence[Outcome]) -> str:
+def _summary(wish: ActionRequest, outcomes: Sequence[Outcome]) -> str:
     words = ACTIONS[wish.action].words
     done = sum(not one.error for one in outcomes)
     if len(outcomes) == 1:

@@ -10,14 +10,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from scheduler.api.health import Health
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.errors import SchedulerError
 from serve_app.pages.calls import soon
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.verified_reads import VerifiedReads
 
 
-def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads) -> None:
+def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi, reads: VerifiedReads) -> None:
     @app.get("/training/health", include_in_schema=False)
     async def health_page(request: Request) -> Response:
         try:

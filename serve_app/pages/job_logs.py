@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from scheduler.api.jobs import JobDocument
 from scheduler.api.logs import LogChunk
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.visible import visible_log
 from scheduler.errors import SchedulerError
 from serve_app import log_stream
@@ -29,7 +29,7 @@ class LiveQuery(StreamQuery):
     jobId: str = ""
 
 
-def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
+def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi) -> None:
     @app.get("/training/logs/stream", include_in_schema=False)
     async def stream(query: Annotated[LiveQuery, Query()], last_event_id: LastEventId = None) -> Response:
         """As the API streams it; here for browsers, which know the password of the pages alone."""
@@ -50,7 +50,7 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
         return Stream(_whole(registry, first), headers=headers, media_type="text/plain; charset=utf-8")
 
 
-async def tail(registry: Registry, job: JobDocument, rank: int, attempt: int | None) -> LogChunk | None:
+async def tail(registry: SchedulerApi, job: JobDocument, rank: int, attempt: int | None) -> LogChunk | None:
     """The last of a log, at whole lines; None when no attempt was begun.  Raises what it is refused with."""
     if not job.attempt:
         return None
@@ -69,11 +69,11 @@ def number(text: str, field: str) -> int | None:
     return int(text)
 
 
-async def _part(registry: Registry, job_id: str, rank: int, attempt: int | None, offset: int) -> LogChunk:
+async def _part(registry: SchedulerApi, job_id: str, rank: int, attempt: int | None, offset: int) -> LogChunk:
     return await registry.logs(job_id, rank, attempt, offset, _PART_BYTES)
 
 
-async def _whole(registry: Registry, first: LogChunk) -> AsyncIterator[bytes]:
+async def _whole(registry: SchedulerApi, first: LogChunk) -> AsyncIterator[bytes]:
     """All there is now.  An answer that has begun cannot be refused: what is missing is said at its end."""
     part = first
     while part.text:

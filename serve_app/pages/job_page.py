@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from scheduler.api.jobs import CheckpointPage, JobDocument
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import SPEC, JobSpec
 from scheduler.core.redaction import HIDDEN, masked
 from scheduler.errors import SchedulerError
@@ -15,10 +15,10 @@ from serve_app.pages.cards import Card, card, may_resume
 from serve_app.verified_reads import VerifiedReads
 
 
-class Sight:
+class JobPageView:
     """Every method gives values for the templates; a refusal stands for what could not be had."""
 
-    def __init__(self, registry: Registry, reads: VerifiedReads) -> None:
+    def __init__(self, registry: SchedulerApi, reads: VerifiedReads) -> None:
         self._registry, self._reads = registry, reads
 
     async def now(self, job_id: str) -> dict[str, Any]:

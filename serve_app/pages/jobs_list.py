@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.errors import InvalidRequest, SchedulerError
 from serve_app.caller import base_of, redirect
 from serve_app.change_hub import Hub, Position
@@ -32,7 +32,7 @@ BULK = {
 """What may be asked of many jobs at once, in the words of the buttons."""
 
 
-def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads, hub: Hub) -> None:
+def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi, reads: VerifiedReads, hub: Hub) -> None:
     rows = LiveRows(hub, registry, renderer)
 
     @app.get("/training", include_in_schema=False)
@@ -68,7 +68,7 @@ def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedRea
             )
 
 
-async def _look(listing: Listing, registry: Registry, reads: VerifiedReads, hub: Hub) -> dict[str, Any]:
+async def _look(listing: Listing, registry: SchedulerApi, reads: VerifiedReads, hub: Hub) -> dict[str, Any]:
     """What the page shows; for each part that cannot be had, the refusal."""
     found: dict[str, Any] = {"health": None, "position": None}
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi.sse import format_sse_event
 
 from scheduler.api.jobs import JobDocument
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import Status
 from scheduler.errors import SchedulerError
 from scheduler.ports import JobQuery
@@ -31,7 +31,7 @@ class Proofs:
     Asked for by everybody who looks, read and drawn once in `PROOF_EVERY_S`.
     """
 
-    def __init__(self, registry: Registry, renderer: Renderer, now_s: Callable[[], float]) -> None:
+    def __init__(self, registry: SchedulerApi, renderer: Renderer, now_s: Callable[[], float]) -> None:
         self._registry, self._renderer, self._now_s = registry, renderer, now_s
         self._drawn, self._read_at_s = b"", -PROOF_EVERY_S
         self._reading = asyncio.Lock()
@@ -58,7 +58,7 @@ class Proofs:
 class LiveRows:
     """What a page of the list listens to."""
 
-    def __init__(self, hub: Hub, registry: Registry, renderer: Renderer) -> None:
+    def __init__(self, hub: Hub, registry: SchedulerApi, renderer: Renderer) -> None:
         self._hub, self._renderer = hub, renderer
         self._proofs = Proofs(registry, renderer, time.monotonic)
 

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from scheduler.api.jobs import JobDocument
 from scheduler.api.metrics import LOSSES, MetricsDocument
 from scheduler.api.redaction import retold
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.visible import visible
 from scheduler.errors import InvalidRequest, SchedulerError
 from scheduler.settings import Settings
@@ -20,7 +20,7 @@ from serve_app.change_hub import Hub, Position
 from serve_app.pages import job_live, job_logs
 from serve_app.pages.actions import ACTIONS
 from serve_app.pages.calls import all_of, job_id_in, soon
-from serve_app.pages.job_page import Sight, submitted_text
+from serve_app.pages.job_page import JobPageView, submitted_text
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.sparkline import sparkline
 from serve_app.pages.start_bar import start_bar
@@ -35,12 +35,12 @@ _POINTS, _POINTS_IN_TABLE = 1000, 40
 def add(
     app: FastAPI,
     renderer: Renderer,
-    registry: Registry,
+    registry: SchedulerApi,
     reads: VerifiedReads,
     hub: Hub,
     settings: Settings,
 ) -> None:
-    sight = Sight(registry, reads)
+    sight = JobPageView(registry, reads)
     links: dict[str, Any] = {"dashboard_url": settings.dashboard_url}
     job_logs.add(app, renderer, registry)
 

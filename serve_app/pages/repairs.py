@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.errors import SchedulerError
 from serve_app.pages.calls import all_of
 from serve_app.pages.rendering import Renderer, is_part
@@ -14,7 +14,7 @@ from serve_app.pages.visitor import form_of
 _REPAIRS_SHOWN = 50
 
 
-def add(app: FastAPI, renderer: Renderer, registry: Registry) -> None:
+def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi) -> None:
     @app.get("/training/repairs", include_in_schema=False)
     async def repairs_page(request: Request) -> Response:
         cursor = request.query_params.get("cursor", "")

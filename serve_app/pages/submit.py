@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from scheduler.api.forecasts import PlanAnswer
 from scheduler.api.health import LoopDocument
 from scheduler.api.jobs import JobDocument
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import SPEC, JobSpec
 from scheduler.core.redaction import HIDDEN
 from scheduler.errors import InvalidSpec, Problem, SchedulerError
@@ -64,7 +64,7 @@ class Form:
         return [one for one in self.errors if one.field not in shown]
 
 
-def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads) -> None:
+def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi, reads: VerifiedReads) -> None:
     def show(request: Request, form: Form, status: int = 200) -> Response:
         name = "submit_form.html" if is_part(request) else "submit.html"
         return renderer.page(request, name, status, page_name="submit", form=form)
@@ -180,7 +180,7 @@ def _left_out(form: Form, given: Mapping[str, str]) -> Problem | None:
     return Problem("loop", f"{form.loop} has no {', '.join(left)}: look at its fields below, then go on")
 
 
-async def _planned(registry: Registry, form: Form, spec: JobSpec) -> Form:
+async def _planned(registry: SchedulerApi, form: Form, spec: JobSpec) -> Form:
     plan = await soon(registry.plan(spec))
     return replace(form, plan=plan, errors=[Problem(one.field, one.message) for one in plan.errors])
 

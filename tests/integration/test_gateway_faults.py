@@ -21,8 +21,8 @@ from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import JOB, JobId, JobSpec
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import SchedulerError
 from scheduler.ports import JobQuery
 from scheduler.settings import Settings
@@ -40,7 +40,7 @@ TIMEOUT_S = 0.4
 
 @dataclass
 class World:
-    service: Service
+    service: Engine
     runner: FakeRunner
     stack: Stack
     cluster: str
@@ -96,12 +96,12 @@ async def world(supabase_stack: Stack, tmp_path: Path) -> AsyncIterator[World]:
         relay_backoff_max_s=0.2,
         relay_batch=5,
     )
-    service = Service(
+    service = Engine(
         journal=await SqliteJournal.open(tmp_path / "journal.db"),
         runner=runner,
         clock=SystemClock(),
         settings=settings,
-        door=Door(["tests.loops:*"], [tmp_path]),
+        door=SpecValidator(["tests.loops:*"], [tmp_path]),
         mirror=SupabaseMirror(supabase_stack.url, supabase_stack.service_key, cluster, TIMEOUT_S),
     )
     watch_versions(supabase_stack)

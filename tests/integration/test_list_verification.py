@@ -17,8 +17,8 @@ from scheduler.api.jobs import JobDocument, JobPage
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.model import Cause, Ending, Fence, Gang, JobId, JobSpec, Node, NodeId, Outcome, Reason
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import FakeRunner
 from scheduler.testing.memory import MemoryJournal
@@ -82,12 +82,12 @@ async def system(fresh_stack: Stack, tmp_path: Path) -> AsyncIterator[System]:
     mirror, database = [
         SupabaseMirror(fresh_stack.url, fresh_stack.service_key, settings.cluster) for _ in "ab"
     ]
-    service = Service(
+    service = Engine(
         journal=MemoryJournal(),
         runner=FakeRunner(),
         clock=SystemClock(),
         settings=settings,
-        door=Door(("tests:*",), (tmp_path,)),
+        door=SpecValidator(("tests:*",), (tmp_path,)),
         mirror=mirror,
     )
     await service.recover()

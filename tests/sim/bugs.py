@@ -14,10 +14,10 @@ from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
 from scheduler.engine import job_store, supervisor
 from scheduler.engine.found_runs import FoundRuns
-from scheduler.engine.job_store import Book
+from scheduler.engine.job_store import JobStore
 from scheduler.engine.queries import job_view
 from scheduler.engine.run_times import RunTimes
-from scheduler.engine.supervisor import Follower
+from scheduler.engine.supervisor import Supervisor
 from scheduler.engine.sync import adoption, notifier, relay
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import Trouble
@@ -69,23 +69,23 @@ def whoever_is_alive_vouches_for_every_row(patch: pytest.MonkeyPatch) -> None:
 
 
 def acts_before_it_is_written_down(patch: pytest.MonkeyPatch) -> None:
-    advance = Book._advance
+    advance = JobStore._apply
 
-    async def act_first(self: Book, job: Job, event: Any, **options: Any) -> Job:
+    async def act_first(self: JobStore, job: Job, event: Any, **options: Any) -> Job:
         before = await self.find(job.id) or job
         after, actions = lifecycle.apply(before, event, self._policy)
         for action in actions:
             self._act(after, action)
         return await advance(self, job, event, **options)
 
-    patch.setattr(Book, "_advance", act_first)
+    patch.setattr(JobStore, "_apply", act_first)
 
 
 def a_submit_is_answered_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None:
-    async def create_later(self: Book, jobs: list[Job]) -> None:
+    async def create_later(self: JobStore, jobs: list[Job]) -> None:
         asyncio.get_running_loop().create_task(self._create(jobs))
 
-    patch.setattr(Book, "create", create_later)
+    patch.setattr(JobStore, "create", create_later)
 
 
 def requests_are_answered_before_they_are_done(patch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def the_final_record_of_a_run_is_not_asked_for(patch: pytest.MonkeyPatch) -> Non
         reason = Reason(code="not_started", message=str(error))
         return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
 
-    patch.setattr(Follower, "_abandoned", abandoned)
+    patch.setattr(Supervisor, "_abandoned", abandoned)
 
 
 def notices_are_forgotten_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:

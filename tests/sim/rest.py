@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json
 
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, Json, Status
-from scheduler.engine.service import Service
+from scheduler.engine.service import Engine
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -40,7 +40,7 @@ def _waiting(world: World) -> Iterator[str]:
         yield f"nobody was told of version {version} of job {job_id}"
 
 
-def _jobs(world: World, service: Service) -> Iterator[str]:
+def _jobs(world: World, service: Engine) -> Iterator[str]:
     journal = {job.id: job for job in world.disk.all_jobs()}
     for job in journal.values():
         if not (job.status.is_terminal or job.status is Status.PAUSED or job.held):
@@ -57,7 +57,7 @@ def _jobs(world: World, service: Service) -> Iterator[str]:
         yield f"runs {sorted(live)} are alive"
 
 
-def _answers(world: World, service: Service) -> Iterator[str]:
+def _answers(world: World, service: Engine) -> Iterator[str]:
     """What people are shown of each job, as strict readers of JSON take it: one that cannot be shown takes a list down."""
     for job in (service.registry.get(job_id) for job_id in world.disk.jobs):
         if job is None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from scheduler.core.model import JobId
-from scheduler.engine.service import Service
+from scheduler.engine.service import Engine
 from tests.sim.rest import unrest
 
 if TYPE_CHECKING:
@@ -73,6 +73,6 @@ async def _reach(world: World, left_over: Callable[[], list[str]]) -> None:
 async def _nothing_to_repair(world: World) -> None:
     """R7"""
     for dry_run in (True, False, False):
-        answer = await world.ask(f"reconcile {dry_run=}", partial(Service.reconcile, dry_run=dry_run))
+        answer = await world.ask(f"reconcile {dry_run=}", partial(Engine.reconcile, dry_run=dry_run))
         if answer.value is None or answer.value.repairs:
             world.broken(f"at rest, reconcile({dry_run=}) gave {answer}")

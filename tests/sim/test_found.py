@@ -13,9 +13,9 @@ import pytest
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Status
 from scheduler.core.reconcile import Row, oldest_first
-from scheduler.engine.periodic import Loop
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.periodic import PeriodicTask
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import MirrorRefused, NotAllowed, RunUnreachable, Superseded
 from scheduler.ports import MirrorChange
 from scheduler.settings import Settings
@@ -49,14 +49,14 @@ class World:
         self.database = Database(self.clock)
         self.mirror: ModestMirror
 
-    async def life(self) -> Service:
+    async def life(self) -> Engine:
         self.mirror = ModestMirror(self.database)
-        service = Service(
+        service = Engine(
             journal=MemoryJournal(self.disk),
             runner=self.runner,
             clock=self.clock,
             settings=Settings(stale_after_s=STALE_S),
-            door=Door(["tests.loops:*"], [Path("/tmp")]),
+            door=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
             mirror=self.mirror,
         )
         await service.recover()
@@ -74,12 +74,12 @@ def world() -> World:
     return World()
 
 
-async def submit(service: Service, spec: JobSpec = SPEC, key: str | None = None) -> JobId:
+async def submit(service: Engine, spec: JobSpec = SPEC, key: str | None = None) -> JobId:
     document, _ = await service.submit(str(uuid.uuid4()), spec, key)
     return JobId(document.job_id)
 
 
-async def settle(service: Service) -> None:
+async def settle(service: Engine) -> None:
     """What can happen by itself happens, and the database hears of it."""
     for _ in range(3):
         await service.tick_once()
@@ -87,7 +87,7 @@ async def settle(service: Service) -> None:
     await service.sync.relay.once()
 
 
-async def status(service: Service, job_id: JobId) -> Status:
+async def status(service: Engine, job_id: JobId) -> Status:
     return (await service.ask.status(job_id)).status
 
 
@@ -341,7 +341,7 @@ async def test_a_loop_that_is_told_to_end_while_it_is_woken_ends() -> None:
         nonlocal passes
         passes += 1
 
-    loop = Loop("tick", 10.0, once, ManualClock())
+    loop = PeriodicTask("tick", 10.0, once, ManualClock())
     task = asyncio.create_task(loop.run_forever())
     await asyncio.sleep(0.001)
     loop.wake()

@@ -33,8 +33,8 @@ from scheduler.core.model import (
     Saved,
 )
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Observation, Run
 from scheduler.runs.metric_history import Told, told_by
 from scheduler.server import health
@@ -252,7 +252,7 @@ class Served:
     wire: Wire
     unready: Unready
     streams: Places
-    service: Service
+    service: Engine
     registry: Any
     """What the API asks.  An error put into `registry.away` is raised by every call from then on."""
     runner: ScriptedRunner
@@ -278,12 +278,12 @@ class Served:
         )
         journal = await SqliteJournal.open(self._folder / "journal.db")
         self.runner = ScriptedRunner()
-        self.service = Service(
+        self.service = Engine(
             journal=journal,
             runner=self.runner,
             clock=SystemClock(),
             settings=settings,
-            door=Door((LOOP,), (self._folder,)),
+            door=SpecValidator((LOOP,), (self._folder,)),
         )
         await self.service.recover()
         self.registry = registry_of(self.service)
@@ -306,7 +306,7 @@ class Served:
         await serving
 
 
-def registry_of(service: Service) -> Any:
+def registry_of(service: Engine) -> Any:
     """What the actor offers, in this process."""
     started_at = datetime.now(UTC)
 
@@ -321,7 +321,7 @@ def registry_of(service: Service) -> Any:
         away: Exception | None = None
 
         def __getattr__(self, name: str) -> Any:
-            found = named.get(name) or getattr(service if hasattr(Service, name) else service.ask, name)
+            found = named.get(name) or getattr(service if hasattr(Engine, name) else service.ask, name)
 
             async def ask(*given: Any) -> Any:
                 if self.away:

@@ -11,7 +11,7 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
-from scheduler.api.scheduler_api import Registry
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.errors import JobNotFound, RegistryUnavailable
 from serve_app import remote_scheduler
 from serve_app.remote_scheduler import ActorRegistry
@@ -164,7 +164,7 @@ async def test_health_does_not_wait_for_a_restart(actor: Callable[..., FakeActor
 @pytest.mark.parametrize("implementation", [RecordingRegistry, ActorRegistry])
 def test_every_registry_has_the_methods_of_the_protocol(implementation: type) -> None:
     """A fake with other methods would prove nothing."""
-    promised = {name: inspect.signature(method) for name, method in _public(Registry)}
+    promised = {name: inspect.signature(method) for name, method in _public(SchedulerApi)}
     assert promised == {name: inspect.signature(method) for name, method in _public(implementation)}
 
 

@@ -17,7 +17,7 @@ from served import ScriptedRunner, Served, scheduler_at
 
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Cause, Ending, Outcome, Reason
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ class _Runner(ScriptedRunner):
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr("served.ScriptedRunner", _Runner)
     with scheduler_at(tmp_path) as served:
-        served.service.door = Door([], [], allow_shipped_code=True)
+        served.service.door = SpecValidator([], [], allow_shipped_code=True)
         monkeypatch.setenv("SCHEDULER_URL", served.url)
         yield served
 

@@ -13,7 +13,7 @@ import pytest
 
 from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.core.model import OPERATOR_DOWN, Ending, Job, Outcome, Reason, Status
-from scheduler.runs.run_dir import RunFolder
+from scheduler.runs.run_dir import RunDir
 from scheduler.server.local_shutdown import abandon, down
 from scheduler.server.up_record import ray_temp_dir, write_info
 from scheduler.settings import Settings
@@ -64,8 +64,8 @@ def raylet(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def folder_of(settings: Settings, job: Job) -> RunFolder:
-    return RunFolder.of(settings.storage_path, job.id, job.fence)
+def folder_of(settings: Settings, job: Job) -> RunDir:
+    return RunDir.of(settings.storage_path, job.id, job.fence)
 
 
 @pytest.mark.parametrize("save", [True, False])

@@ -13,7 +13,7 @@ from test_service import World, a_loop
 
 from scheduler.api.forecasts import EffectDocument, Forecast
 from scheduler.api.problems import not_valid
-from scheduler.core.commands import Action
+from scheduler.core.commands import JobAction
 from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StopRun
 from scheduler.core.model import JOB, Fence, Gang, JobId, JobSpec, Node, NodeId, Status, Stop, StopKind
@@ -252,13 +252,13 @@ class TestExplain:
 
 
 COMMANDS = {
-    Action.CANCEL: "cancel",
-    Action.PAUSE: "pause",
-    Action.PREEMPT: "preempt",
-    Action.RESUME: "resume",
-    Action.RESTART: "restart",
-    Action.FORCE_START: "force_start",
-    Action.FAIL: "mark_failed",
+    JobAction.CANCEL: "cancel",
+    JobAction.PAUSE: "pause",
+    JobAction.PREEMPT: "preempt",
+    JobAction.RESUME: "resume",
+    JobAction.RESTART: "restart",
+    JobAction.FORCE_START: "force_start",
+    JobAction.FAIL: "mark_failed",
 }
 HELD = {"held": True}
 SITUATIONS: dict[str, tuple[Status, dict[str, Any]]] = {
@@ -289,9 +289,9 @@ async def _slowly(action: StopRun) -> None:
 
 
 class TestEffect:
-    @pytest.mark.parametrize("action", Action)
+    @pytest.mark.parametrize("action", JobAction)
     @pytest.mark.parametrize("situation", SITUATIONS)
-    async def test_it_says_what_the_command_then_says(self, situation: str, action: Action) -> None:
+    async def test_it_says_what_the_command_then_says(self, situation: str, action: JobAction) -> None:
         """U5: allowed and refused, where it leads, and the words of the refusal."""
         world, job_id = await placed(situation)
         before = await world.service.ask.status(job_id)
@@ -319,7 +319,7 @@ class TestEffect:
         told = await world.service.ask.explain(job_id)
         assert told.next_steps
         for step in told.next_steps:
-            if step.action in set(Action):
+            if step.action in set(JobAction):
                 assert (await effect(world, job_id, step.action)).allowed, step
 
     @pytest.mark.parametrize("action", ["resume", "restart", "force-start"])

@@ -12,8 +12,8 @@ import pytest
 
 from scheduler.api.health import PoolHealth
 from scheduler.engine import telemetry
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.engine.telemetry import ALL, Measure
 from scheduler.errors import MirrorUnavailable
 from scheduler.ports import Run
@@ -38,12 +38,12 @@ class Measured:
 
     async def life(self) -> Measured:
         self.telemetry = MemoryTelemetry()
-        self.service = Service(
+        self.service = Engine(
             journal=MemoryJournal(self.disk),
             runner=self.runner,
             clock=self.clock,
             settings=Settings(),
-            door=Door(["tests.loops:*"], [Path("/tmp")]),
+            door=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
             telemetry=self.telemetry,
         )
         self.gauges = Gauges(self.service, self.telemetry, lambda: self.pool)

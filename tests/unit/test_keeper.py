@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.server.driver import EVERY_S, Keeper
+from scheduler.server.driver import EVERY_S, Driver
 from scheduler.settings import Settings
 
 
-class Troubled(Keeper):
+class Troubled(Driver):
     """What it sees to is as the test says; how it goes on is its own."""
 
     def __init__(self, actor: Callable[[], None], api: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scheduler.api.jobs import Changes
 from scheduler.core.model import JobId, Status
-from scheduler.engine.change_feed import Feed
+from scheduler.engine.change_feed import ChangeFeed
 from scheduler.errors import InvalidRequest, RegistryUnavailable
 from serve_app.change_hub import Doubt, Hub, News, Pace, Position
 from tests.unit.recording_registry import a_document
@@ -26,7 +26,7 @@ class Changing:
     """A registry of which only the changes are asked."""
 
     def __init__(self) -> None:
-        self.life, self.feed = 1, Feed(told_at_once=4)
+        self.life, self.feed = 1, ChangeFeed(told_at_once=4)
         self.versions: dict[str, int] = {}
         self.away: Exception | None = None
         self.polls, self.calls = 0, 0
@@ -38,7 +38,7 @@ class Changing:
         self._moved.set()
 
     def restart(self) -> None:
-        self.life, self.feed = self.life + 1, Feed(told_at_once=4)
+        self.life, self.feed = self.life + 1, ChangeFeed(told_at_once=4)
         self._moved.set()
 
     def leave(self) -> None:

@@ -31,7 +31,7 @@ from scheduler.client import AsyncClient, Client
 from scheduler.client.event_stream import Decoder, ServerSentEvent
 from scheduler.core.model import Fence, JobId, Status
 from scheduler.errors import JobNotFound, MirrorRefused, RegistryUnavailable, ServerUnreachable
-from scheduler.runs.run_dir import RunFolder
+from scheduler.runs.run_dir import RunDir
 from scheduler.settings import Settings
 from serve_app import log_stream
 from serve_app.app import create_app
@@ -107,8 +107,8 @@ class Story(RecordingRegistry):
         where = {"offset": part.offset, "next_offset": part.next_offset}
         return RankLog(rank=rank, text=part.text, is_end=part.is_end, **where)
 
-    def _run(self, attempt: int) -> RunFolder:
-        return RunFolder.of(self.folder, JobId(JOB_ID), Fence(attempt))
+    def _run(self, attempt: int) -> RunDir:
+        return RunDir.of(self.folder, JobId(JOB_ID), Fence(attempt))
 
 
 async def streamed(
@@ -345,7 +345,7 @@ def test_a_stream_cut_anywhere_and_resumed_says_everything_exactly_once(
         events = asyncio.run(follow(Path(folder)))
         for attempt in (1, 2):
             for rank in (0, 1):
-                file = RunFolder.of(Path(folder), JobId(JOB_ID), Fence(attempt)).log_file(rank)
+                file = RunDir.of(Path(folder), JobId(JOB_ID), Fence(attempt)).log_file(rank)
                 printed = file.read_bytes() if file.exists() else b""
                 lines = [one for one in events if isinstance(one, LogLines)]
                 mine = [one for one in lines if (one.rank, one.attempt) == (rank, attempt)]

@@ -12,7 +12,7 @@ from scheduler.core.model import Allocation, Cause, Ending, Job, NodeId, Outcome
 from scheduler.core.observation import Sighting
 from scheduler.engine import telemetry
 from scheduler.engine.registry import Registry
-from scheduler.engine.run_metrics import MAX_CODES, Meter
+from scheduler.engine.run_metrics import MAX_CODES, RunMetrics
 from scheduler.ports import Observation
 from scheduler.testing import a_job
 from scheduler.testing.clock import NOON
@@ -26,7 +26,7 @@ class Metered:
 
     def __init__(self) -> None:
         self.telemetry = MemoryTelemetry()
-        self.meter, self.registry = Meter(self.telemetry), Registry(10)
+        self.meter, self.registry = RunMetrics(self.telemetry), Registry(10)
         self.job = a_job("queued", created_at=NOON)
 
     def apply(self, event: lifecycle.Event) -> Job:

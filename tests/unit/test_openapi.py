@@ -20,8 +20,8 @@ from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.model import JobId
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Runner
 from scheduler.runs.metric_history import told_by
 from scheduler.server import health
@@ -62,8 +62,8 @@ class InProcess:
 
     def __init__(self) -> None:
         journal, clock = MemoryJournal(), SystemClock()
-        door = Door((), (Path("/nowhere"),))
-        self._service = Service(
+        door = SpecValidator((), (Path("/nowhere"),))
+        self._service = Engine(
             journal=journal, runner=IdleRunner(), clock=clock, settings=Settings(), door=door
         )
         self._service.nodes = (a_node(),)

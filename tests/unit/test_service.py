@@ -15,8 +15,8 @@ from scheduler.api.cursors import place_of_cursor
 from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Phase, Status
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import CheckpointNotFound, InvalidSpec, JobNotFound, JournalUnwritable, NotAllowed
 from scheduler.ports import JobQuery, Observation, Run
 from scheduler.server.health import problems
@@ -32,13 +32,13 @@ class World:
     def __init__(self, **settings: Any) -> None:
         self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
         self.settings = Settings(**{"max_losses": 1, "retry_backoff_s": 5.0} | settings)
-        self.service: Service
+        self.service: Engine
 
-    async def life(self) -> Service:
+    async def life(self) -> Engine:
         """A new life of the scheduler; whatever the old one had in memory is forgotten."""
-        door = Door(["tests.loops:*"], [Path("/tmp")])
+        door = SpecValidator(["tests.loops:*"], [Path("/tmp")])
         journal = MemoryJournal(self.disk)
-        self.service = Service(
+        self.service = Engine(
             journal=journal, runner=self.runner, clock=self.clock, settings=self.settings, door=door
         )
         await self.service.recover()
@@ -344,7 +344,7 @@ async def test_force_start_refuses_a_spec_that_is_no_longer_valid(world: World) 
     """L4: a loop that was allowed then, and is not now."""
     job_id = await world.submit()
     await world.service.cancel(job_id, "ana")
-    world.service.door = Door([], [])
+    world.service.door = SpecValidator([], [])
     with pytest.raises(NotAllowed, match=r"stored spec is not valid now: loop: .* is not allowed here"):
         await world.service.force_start(job_id, "ana")
     assert await world.status(job_id) == "cancelled"

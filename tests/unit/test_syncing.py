@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import SPEC, Fence, Gang, JobId, JobSpec, Node, NodeId
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import (
     MirrorRefused,
     MirrorUnavailable,
@@ -25,7 +25,7 @@ from scheduler.errors import (
     NoticeRefused,
     Superseded,
 )
-from scheduler.ports import MirrorChange, OutboxRow, Sign
+from scheduler.ports import MirrorChange, OutboxRow, ProgressUpdate
 from scheduler.server import health
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
@@ -40,7 +40,7 @@ class WatchedMirror(MemoryMirror):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.calls: Counter[str] = Counter()
-        self.signs: list[Sign] = []
+        self.signs: list[ProgressUpdate] = []
         self.refused: set[str] = set()
         self.refuses_all = False
 
@@ -50,7 +50,7 @@ class WatchedMirror(MemoryMirror):
             raise MirrorRefused("a row was not taken")
         await super().apply(changes, forced=forced)
 
-    async def vouch(self, signs: Collection[Sign]) -> None:
+    async def vouch(self, signs: Collection[ProgressUpdate]) -> None:
         self.calls["vouch"] += 1
         self.signs = list(signs)
         await super().vouch(signs)
@@ -91,16 +91,16 @@ class World:
         self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
         self.database, self.listener = Database(self.clock), Listener()
         self.mirror: WatchedMirror
-        self.service: Service
+        self.service: Engine
 
-    async def life(self, **settings: Any) -> Service:
+    async def life(self, **settings: Any) -> Engine:
         self.mirror = WatchedMirror(self.database)
-        self.service = Service(
+        self.service = Engine(
             journal=MemoryJournal(self.disk),
             runner=self.runner,
             clock=self.clock,
             settings=Settings(max_losses=1, retry_backoff_s=5.0, **settings),
-            door=Door(["tests.loops:*"], [Path("/tmp")]),
+            door=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
             mirror=self.mirror,
             webhook=self.listener,
         )
@@ -717,7 +717,7 @@ async def test_b4_the_spec_that_runs_names_the_file_that_was_checked(
     """B4: for a front end's row as for a submit; `~` is the scheduler's home, and no loop looks for it again."""
     monkeypatch.setenv("HOME", str(tmp_path))
     write_sft_inputs(tmp_path)
-    world.service.door = Door([], [tmp_path])
+    world.service.door = SpecValidator([], [tmp_path])
     spec = {"loop": "sft", "config": {"model": "~/model", "dataset": "~/../" + tmp_path.name + "/good.jsonl"}}
     job_id = world.database.insert_pending(spec)
     await world.service.sync.inbox.once()
@@ -734,7 +734,7 @@ async def test_b4_what_the_door_could_not_read_in_time_is_in_the_history(
 ) -> None:
     """A job that may yet meet a bad line must not look as one that was checked to the end."""
     write_sft_inputs(tmp_path)
-    world.service.door = Door([], [tmp_path], read_s=0.0)
+    world.service.door = SpecValidator([], [tmp_path], read_s=0.0)
     config = {"model": str(tmp_path / "model"), "dataset": str(tmp_path / "good.jsonl")}
     job, _ = await world.service.submit(str(uuid.uuid4()), JobSpec(loop="sft", config=config), None)
     events = await world.service.ask.events(job.job_id)

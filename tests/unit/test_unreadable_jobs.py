@@ -19,8 +19,8 @@ from scheduler.core.codec import UNREADABLE
 from scheduler.core.lifecycle import RunEnded, StartRun
 from scheduler.core.model import Ending, Fence, Gang, JobId, JobSpec, Outcome, Reason
 from scheduler.engine.clock import SystemClock
-from scheduler.engine.service import Service
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Observation
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
@@ -52,7 +52,7 @@ SAID: dict[str, Any] = {
 class System:
     path: Path
     runner: FakeRunner
-    service: Service
+    service: Engine
     client: httpx.AsyncClient
 
     async def submit(self, **fields: Any) -> JobId:
@@ -85,12 +85,12 @@ class System:
 
 async def life(path: Path, runner: FakeRunner) -> System:
     settings = Settings()
-    service = Service(
+    service = Engine(
         journal=await SqliteJournal.open(path),
         runner=runner,
         clock=SystemClock(),
         settings=settings,
-        door=Door(["tests.loops:*"], [Path("/tmp")]),
+        door=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
     )
     await service.recover()
     app = create_app(registry_of(service), settings, None)

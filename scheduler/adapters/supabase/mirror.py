@@ -13,7 +13,7 @@ from scheduler.adapters.supabase.connection import MIGRATE, SET_KEY, Connection,
 from scheduler.adapters.supabase.row_codec import Listing, rows_of, to_apply, to_vouch
 from scheduler.core.model import JobId, Status
 from scheduler.core.reconcile import Row, Stub
-from scheduler.ports import JobQuery, Mark, MirrorChange, Pruned, Rows, Sign
+from scheduler.ports import JobQuery, Mark, MirrorChange, ProgressUpdate, Pruned, Rows
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class SupabaseMirror:
             jobs, events = await asyncio.to_thread(to_apply, changes)
             await self._write("scheduler_apply", _Written, p_changes=jobs, p_events=events, p_forced=forced)
 
-    async def vouch(self, signs: Collection[Sign]) -> None:
+    async def vouch(self, signs: Collection[ProgressUpdate]) -> None:
         await self._write("scheduler_vouch", _Written, p_signs=await asyncio.to_thread(to_vouch, signs))
 
     async def inbox(self, after: tuple[datetime, JobId] | None, limit: int) -> Rows:

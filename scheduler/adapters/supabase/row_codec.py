@@ -19,7 +19,7 @@ from scheduler.core.plain_values import plain
 from scheduler.core.reconcile import Row
 from scheduler.core.rows import unwrapped
 from scheduler.errors import MirrorRefused
-from scheduler.ports import MirrorChange, Rows, Sign
+from scheduler.ports import MirrorChange, ProgressUpdate, Rows
 
 STAND_IN = "\N{REPLACEMENT CHARACTER}"
 """For NUL, which no text of PostgreSQL holds."""
@@ -51,7 +51,7 @@ def to_apply(changes: Collection[MirrorChange]) -> tuple[str, str]:
     return f"[{','.join(jobs)}]", f"[{','.join(events)}]"
 
 
-def to_vouch(signs: Collection[Sign]) -> str:
+def to_vouch(signs: Collection[ProgressUpdate]) -> str:
     """The signs as `scheduler_vouch` takes them.  A run may say anything: what JSON cannot hold is left out."""
     return json.dumps([plain(asdict(sign)).value for sign in signs], ensure_ascii=False)
 

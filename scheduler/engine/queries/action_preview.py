@@ -9,18 +9,18 @@ from scheduler.api.forecasts import EffectDocument
 from scheduler.api.serialize import last_saved, progress_of
 from scheduler.core import commands, lifecycle
 from scheduler.core.attempts import step_of
-from scheduler.core.commands import Action
+from scheduler.core.commands import JobAction
 from scheduler.core.forecast import span
 from scheduler.core.lifecycle import in_words
 from scheduler.core.model import Job, Saved, Status, StopKind
 from scheduler.core.retry import RetryPolicy
-from scheduler.engine.queries.forecaster import END_OF_LINE, Outlook
+from scheduler.engine.queries.forecaster import END_OF_LINE, Forecaster
 from scheduler.engine.registry import Registry
 from scheduler.errors import NotAllowed, StorageUnavailable
 from scheduler.ports import Clock, Runner
 
 
-class Effects:
+class ActionPreviews:
     """Changes nothing; refuses what the command would refuse, in the same words."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Effects:
         registry: Registry,
         runner: Runner,
         clock: Clock,
-        outlook: Outlook,
+        outlook: Forecaster,
         policy: RetryPolicy,
         stop_grace_s: float,
         check_again: Callable[[Job], Awaitable[None]],
@@ -38,7 +38,7 @@ class Effects:
         self._outlook, self._policy, self._stop_grace_s = outlook, policy, stop_grace_s
         self._check_again = check_again
 
-    async def of(self, job: Job, action: Action, chosen: Saved | None = None) -> EffectDocument:
+    async def of(self, job: Job, action: JobAction, chosen: Saved | None = None) -> EffectDocument:
         """*chosen*: the checkpoint to resume from, which is there."""
         try:
             if commands.looks_at_spec(action, job):
@@ -55,14 +55,14 @@ class Effects:
             forecast=await self._outlook.of(self._as_it_waits(after)) if _comes_to_wait(after) else None,
         )
 
-    def allows(self, job: Job, action: Action) -> bool:
+    def allows(self, job: Job, action: JobAction) -> bool:
         """Whether it would change anything.  A spec that may have become invalid is not looked at."""
         try:
             return self.led_to(job, action) is not job
         except NotAllowed:
             return False
 
-    def led_to(self, job: Job, action: Action, chosen: Saved | None = None) -> Job:
+    def led_to(self, job: Job, action: JobAction, chosen: Saved | None = None) -> Job:
         """The job after *action*; the same object when nothing changes.  Raises NotAllowed."""
         event = commands.event(
             action, job, at=self._clock.now(), by="you", end_of_line=END_OF_LINE, chosen=chosen
@@ -75,12 +75,12 @@ class Effects:
         return after if keeps_place else replace(after, queue_seq=END_OF_LINE)
 
     def _instead(self, job: Job) -> str | None:
-        possible = [f"`{action}`" for action in Action if self.allows(job, action)]
+        possible = [f"`{action}`" for action in JobAction if self.allows(job, action)]
         if not possible:
             return "submit it again as a new job" if job.status is Status.COMPLETED else None
         return f"possible now: {', '.join(possible)}"
 
-    async def _message(self, job: Job, after: Job, action: Action) -> str:
+    async def _message(self, job: Job, after: Job, action: JobAction) -> str:
         if after is job:
             return f"nothing changes: {_as_it_is(job)}"
         if job.status is Status.RUNNING and after.status is Status.RUNNING:
@@ -88,15 +88,15 @@ class Effects:
         if after.status is Status.QUEUED:
             return _of_waiting(job, after, action)
         kept = f"; checkpoint {in_words(job.saved)} stays, it can be resumed from there" if job.saved else ""
-        ended = "marked as failed" if action is Action.FAIL else "cancelled"
+        ended = "marked as failed" if action is JobAction.FAIL else "cancelled"
         return f"it is {ended} at once; nothing of it runs, so no work is lost{kept}"
 
-    async def _of_stopping(self, job: Job, action: Action) -> str:
-        if action is Action.CANCEL:
+    async def _of_stopping(self, job: Job, action: JobAction) -> str:
+        if action is JobAction.CANCEL:
             return f"its processes are ended at once, without saving; {self.lost_by_kill(job)}"
         afterwards = {
-            Action.PAUSE: "it holds nothing then, and goes on from there when it is resumed",
-            Action.PREEMPT: "it gives its nodes back, and goes on from there when it is its turn again",
+            JobAction.PAUSE: "it holds nothing then, and goes on from there when it is resumed",
+            JobAction.PREEMPT: "it gives its nodes back, and goes on from there when it is its turn again",
         }[action]
         seen = self._registry.sighting(job)
         if seen and step_of(seen.observation.progress) is None and last_saved(job, seen) is None:
@@ -154,10 +154,10 @@ def _as_it_is(job: Job) -> str:
     return "it waits in the line already" if job.status is Status.QUEUED else f"it is {job.status} already"
 
 
-def _of_waiting(job: Job, after: Job, action: Action) -> str:
+def _of_waiting(job: Job, after: Job, action: JobAction) -> str:
     if after.held:
         return "it keeps its place in the line, and does not start until it is resumed"
-    if action is Action.RESUME or (action is Action.FORCE_START and job.status is Status.QUEUED):
+    if action is JobAction.RESUME or (action is JobAction.FORCE_START and job.status is Status.QUEUED):
         return f"{_begins(after)}{_way_in(job, after)}"
     left = job.saved
     kept = f"; checkpoint {in_words(left)} stays, and can be chosen later" if left else ""

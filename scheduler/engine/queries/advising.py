@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from scheduler.core.model import Job, Node, Snapshot
-from scheduler.engine.queries.action_preview import Effects
+from scheduler.engine.queries.action_preview import ActionPreviews
 from scheduler.engine.queries.explanation import Explainer
-from scheduler.engine.queries.forecaster import Outlook
-from scheduler.engine.queries.job_view import View
-from scheduler.engine.queries.submit_preview import Planner
+from scheduler.engine.queries.forecaster import Forecaster
+from scheduler.engine.queries.job_view import JobViews
+from scheduler.engine.queries.submit_preview import SubmitPreview
 from scheduler.engine.registry import Registry
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Clock, Journal, Runner
 from scheduler.settings import Settings
 
@@ -20,8 +20,8 @@ from scheduler.settings import Settings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
     explainer: Explainer
-    effects: Effects
-    planner: Planner
+    effects: ActionPreviews
+    planner: SubmitPreview
 
 
 def advice(
@@ -31,20 +31,20 @@ def advice(
     runner: Runner,
     clock: Clock,
     settings: Settings,
-    door: Door,
-    view: View,
+    door: SpecValidator,
+    view: JobViews,
     snapshot: Callable[[], Snapshot],
     possible_nodes: Callable[[], list[Node]],
     check_again: Callable[[Job], Awaitable[None]],
 ) -> Advice:
-    outlook = Outlook(
+    outlook = Forecaster(
         journal=journal,
         registry=registry,
         clock=clock,
         nodes=lambda: snapshot().nodes,
         stop_grace_s=settings.stop_grace_s,
     )
-    effects = Effects(
+    effects = ActionPreviews(
         registry=registry,
         runner=runner,
         clock=clock,
@@ -56,7 +56,7 @@ def advice(
     return Advice(
         explainer=Explainer(view=view, clock=clock, outlook=outlook, effects=effects),
         effects=effects,
-        planner=Planner(
+        planner=SubmitPreview(
             door=door, clock=clock, outlook=outlook, snapshot=snapshot, possible_nodes=possible_nodes
         ),
     )

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from scheduler.api.forecasts import Explanation, Forecast, NextStep
 from scheduler.api.jobs import JobDocument, Liveness
 from scheduler.api.serialize import SILENT_AFTER_S
-from scheduler.core.commands import Action
+from scheduler.core.commands import JobAction
 from scheduler.core.forecast import about, span
 from scheduler.core.lifecycle import in_words
 from scheduler.core.model import Job, Status
-from scheduler.engine.queries.action_preview import Effects
-from scheduler.engine.queries.forecaster import Outlook
-from scheduler.engine.queries.job_view import View
+from scheduler.engine.queries.action_preview import ActionPreviews
+from scheduler.engine.queries.forecaster import Forecaster
+from scheduler.engine.queries.job_view import JobViews
 from scheduler.ports import Clock
 
 _TO_ANSWER = timedelta(seconds=SILENT_AFTER_S)
@@ -25,7 +25,7 @@ _WITHDRAWN = "withdraw it; it can be restarted later"
 class Explainer:
     """Reads; changes nothing.  Each step that is offered is one that would be allowed now."""
 
-    def __init__(self, *, view: View, clock: Clock, outlook: Outlook, effects: Effects) -> None:
+    def __init__(self, *, view: JobViews, clock: Clock, outlook: Forecaster, effects: ActionPreviews) -> None:
         self._view, self._clock, self._outlook, self._effects = view, clock, outlook, effects
 
     async def of(self, job: Job) -> Explanation:
@@ -69,7 +69,7 @@ class Explainer:
 
     def _next_steps(self, job: Job, seen: JobDocument) -> Iterator[NextStep]:
         for action, why in _candidates(job, seen):
-            if isinstance(action, Action) and not self._effects.allows(job, action):
+            if isinstance(action, JobAction) and not self._effects.allows(job, action):
                 continue
             yield NextStep(action=action, why=why, command=_command(job, action))
 
@@ -108,82 +108,82 @@ def _age(since: datetime, now: datetime) -> str:
     return span((now - since).total_seconds())
 
 
-def _candidates(job: Job, seen: JobDocument) -> Iterator[tuple[Action | str, str]]:
+def _candidates(job: Job, seen: JobDocument) -> Iterator[tuple[JobAction | str, str]]:
     """What a person might want, most useful first; some of it may not be allowed."""
     match job.status:
         case Status.PENDING:
-            yield Action.FORCE_START, "take it into the line now"
-            yield Action.FAIL, "give it up; it can be force-started later"
-            yield Action.CANCEL, _WITHDRAWN
+            yield JobAction.FORCE_START, "take it into the line now"
+            yield JobAction.FAIL, "give it up; it can be force-started later"
+            yield JobAction.CANCEL, _WITHDRAWN
         case Status.QUEUED:
             yield from _while_it_waits(job, seen)
         case Status.RUNNING:
             yield from _while_it_runs(job, seen)
         case Status.PAUSED:
-            yield Action.RESUME, f"it {_goes_on(job)}"
-            yield Action.RESTART, _anew(job)
-            yield Action.CANCEL, _WITHDRAWN
+            yield JobAction.RESUME, f"it {_goes_on(job)}"
+            yield JobAction.RESTART, _anew(job)
+            yield JobAction.CANCEL, _WITHDRAWN
         case Status.FAILED:
             yield from _after_a_failure(job, seen)
         case Status.CANCELLED:
             if job.saved:
-                yield Action.RESUME, f"it {_goes_on(job)}"
-            yield Action.RESTART, _anew(job)
+                yield JobAction.RESUME, f"it {_goes_on(job)}"
+            yield JobAction.RESTART, _anew(job)
         case Status.COMPLETED:
             yield "status", "see its output and its last numbers"
             yield "logs", "see what it printed"
 
 
-def _while_it_waits(job: Job, seen: JobDocument) -> Iterator[tuple[Action | str, str]]:
+def _while_it_waits(job: Job, seen: JobDocument) -> Iterator[tuple[JobAction | str, str]]:
     if job.held:
-        yield Action.RESUME, f"let it start when it is its turn; it {_goes_on(job)}"
+        yield JobAction.RESUME, f"let it start when it is its turn; it {_goes_on(job)}"
     if seen.reason.code == "does_not_fit_here":
         yield (
-            Action.CANCEL,
+            JobAction.CANCEL,
             "it can never start on the nodes that are here; submit it again with a smaller gang",
         )
         yield "health", "see which nodes there are, and what each has"
         return
     if seen.reason.code == "retry_pause":
         yield "logs", "see why the last attempt ended"
-        yield Action.FORCE_START, "end the pause before its next try"
+        yield JobAction.FORCE_START, "end the pause before its next try"
     if not job.held:
         yield "wait", "it starts by itself; this returns when it has ended"
-        yield Action.PAUSE, "keep its place and let others go first"
-    yield Action.CANCEL, _WITHDRAWN
+        yield JobAction.PAUSE, "keep its place and let others go first"
+    yield JobAction.CANCEL, _WITHDRAWN
 
 
-def _while_it_runs(job: Job, seen: JobDocument) -> Iterator[tuple[Action | str, str]]:
+def _while_it_runs(job: Job, seen: JobDocument) -> Iterator[tuple[JobAction | str, str]]:
     if job.stop:
         yield "wait", "it is being stopped; this returns when it has ended"
         yield "logs", "see what it does meanwhile"
         return
     yield "logs", "see what it prints"
     if seen.reason.code == "suspect" or seen.liveness is not Liveness.ALIVE:
-        yield Action.PREEMPT, "let it begin anew from its last checkpoint, on nodes that answer"
-    yield Action.PAUSE, "let it save, and hold nothing until it is resumed"
-    yield Action.CANCEL, "end it at once, without saving"
+        yield JobAction.PREEMPT, "let it begin anew from its last checkpoint, on nodes that answer"
+    yield JobAction.PAUSE, "let it save, and hold nothing until it is resumed"
+    yield JobAction.CANCEL, "end it at once, without saving"
 
 
-def _after_a_failure(job: Job, seen: JobDocument) -> Iterator[tuple[Action | str, str]]:
+def _after_a_failure(job: Job, seen: JobDocument) -> Iterator[tuple[JobAction | str, str]]:
     if not job.attempt:
-        yield Action.FORCE_START, "queue it again, once what is wrong has been put right"
+        yield JobAction.FORCE_START, "queue it again, once what is wrong has been put right"
         yield "events", "see what happened to it"
         return
     if job.saved:
-        yield Action.RESUME, f"it {_goes_on(job)}, once what is wrong has been put right"
-    yield Action.RESTART, _anew(job)
+        yield JobAction.RESUME, f"it {_goes_on(job)}, once what is wrong has been put right"
+    yield JobAction.RESTART, _anew(job)
     yield "logs", "see what it printed before it ended"
 
 
-def _command(job: Job, action: Action | str) -> str:
+def _command(job: Job, action: JobAction | str) -> str:
     match action:
         case "logs":
             follow = "-f " if job.status is Status.RUNNING else ""
             return f"scheduler logs {follow}{job.id}"
         case "health":
             return "scheduler health"
-        case Action.RESUME if job.saved and job.status.is_terminal:
+        case JobAction.RESUME if job.saved and job.status.is_terminal:
             return f"scheduler resume {job.id} --checkpoint {job.saved.checkpoint}"
         case _:
             return f"scheduler {action} {job.id}"

@@ -22,7 +22,7 @@ _PAST_RUNS = 500
 _REMEMBERED_FOR = timedelta(seconds=30)
 
 
-class Outlook:
+class Forecaster:
     """Reads; changes nothing.  The same question gets the same answer until something happens."""
 
     def __init__(

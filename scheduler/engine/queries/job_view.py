@@ -10,13 +10,13 @@ from scheduler.api.serialize import document_or_stand_in, is_stand_in, job_docum
 from scheduler.core.hangs import Limits, Silence, judge
 from scheduler.core.model import Job, JobId, Phase, Reason, Status
 from scheduler.engine.registry import Registry
-from scheduler.ports import Clock, Sign
+from scheduler.ports import Clock, ProgressUpdate
 
 PLANNED_AT_ONCE = 10_000
 """Placement looks so far down the line in one pass: about 50 ms.  Who stands behind waits for those before."""
 
 
-class View:
+class JobViews:
     """Reads; changes nothing.  Placement leaves its reasons here after each pass."""
 
     def __init__(self, registry: Registry, clock: Clock, limits: Limits, overdue_after_s: float) -> None:
@@ -68,14 +68,14 @@ class View:
         told_s = job.spec.hang_after_s
         return judge(said.pace, silent_s, self._limits, counts_steps=counts_steps, told_s=told_s)
 
-    def signs(self, limit: int) -> Sequence[Sign]:
+    def signs(self, limit: int) -> Sequence[ProgressUpdate]:
         """Of the running jobs, and of those next in the line; *limit* in all."""
         running = self._registry.running()[:limit]
         return [self._sign(job) for job in [*running, *self._registry.queued(limit - len(running))]]
 
-    def _sign(self, job: Job) -> Sign:
+    def _sign(self, job: Job) -> ProgressUpdate:
         seen = self._registry.sighting(job)
-        return Sign(
+        return ProgressUpdate(
             job_id=job.id,
             version=job.version,
             reason=why(job, self._waits(job), seen, self.silence(job)),

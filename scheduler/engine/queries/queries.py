@@ -22,12 +22,12 @@ from scheduler.core.checkpoints import lineage
 from scheduler.core.commands import action_of
 from scheduler.core.model import Attempt, CheckpointId, Fence, Job, JobId, JobSpec, Saved, Status
 from scheduler.core.redaction import REACH_CHARS, Redactor
-from scheduler.engine.change_feed import Feed
+from scheduler.engine.change_feed import ChangeFeed
 from scheduler.engine.queries.action_preview import refused
 from scheduler.engine.queries.advising import Advice
-from scheduler.engine.queries.job_view import View
+from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.registry import Registry
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.engine.sync.reconciler import repair_document
 from scheduler.errors import CheckpointNotFound, InvalidRequest
 from scheduler.ports import JobQuery, Journal, LogPart, Runner
@@ -38,7 +38,7 @@ PRUNED = (
 )
 
 
-class Questions:
+class Queries:
     """Answers from registry and journal; about a job that neither knows, from the database."""
 
     def __init__(
@@ -47,9 +47,9 @@ class Questions:
         journal: Journal,
         registry: Registry,
         runner: Runner,
-        door: Door,
-        view: View,
-        feed: Feed,
+        door: SpecValidator,
+        view: JobViews,
+        feed: ChangeFeed,
         find: Callable[[JobId], Awaitable[Job | None]],
         get: Callable[[str], Awaitable[Job]],
         advice: Advice,

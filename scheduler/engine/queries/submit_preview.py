@@ -12,23 +12,23 @@ from scheduler.api.serialize import shown
 from scheduler.core import lifecycle, placement
 from scheduler.core.memory_estimate import ModelShape, Training, memory
 from scheduler.core.model import JobId, JobSpec, Json, Node, Snapshot
-from scheduler.engine.queries.forecaster import END_OF_LINE, Outlook
-from scheduler.engine.spec_validation import Door
+from scheduler.engine.queries.forecaster import END_OF_LINE, Forecaster
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import InvalidSpec
 from scheduler.ports import Clock
 
 _UNSUBMITTED = JobId("plan")
 
 
-class Planner:
+class SubmitPreview:
     """Reads; changes nothing, and queues nothing."""
 
     def __init__(
         self,
         *,
-        door: Door,
+        door: SpecValidator,
         clock: Clock,
-        outlook: Outlook,
+        outlook: Forecaster,
         snapshot: Callable[[], Snapshot],
         possible_nodes: Callable[[], list[Node]],
     ) -> None:

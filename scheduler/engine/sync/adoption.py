@@ -11,11 +11,11 @@ from scheduler.core.lifecycle import Adopt, Event, GiveUp, Recover
 from scheduler.core.model import Job, JobId, JobSpec, Reason, Status
 from scheduler.core.reconcile import Decision, Policy, Repair, Row, Verdict, in_words, judge, oldest_first
 from scheduler.core.rows import job_of, spec_of
-from scheduler.engine.job_store import Book
+from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import all_of
 from scheduler.engine.registry import Registry
 from scheduler.engine.spec_validation import Accepted
-from scheduler.engine.sync.relay import Link
+from scheduler.engine.sync.relay import MirrorSession
 from scheduler.errors import InvalidSpec, JobNotFound, SchedulerError
 from scheduler.ports import Clock, Rows, Run, Runner
 
@@ -32,9 +32,9 @@ class Adoption:
     def __init__(
         self,
         *,
-        book: Book,
+        book: JobStore,
         registry: Registry,
-        link: Link | None,
+        link: MirrorSession | None,
         clock: Clock,
         check: Callable[[JobSpec], Awaitable[Accepted]],
         stale_after_s: float,
@@ -83,7 +83,7 @@ class Adoption:
         repair = None if is_submit(row, verdict) else repair_of(row, verdict, self._clock.now(), by)
         job = await self._as_known(row)
         job, event = await self._event(job, row, verdict, by)
-        await self._book.take_in(job, event, repair, row.attempts)
+        await self._book.adopt(job, event, repair, row.attempts)
 
     async def _as_known(self, row: Row) -> Job:
         job = job_of(row)
@@ -136,8 +136,8 @@ class Inbox:
     def __init__(
         self,
         *,
-        link: Link | None,
-        book: Book,
+        link: MirrorSession | None,
+        book: JobStore,
         runner: Runner,
         adoption: Adoption,
         requests: Mapping[str, Request],

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from scheduler.engine.sync.relay import Link
+from scheduler.engine.sync.relay import MirrorSession
 from scheduler.ports import Clock, Journal, Mark, Pruned
 
 log = logging.getLogger("scheduler")
@@ -22,7 +22,9 @@ class Pruner:
     """Of jobs that ended more than *keep_days* ago all events but the last go, and the evidence of their attempts: in
     the journal, and then in the database.  The jobs, their attempts and the files of their runs stay."""
 
-    def __init__(self, *, journal: Journal, link: Link | None, clock: Clock, keep_days: float) -> None:
+    def __init__(
+        self, *, journal: Journal, link: MirrorSession | None, clock: Clock, keep_days: float
+    ) -> None:
         self._journal, self._link, self._clock = journal, link, clock
         self._keep = timedelta(days=keep_days)
         self.events = 0

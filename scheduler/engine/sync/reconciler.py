@@ -21,11 +21,11 @@ from scheduler.core.reconcile import (
     compare_rows,
     in_words,
 )
-from scheduler.engine.job_store import Book
+from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import all_of
 from scheduler.engine.registry import Registry
 from scheduler.engine.sync.adoption import Adoption, repair_of
-from scheduler.engine.sync.relay import Link, Relay
+from scheduler.engine.sync.relay import MirrorSession, Relay
 from scheduler.errors import MirrorRefused
 from scheduler.ports import Clock, Journal, Mirror, Rows, Run, Runner
 
@@ -57,10 +57,10 @@ class Reconciler:
         *,
         journal: Journal,
         registry: Registry,
-        book: Book,
+        book: JobStore,
         runner: Runner,
         clock: Clock,
-        link: Link | None,
+        link: MirrorSession | None,
         relay: Relay,
         adoption: Adoption,
     ) -> None:
@@ -189,7 +189,7 @@ class Reconciler:
         if work.dry_run:
             return
         event = Recover(at=self._clock.now(), by=work.by, reason=Reason(code="recovered", message=why))
-        await self._book.take_in(newer, event, repair, attempts)
+        await self._book.adopt(newer, event, repair, attempts)
 
     def _repair(self, work: Pass, job: Job, in_database: str, decided: str, why: str) -> Repair:
         return Repair(

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from scheduler.core.model import Job, JobEvent, JobId
 from scheduler.errors import MirrorRefused
-from scheduler.ports import Clock, Journal, Mirror, MirrorChange, OutboxRow, Sign
+from scheduler.ports import Clock, Journal, Mirror, MirrorChange, OutboxRow, ProgressUpdate
 
 log = logging.getLogger("scheduler")
 
@@ -18,7 +18,7 @@ MAX_SIGNS = 1000
 """Running jobs and the first of the line that are kept fresh in the database between their changes."""
 
 
-class Link:
+class MirrorSession:
     """The mirror of this life of the scheduler: claimed before anything is written to it."""
 
     def __init__(self, mirror: Mirror, journal: Journal) -> None:
@@ -52,7 +52,7 @@ class Relay:
         self,
         *,
         journal: Journal,
-        link: Link | None,
+        link: MirrorSession | None,
         batch: int,
         find: Callable[[JobId], Awaitable[Job | None]],
         position: Callable[[Job], int | None],
@@ -102,7 +102,7 @@ class Relay:
         kept = {row.seq: MirrorRefused(_CANNOT_READ.format(row.job.id)) for row in rows if row.unreadable}
         return kept | await self._hand_over([row for row in rows if row.seq not in kept], self._link)
 
-    async def _hand_over(self, rows: Sequence[OutboxRow], link: Link) -> dict[int, MirrorRefused]:
+    async def _hand_over(self, rows: Sequence[OutboxRow], link: MirrorSession) -> dict[int, MirrorRefused]:
         mirror = await link.claimed()
         try:
             await mirror.apply(coalesce(rows, self._position))
@@ -136,7 +136,7 @@ def coalesce(
     ]
 
 
-class Voucher:
+class Heartbeat:
     """Says in journal and database that the scheduler is alive, and there how far its runs and its line are.
 
     One small request, whatever the number of jobs: only what has moved since the last one is told.  The database
@@ -147,14 +147,14 @@ class Voucher:
         self,
         *,
         journal: Journal,
-        link: Link | None,
+        link: MirrorSession | None,
         clock: Clock,
-        signs: Callable[[int], Sequence[Sign]],
+        signs: Callable[[int], Sequence[ProgressUpdate]],
         has_read_database: Callable[[], bool],
     ) -> None:
         self._journal, self._link, self._clock, self._signs = journal, link, clock, signs
         self._has_read_database = has_read_database
-        self._told: dict[JobId, Sign] = {}
+        self._told: dict[JobId, ProgressUpdate] = {}
         self._forgotten: set[JobId] = set()
 
     async def once(self) -> None:

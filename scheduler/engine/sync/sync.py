@@ -6,16 +6,16 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from scheduler.core.model import JobSpec
-from scheduler.engine.job_store import Book
-from scheduler.engine.periodic import Backoff, Loop
+from scheduler.engine.job_store import JobStore
+from scheduler.engine.periodic import Backoff, PeriodicTask
 from scheduler.engine.registry import Registry
 from scheduler.engine.spec_validation import Accepted
 from scheduler.engine.sync.adoption import Adoption, Inbox, Request
 from scheduler.engine.sync.notifier import Notifier
 from scheduler.engine.sync.pruner import EVERY_S, Pruner
 from scheduler.engine.sync.reconciler import Reconciler
-from scheduler.engine.sync.relay import Link, Relay, Voucher
-from scheduler.ports import Clock, Journal, Mirror, Runner, Sign, Webhook
+from scheduler.engine.sync.relay import Heartbeat, MirrorSession, Relay
+from scheduler.ports import Clock, Journal, Mirror, ProgressUpdate, Runner, Webhook
 from scheduler.settings import Settings
 
 
@@ -28,16 +28,16 @@ class Sync:
         journal: Journal,
         mirror: Mirror | None,
         webhook: Webhook | None,
-        book: Book,
+        book: JobStore,
         registry: Registry,
         runner: Runner,
         clock: Clock,
         settings: Settings,
         check: Callable[[JobSpec], Awaitable[Accepted]],
         requests: Mapping[str, Request],
-        signs: Callable[[int], Sequence[Sign]],
+        signs: Callable[[int], Sequence[ProgressUpdate]],
     ) -> None:
-        self.link = link = Link(mirror, journal) if mirror else None
+        self.link = link = MirrorSession(mirror, journal) if mirror else None
         self.relay = Relay(
             journal=journal,
             link=link,
@@ -66,7 +66,7 @@ class Sync:
             relay=self.relay,
             adoption=self.adoption,
         )
-        self.voucher = Voucher(
+        self.voucher = Heartbeat(
             journal=journal,
             link=link,
             clock=clock,
@@ -98,8 +98,8 @@ class Sync:
         self.relay_loop.wake()
         self.notify_loop.wake()
 
-    def _loop(self, name: str, every_s: float, once: Callable[[], Awaitable[object]]) -> Loop:
-        return Loop(name, every_s, once, self._clock, backoff=self._backoff())
+    def _loop(self, name: str, every_s: float, once: Callable[[], Awaitable[object]]) -> PeriodicTask:
+        return PeriodicTask(name, every_s, once, self._clock, backoff=self._backoff())
 
     def _backoff(self) -> Backoff:
         return Backoff(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from scheduler.core.lifecycle import record
 from scheduler.core.model import Job, JobId, Json, Reason
-from scheduler.ports import Change, Mirror, MirrorChange, Sign
+from scheduler.ports import Change, Mirror, MirrorChange, ProgressUpdate
 from scheduler.testing.clock import NOON
 
 ELSEWHERE = "elsewhere"
@@ -62,10 +62,12 @@ def committed(*changes: Change) -> MirrorChange:
     return MirrorChange(job=changes[-1].job, events=tuple(change.event for change in changes))
 
 
-def a_sign(job: Job, **fields: Any) -> Sign:
+def a_sign(job: Job, **fields: Any) -> ProgressUpdate:
     likely = {
         "reason": Reason(code="running", message="step 5"),
         "progress": {"step": 5},
         "queue_position": None,
     }
-    return Sign(**{"job_id": job.id, "version": job.version, "verified_at": NOON, **likely, **fields})
+    return ProgressUpdate(
+        **{"job_id": job.id, "version": job.version, "verified_at": NOON, **likely, **fields}
+    )
