@@ -111,7 +111,7 @@ def _until_on_screen_s(served: Served, page: Page) -> float:
     row = page.locator("tbody tr", has=page.locator(".status.queued")).first
     job_id = row.get_attribute("data-job")
     began_s = time.perf_counter()
-    served.call(served.service.mark_failed(job_id, "benchmark"))
+    served.call(served.service.commands.mark_failed(job_id, "benchmark"))
     page.locator(f"tbody tr[data-job='{job_id}'] .status.failed").wait_for()
     return time.perf_counter() - began_s
 

@@ -23,7 +23,7 @@ from benchmarks.record import write
 from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import Job, Reason, Status
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.server import local_cluster
@@ -68,7 +68,7 @@ async def _service(stack: Stack, folder: Path, cluster: str, finished: int) -> E
         runner=FakeRunner(nodes_now=()),
         clock=SystemClock(),
         settings=Settings(state_dir=folder, storage_path=folder, cluster=cluster),
-        door=SpecValidator([], [folder]),
+        validator=SpecValidator([], [folder]),
         mirror=SupabaseMirror(stack.url, stack.service_key, cluster, 60.0),
     )
     jobs = [a_queued_job(number) for number in range(ACTIVE + finished)]
@@ -87,7 +87,7 @@ def _finished(job: Job) -> Job:
 
 async def _pass_s(service: Engine) -> float:
     began_s = time.perf_counter()
-    answer = await service.reconcile(dry_run=False)
+    answer = await service.sync.reconcile(dry_run=False)
     took_s = time.perf_counter() - began_s
     assert (answer.rows_compared, answer.repairs) == (ACTIVE, [])
     return took_s

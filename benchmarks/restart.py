@@ -28,7 +28,7 @@ from benchmarks.record import write
 from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.lifecycle import Admit, Event, RunEnded, apply, record
 from scheduler.core.model import Allocation, Job, NodeId
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Change
@@ -83,12 +83,12 @@ async def restart(path: Path) -> dict[str, float]:
         runner=FakeRunner(),
         clock=SystemClock(),
         settings=Settings(),
-        door=SpecValidator([], []),
+        validator=SpecValidator([], []),
     )
     with collector.set_aside():
         await service.recover()
     recovered_s = time.perf_counter()
-    document = await service.ask.status(service.registry.active()[-1].id)
+    document = await service.queries.status(service.registry.active()[-1].id)
     answered_s = time.perf_counter()
     assert document.status == "queued", document
     await journal.close()

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from scheduler.core.model import JobId, Reason
+from scheduler.core.lifecycle import Event
+from scheduler.core.model import Job, JobId, Reason
 
 GATHER_S = 0.1
 """What changes within so long is told at once."""
@@ -43,6 +44,9 @@ class ChangeFeed:
             _, self._forgotten = self._changed.popitem(last=False)
         if self._waiting and self._changed:
             self._wake()
+
+    def committed(self, _before: Job | None, after: Job, _event: Event | None) -> None:
+        self.tell([after.id])
 
     def since(self, seq: int) -> News:
         """What changed after number *seq*."""

@@ -30,8 +30,8 @@ WHY = "the journal was lost, or restored from an older backup"
 class FoundRuns:
     """Takes jobs back into the journal from what their runs keep.  Whatever is decided is journalled first."""
 
-    def __init__(self, book: JobStore, runner: Runner, clock: Clock) -> None:
-        self._book, self._runner, self._clock = book, runner, clock
+    def __init__(self, store: JobStore, runner: Runner, clock: Clock) -> None:
+        self._store, self._runner, self._clock = store, runner, clock
         self._unexplained: frozenset[Run] = frozenset()
 
     async def take_back(self, runs: Collection[Run], by: str) -> None:
@@ -78,20 +78,20 @@ class FoundRuns:
         kept = await self._runner.recall(run)
         if kept is None or (kept.id, kept.fence, kept.status) != (*run, Status.RUNNING):
             return False
-        known = await self._book.find(kept.id)
+        known = await self._store.find(kept.id)
         if known and known.fence >= kept.fence:
             return True  # somebody was faster
         job = await self._as_newest(kept, known)
         repair = self._repair(job, known, by, f"run {job.fence} {seen}")
         message = f"run {job.fence} {seen}, and the journal did not know it ({WHY}); the job goes on with it"
         event = Recover(at=self._clock.now(), by=by, reason=Reason(code=FOUND, message=message))
-        await self._book.adopt(job, event, repair, _ended_unseen(known, event))
+        await self._store.adopt(job, event, repair, _ended_unseen(known, event))
         log.warning("job %s: %s", job.id, message)
         return True
 
     async def _as_newest(self, kept: Job, known: Job | None) -> Job:
         """The higher fence decides: whatever the journal did meanwhile, it did without knowing of this run."""
-        owner = await self._book.submitted_before(kept.id, kept.spec.user, kept.idempotency_key)
+        owner = await self._store.submitted_before(kept.id, kept.spec.user, kept.idempotency_key)
         key = kept.idempotency_key if owner is None or owner.id == kept.id else None
         version = max(kept.version, known.version + 1 if known else 0)
         return replace(kept, version=version, idempotency_key=key)

@@ -14,31 +14,32 @@ from scheduler.core.model import Attempt, Job, JobId
 from scheduler.core.plain_values import without_words
 from scheduler.core.reconcile import Repair
 from scheduler.core.retry import RetryPolicy
+from scheduler.core.rows import job_of
 from scheduler.engine.registry import Registry
-from scheduler.errors import Unstorable
+from scheduler.engine.sync.session import MirrorSession
+from scheduler.errors import JobNotFound, Unstorable
 from scheduler.ports import Change, Journal
 
 log = logging.getLogger("scheduler")
 
 
-class JobStore:
-    """Every change of a job goes through here.  What memory shows is on disk; what is done was on disk before.
+OnCommit = Callable[[Job | None, Job, Event | None], object]
+"""The job before (None: it is new), after, and the event between them (None: it was submitted)."""
+OnAction = Callable[[Job, Action], object]
 
-    `committed` is told of each change, `act` of each thing to do about it; both only start things.  `meter` counts.
-    """
+
+class JobStore:
+    """Every change of a job goes through here.  What memory shows is on disk; what is done was on disk before."""
 
     def __init__(
-        self,
-        *,
-        journal: Journal,
-        registry: Registry,
-        policy: RetryPolicy,
-        committed: Callable[[Job], None],
-        act: Callable[[Job, Action], None],
-        meter: Callable[[Job | None, Job, Event | None], None] = lambda _before, _after, _event: None,
+        self, journal: Journal, registry: Registry, session: MirrorSession | None, policy: RetryPolicy
     ) -> None:
         self._journal, self._registry, self._policy = journal, registry, policy
-        self._told, self._act, self._meter = committed, act, meter
+        self._session = session
+        self.on_commit: tuple[OnCommit, ...] = ()
+        """Called after each commit, in this order.  None of them waits or raises."""
+        self.on_action: OnAction = _nothing
+        """Starts what is to be done about a job that was committed."""
         self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     async def apply(self, job: Job, event: Event) -> Job:
@@ -64,6 +65,17 @@ class JobStore:
 
     async def find(self, job_id: JobId) -> Job | None:
         return self._registry.get(job_id) or await self._journal.get(job_id)
+
+    async def get(self, job_id: str) -> Job:
+        """The job, wherever it is known: registry, journal, database.  Raises JobNotFound, or MirrorUnavailable
+        when only the database could tell and does not answer."""
+        if job := await self.find(JobId(job_id)):
+            return job
+        if self._session:
+            mirror = await self._session.claimed()
+            for row in (await mirror.rows([JobId(job_id)])).rows:
+                return job_of(row)
+        raise JobNotFound.of(job_id)
 
     async def submitted_before(self, job_id: JobId, user: str, key: str | None) -> Job | None:
         """The job that an earlier submit with this id or key made."""
@@ -99,7 +111,7 @@ class JobStore:
                 after = await self._commit(change, [repair] if repair else [])
                 self._committed(before, after, event)
             for action in actions:
-                self._act(after, action)
+                self.on_action(after, action)
         return after
 
     async def _commit(self, change: Change, repairs: Sequence[Repair]) -> Job:
@@ -121,9 +133,13 @@ class JobStore:
 
     def _committed(self, before: Job | None, after: Job, event: Event | None) -> None:
         self._registry.put(after)
-        self._told(after)
-        self._meter(before, after, event)
+        for call in self.on_commit:
+            call(before, after, event)
         was = before.status if before else "new"
         names = {"action": "job_advanced", "job_id": after.id, "fence": after.fence}
         names["event"] = type(event).__name__ if event else "Submitted"
         log.info("job %s: %s -> %s (%s)", after.id, was, after.status, after.reason.message, extra=names)
+
+
+def _nothing(_job: Job, _action: Action) -> None:
+    """Before anybody runs jobs."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from scheduler.api.health import LoopHealth
@@ -57,6 +58,16 @@ class Backoff:
         return min(self.max_s, self.first_s * 2**doublings) * (1 + self.chance()) / 2
 
 
+class SystemClock:
+    """The clocks of this machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+
 class PeriodicTask:
     """Calls `once` at least every `every_s` seconds, and at once after `wake()`.
 
@@ -81,7 +92,8 @@ class PeriodicTask:
         self._wake = asyncio.Event()
         self._health = LoopHealth(every_s=every_s)
 
-    def wake(self) -> None:
+    def wake(self, *_: object) -> None:
+        """The next pass begins now, or as soon as this one is over.  May be called after every commit."""
         self._wake.set()
 
     def health(self) -> LoopHealth:

@@ -1,4 +1,4 @@
-"""The operator is about to end this scheduler: nothing starts any more, and what runs gives way."""
+"""The operator is about to end this scheduler: nothing starts any more, and what runs is preempted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ WAITS = Reason(
     message="there is room for it, and the operator is stopping the scheduler; it starts at the next `scheduler up`",
 )
 
+SHOWN = (
+    "it is being stopped: runs save and give way, and nothing starts; if nobody ends it, it goes on by itself in a minute "
+    "or two"
+)
+
 
 class Shutdown:
     """Begins when an operator asks for it, and ends with this life of the scheduler, or after a while by itself."""
 
-    def __init__(self, book: JobStore, registry: Registry, clock: Clock) -> None:
-        self._book, self._registry, self._clock = book, registry, clock
+    def __init__(self, store: JobStore, registry: Registry, clock: Clock) -> None:
+        self._store, self._registry, self._clock = store, registry, clock
         self._until_s: float | None = None
 
     @property
@@ -36,18 +41,21 @@ class Shutdown:
         next life knows who ended them.  Safe to repeat."""
         self._until_s = self._clock.monotonic_s() + grace_s + CLOSING_S
         running = len(self._registry.running())
-        await self.all_give_way(by)
+        await self.preempt_all(by)
         return running
 
-    async def all_give_way(self, by: str = "scheduler") -> None:
+    async def preempt_all(self, by: str = "scheduler") -> None:
         now = self._clock.now()
         events = (
             (job, AskStop(at=now, by=by, kind=StopKind.PREEMPT, why=WHY, fence=job.fence))
             for job in self._registry.running()
             if job.stop is None
         )
-        await all_of(self._book.apply(job, event) for job, event in events)
+        await all_of(self._store.apply(job, event) for job, event in events)
+
+    def problem(self) -> str | None:
+        return SHOWN if self.is_on else None
 
     def reasons(self, could_start: Iterable[Job]) -> dict[JobId, Reason]:
-        """Why these wait for which there is room; one that gave way to the operator says so itself."""
+        """Why these wait for which there is room; one that was preempted for the operator says so itself."""
         return {job.id: job.reason if job.reason.code == OPERATOR_DOWN else WAITS for job in could_start}

@@ -20,11 +20,14 @@ from pydantic import BaseModel, ValidationError
 
 from scheduler.api.health import LoopDocument, LoopList
 from scheduler.core import placement
+from scheduler.core.codec import UNREADABLE_LOOP
 from scheduler.core.memory_estimate import ModelShape
-from scheduler.core.model import SHIPPED, SPEC, JobSpec, Json, Node, ShippedCode
+from scheduler.core.model import SHIPPED, SPEC, Job, JobSpec, Json, Node, ShippedCode
+from scheduler.core.rows import parse_spec
+from scheduler.engine.cluster import Cluster
 from scheduler.engine.inspection import READ_S, Inspection, Question
 from scheduler.engine.inspector import Finding
-from scheduler.errors import InvalidSpec, Problem
+from scheduler.errors import InvalidSpec, NotAllowed, Problem
 
 BUILT_IN: dict[str, tuple[str, str]] = {
     "sft": ("train_loops.sft:train", "train_loops.config:SftConfig"),
@@ -208,6 +211,19 @@ class SpecValidator:
         possible = [*nodes, *self._node_types]
         reason = placement.feasible(spec.resources, possible) if possible else None
         return [Problem("resources", reason.message)] if reason else []
+
+
+async def check_again(job: Job, validator: SpecValidator, cluster: Cluster) -> None:
+    """What was valid when it was submitted may be gone by now: a file moved, a loop no longer allowed.
+
+    Raises NotAllowed.
+    """
+    try:
+        spec = parse_spec(job.raw_spec) if job.spec.loop == UNREADABLE_LOOP else job.spec
+        await validator.admit(spec, cluster.possible_nodes())
+    except InvalidSpec as error:
+        words = "; ".join(map(str, error.problems))
+        raise NotAllowed(f"job {job.id} cannot start, its stored spec is not valid now: {words}") from error
 
 
 def shipped_problems(code: ShippedCode | None) -> list[Problem]:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,7 @@ from scheduler.api.metrics import MetricsDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.model import JobSpec, Node, NodeId, Phase
 from scheduler.core.observation import Sighting
-from scheduler.engine.clock import SystemClock
-from scheduler.engine.periodic import Backoff, PeriodicTask
+from scheduler.engine.periodic import Backoff, PeriodicTask, SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator, function_of
 from scheduler.errors import SchedulerError, Superseded
@@ -197,7 +197,7 @@ class SchedulerActor:
             service = await self._service()
         except SchedulerError as error:
             return Health(status="degraded", problems=[error.message], version=__version__)
-        return await health.health(service, started_at=self._started_at, pool=self._pool.health())
+        return health.health(await service.state(), started_at=self._started_at, pool=self._pool.health())
 
     async def _service(self) -> Engine:
         if self._superseded:
@@ -212,9 +212,9 @@ class SchedulerActor:
             with collector.set_aside():
                 await service.recover()
             taken.pop_all()
-        service.loops += (
-            PeriodicTask("pool", 2.0, lambda: self._refill(service), self._clock),
-            gauges.loop(),
+        service.tasks += (
+            PeriodicTask("pool", 2.0, partial(self._refill, service), self._clock),
+            gauges.task(),
         )
         self._forever = asyncio.create_task(self._serve(service))
         incarnation, active = service.journal.incarnation, len(service.registry.active())
@@ -252,13 +252,13 @@ class SchedulerActor:
             runner=runner,
             clock=self._clock,
             settings=settings,
-            door=door,
+            validator=door,
             mirror=mirror,
             webhook=webhook,
             telemetry=telemetry,
         )
         taken.push_async_callback(service.background.close)
-        return service, Gauges(service, telemetry, self._pool.health)
+        return service, Gauges(service, telemetry, self._pool)
 
     async def _serve(self, service: Engine) -> None:
         """Until a newer scheduler owns the journal or the database.  Then nothing is done or answered any more,
@@ -280,7 +280,7 @@ class SchedulerActor:
             if job.allocation and not _is_under_way(service.registry.sighting(job), self._clock.now())
             for node in job.allocation.node_of_each_rank
         )
-        await self._pool.refill_once(service.nodes, busy)
+        await self._pool.refill_once(service.cluster.nodes, busy)
 
 
 def _mirror(settings: Settings) -> SupabaseMirror | None:

@@ -1,9 +1,9 @@
-"""What stands where: read off the service every few seconds, for whoever fetches metrics."""
+"""How things stand, read off the engine every few seconds, for whoever fetches metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from scheduler.api.health import PoolHealth
 from scheduler.api.serialize import is_overdue
@@ -12,55 +12,53 @@ from scheduler.core.node_usage import Use, cpu_use, gpu_use, holdings
 from scheduler.engine import telemetry
 from scheduler.engine.periodic import PeriodicTask
 from scheduler.engine.service import Engine
+from scheduler.engine.state import EngineState
 from scheduler.engine.telemetry import Measure, Telemetry
-from scheduler.server.health import problems
 
 EVERY_S = 5.0
+
+
+class Pool(Protocol):
+    def health(self) -> PoolHealth: ...
 
 
 class Gauges:
     """One pass costs some 20 ms with 100,000 waiting jobs, most of it to find those that run."""
 
-    def __init__(
-        self, service: Engine, telemetry: Telemetry, pool: Callable[[], PoolHealth | None] = lambda: None
-    ) -> None:
-        self._service, self._telemetry, self._pool = service, telemetry, pool
+    def __init__(self, engine: Engine, telemetry: Telemetry, pool: Pool | None = None) -> None:
+        self._engine, self._telemetry, self._pool = engine, telemetry, pool
         self._told: dict[tuple[str, str], float] = {}
 
-    def loop(self) -> PeriodicTask:
-        return PeriodicTask("telemetry", EVERY_S, self.once, self._service.clock)
+    def task(self) -> PeriodicTask:
+        return PeriodicTask("telemetry", EVERY_S, self.once, self._engine.clock)
 
     async def once(self) -> None:
-        pool = self._pool()
-        await self._jobs()
-        self._line()
-        self._cluster()
-        await self._mirror()
-        self._loops()
-        self._prepared(pool)
-        self._telemetry.set(telemetry.PROBLEMS, len(problems(self._service)))
-
-    async def _jobs(self) -> None:
-        counts = await self._service.journal.counts()
+        state = await self._engine.state()
         for status in Status:
-            self._telemetry.set(telemetry.JOBS, counts.get(status, 0), status=status.value)
+            self._telemetry.set(telemetry.JOBS, state.jobs.get(status, 0), status=status.value)
+        self._queue(state)
+        self._cluster(state)
+        self._mirror(state)
+        self._tasks(state)
+        if self._pool:
+            self._prepared(self._pool.health())
+        self._telemetry.set(telemetry.PROBLEMS, len(state.problems))
 
-    def _line(self) -> None:
-        waiting = [job for job in self._service.registry.queued(telemetry.LOOKED_AT) if not job.held]
-        now = self._service.clock.now()
+    def _queue(self, state: EngineState) -> None:
+        waiting = [job for job in state.next_queued if not job.held]
         since = min((job.queued_at for job in waiting if job.queued_at), default=None)
         gangs = [job.spec.resources for job in waiting]
-        overdue = sum(is_overdue(job, now, self._service.settings.overdue_after_s) for job in waiting)
+        overdue = sum(is_overdue(job, state.at, state.settings.overdue_after_s) for job in waiting)
         self._telemetry.set(telemetry.JOBS_OVERDUE, overdue)
-        self._telemetry.set(telemetry.QUEUE_OLDEST_WAIT, self._age_s(since))
+        self._telemetry.set(telemetry.QUEUE_OLDEST_WAIT, _age_s(since, state.at))
         self._telemetry.set(telemetry.QUEUED_GPUS, sum(gang.fewest * gang.gpus_per_rank for gang in gangs))
 
-    def _cluster(self) -> None:
-        nodes = self._service.nodes
+    def _cluster(self, state: EngineState) -> None:
+        nodes = state.nodes
         draining = sum(node.draining for node in nodes)
         self._telemetry.set(telemetry.NODES, len(nodes) - draining, state="live")
         self._telemetry.set(telemetry.NODES, draining, state="draining")
-        held = holdings(self._service.registry.running())
+        held = holdings(state.running)
         self._use(telemetry.CPUS, cpu_use(nodes, held))
         self._use(telemetry.GPUS, gpu_use(nodes, held))
 
@@ -68,34 +66,28 @@ class Gauges:
         for state, value in (("held", use.held), ("free", use.free), ("other", use.other)):
             self._telemetry.set(measure, value, state=state)
 
-    async def _mirror(self) -> None:
-        journal = self._service.journal
-        oldest = await journal.outbox(1)
-        self._telemetry.set(telemetry.OUTBOX_ROWS, await journal.outbox_size())
-        self._telemetry.set(telemetry.MIRROR_LAG, self._age_s(oldest[0].event.at if oldest else None))
-        notifier = self._service.sync.notifier
-        self._telemetry.set(telemetry.NOTICES_REFUSED, notifier.refused, state="retried")
-        self._telemetry.set(telemetry.NOTICES_REFUSED, notifier.given_up, state="given_up")
-        self._count_up(telemetry.EVENTS_PRUNED, self._service.sync.pruner.events)
-        newest = await journal.repairs(1)
-        self._count_on(telemetry.REPAIRS, newest[0][0] if newest else 0)
+    def _mirror(self, state: EngineState) -> None:
+        self._telemetry.set(telemetry.OUTBOX_ROWS, state.unmirrored)
+        self._telemetry.set(telemetry.MIRROR_LAG, _age_s(state.oldest_unmirrored_at, state.at))
+        self._telemetry.set(telemetry.NOTICES_REFUSED, state.notices_refused, state="retried")
+        self._telemetry.set(telemetry.NOTICES_REFUSED, state.notices_given_up, state="given_up")
+        self._count_up(telemetry.EVENTS_PRUNED, state.pruned_events)
+        self._count_on(telemetry.REPAIRS, state.repairs)
 
-    def _loops(self) -> None:
-        for loop in self._service.loops:
-            health, name = loop.health(), loop.name
+    def _tasks(self, state: EngineState) -> None:
+        for name, health in state.tasks:
             self._count_up(telemetry.LOOP_PASSES, health.passes, loop=name)
             self._count_up(telemetry.LOOP_ERRORS, health.errors, loop=name)
             self._telemetry.set(telemetry.LOOP_INTERVAL, health.every_s, loop=name)
             if health.last_success_at:
                 at_s = health.last_success_at.timestamp()
                 self._telemetry.set(telemetry.LOOP_LAST_SUCCESS, at_s, loop=name)
-        self._count_up(telemetry.BACKGROUND_ERRORS, self._service.background.errors)
+        self._count_up(telemetry.BACKGROUND_ERRORS, state.background_errors)
 
-    def _prepared(self, pool: PoolHealth | None) -> None:
-        if pool:
-            self._telemetry.set(telemetry.PREPARED_RUNS, pool.ready)
-            self._count_up(telemetry.RUN_STARTS, pool.hits, start="warm")
-            self._count_up(telemetry.RUN_STARTS, pool.misses, start="cold")
+    def _prepared(self, pool: PoolHealth) -> None:
+        self._telemetry.set(telemetry.PREPARED_RUNS, pool.ready)
+        self._count_up(telemetry.RUN_STARTS, pool.hits, start="warm")
+        self._count_up(telemetry.RUN_STARTS, pool.misses, start="cold")
 
     def _count_up(self, measure: Measure, total: float, **tags: str) -> None:
         """Count on to *total*, which began at 0 with this life of the scheduler."""
@@ -108,5 +100,6 @@ class Gauges:
         self._told.setdefault((measure.name, ""), total)
         self._count_up(measure, total)
 
-    def _age_s(self, since: datetime | None) -> float:
-        return max(0.0, (self._service.clock.now() - since).total_seconds()) if since else 0.0
+
+def _age_s(since: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - since).total_seconds()) if since else 0.0

@@ -18,7 +18,7 @@ from scheduler.adapters.journal.files import inspect
 from scheduler.adapters.supabase.connection import SET_KEY
 from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.adapters.webhook import webhook_of
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.errors import JournalUnusable, MirrorRefused, MirrorUnavailable, NotReady
 from scheduler.server.api_probe import Life, api_url, probe
 from scheduler.settings import Settings

@@ -210,7 +210,7 @@ class TestTheResumeCard:
         """U4."""
         fill(served)
         job_id = submit(served)
-        served.call(served.service.cancel(job_id, "ana"))
+        served.call(served.service.commands.cancel(job_id, "ana"))
         page.goto(monitor(job_id))
         expect(heading(page)).to_have_text("Job Cancelled - Restart Available")
         go(page).click()
@@ -220,7 +220,7 @@ class TestTheResumeCard:
     def test_a_paused_job_goes_on(self, served: Served, page: Page) -> None:
         """From where it saved; it cannot be failed by hand then, and no button pretends so."""
         job_id = submit_until(served, Status.RUNNING, **SAVES)
-        served.call(served.service.pause(job_id, "ana"))
+        served.call(served.service.commands.pause(job_id, "ana"))
         until(served, job_id, Status.PAUSED)
         page.goto(monitor(job_id))
         expect(heading(page)).to_have_text("Job Paused - Resume Available")

@@ -12,7 +12,7 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.lifecycle import GiveUp
 from scheduler.core.model import JobSpec, Reason
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.settings import Settings
@@ -30,7 +30,7 @@ async def submit(service: Engine, key: str) -> str:
     """Returns when the job is acknowledged."""
     if key.endswith(ROW):
         return await take_in(service, key)
-    document, _ = await service.submit(str(uuid4()), SPEC, key)
+    document, _ = await service.commands.submit(str(uuid4()), SPEC, key)
     return document.job_id
 
 
@@ -39,11 +39,11 @@ async def take_in(service: Engine, key: str) -> str:
     job = a_job(id=str(uuid5(NAMESPACE_OID, key)), version=ROW_VERSION, spec=SPEC, idempotency_key=key)
     reason = Reason(code="stale", message="nobody vouched for it")
     event = GiveUp(at=service.clock.now(), by="reconciler", reason=reason)
-    return (await service.book.adopt(job, event, a_repair(job))).id
+    return (await service.store.adopt(job, event, a_repair(job))).id
 
 
 async def go_on(service: Engine, job_id: str) -> None:
-    await service.cancel(job_id, "ann")
+    await service.commands.cancel(job_id, "ann")
 
 
 async def submitter(service: Engine, reports: Connection, name: str, again: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ async def work(path: Path, reports: Connection, name: str, again: Sequence[str])
         runner=FakeRunner(nodes_now=()),
         clock=SystemClock(),
         settings=Settings(),
-        door=SpecValidator(["tests.loops:*"], []),
+        validator=SpecValidator(["tests.loops:*"], []),
     )
     await service.recover()
     async with asyncio.TaskGroup() as group:

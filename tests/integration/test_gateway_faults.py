@@ -20,7 +20,7 @@ import pytest
 from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import JOB, JobId, JobSpec
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import SchedulerError
@@ -58,12 +58,12 @@ class World:
 
     async def _submit(self, _: random.Random) -> None:
         spec = JobSpec(loop="tests.loops:quick")
-        document, _ = await self.service.submit(str(uuid.uuid4()), spec, None)
+        document, _ = await self.service.commands.submit(str(uuid.uuid4()), spec, None)
         self.acknowledged.append(document.job_id)
 
     async def _cancel(self, chance: random.Random) -> None:
         if self.acknowledged:
-            await self.service.cancel(chance.choice(self.acknowledged), "test")
+            await self.service.commands.cancel(chance.choice(self.acknowledged), "test")
 
     async def _end(self, chance: random.Random) -> None:
         if live := sorted(await self.runner.live()):
@@ -101,7 +101,7 @@ async def world(supabase_stack: Stack, tmp_path: Path) -> AsyncIterator[World]:
         runner=runner,
         clock=SystemClock(),
         settings=settings,
-        door=SpecValidator(["tests.loops:*"], [tmp_path]),
+        validator=SpecValidator(["tests.loops:*"], [tmp_path]),
         mirror=SupabaseMirror(supabase_stack.url, supabase_stack.service_key, cluster, TIMEOUT_S),
     )
     watch_versions(supabase_stack)
@@ -159,7 +159,7 @@ async def agreement(world: World) -> None:
         assert JOB.validate_python(row["job"]) == job
         assert await events_of(world, job.id) == list(range(1, job.version + 1))
     assert world.stack.sql("select * from watch.backwards") == []
-    assert (await world.service.reconcile(dry_run=True)).repairs == []
+    assert (await world.service.sync.reconcile(dry_run=True)).repairs == []
 
 
 async def everything_is_mirrored(world: World) -> bool:

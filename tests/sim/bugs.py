@@ -75,7 +75,7 @@ def acts_before_it_is_written_down(patch: pytest.MonkeyPatch) -> None:
         before = await self.find(job.id) or job
         after, actions = lifecycle.apply(before, event, self._policy)
         for action in actions:
-            self._act(after, action)
+            self.on_action(after, action)
         return await advance(self, job, event, **options)
 
     patch.setattr(JobStore, "_apply", act_first)

@@ -81,7 +81,7 @@ class Life:
 
     async def follow(self, job: Job) -> None:
         if self.service:
-            self.service.follower.follow(job, is_up=True)
+            self.service.supervisor.follow(job, is_up=True)
 
     async def _live(self) -> None:
         try:
@@ -115,7 +115,7 @@ class Life:
             webhook=Remote(world, "webhook", world.listener, fuse, WEBHOOK_TIMEOUT_S),
             clock=self.clock,
             settings=world.settings,
-            door=SpecValidator([LOOP], []),
+            validator=SpecValidator([LOOP], []),
         )
 
     def _died(self) -> None:

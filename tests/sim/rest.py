@@ -23,7 +23,7 @@ def unrest(world: World) -> list[str]:
     return [
         *(f"{old.process.name} still lives" for old in world.lives[:-1] if not old.process.is_dead),
         *_waiting(world),
-        *(words for loop in life.service.loops if (words := loop.problem())),
+        *(words for loop in life.service.tasks if (words := loop.problem())),
         *_jobs(world, life.service),
         *_answers(world, life.service),
         *(_copies(world) if world.scenario.has_database else ()),
@@ -49,7 +49,7 @@ def _jobs(world: World, service: Engine) -> Iterator[str]:
     if memory != {job.id: job for job in journal.values() if not job.status.is_terminal}:
         yield "registry and journal disagree"
     for job in service.registry.queued():
-        if job.id not in service.view.blocked:
+        if job.id not in service.views.blocked:
             yield f"job {job.id} waits, and nobody can say why"
     if world.checks.ledger.is_alone:
         yield from _open_attempts(world)
@@ -63,7 +63,7 @@ def _answers(world: World, service: Engine) -> Iterator[str]:
         if job is None:
             continue
         try:
-            from_json(service.view.document(job).model_dump_json())
+            from_json(service.views.document(job).model_dump_json())
         except ValueError as error:
             yield f"job {job.id} cannot be shown: {error}"
 

@@ -32,7 +32,7 @@ from scheduler.core.model import (
     Reason,
     Saved,
 )
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Observation, Run
@@ -283,7 +283,7 @@ class Served:
             runner=self.runner,
             clock=SystemClock(),
             settings=settings,
-            door=SpecValidator((LOOP,), (self._folder,)),
+            validator=SpecValidator((LOOP,), (self._folder,)),
         )
         await self.service.recover()
         self.registry = registry_of(self.service)
@@ -311,17 +311,15 @@ def registry_of(service: Engine) -> Any:
     started_at = datetime.now(UTC)
 
     async def how_it_is() -> Any:
-        return await health.health(service, started_at=started_at, pool=None)
-
-    named = {"loops": service.ask.known_loops, "health": how_it_is}
+        return health.health(await service.state(), started_at=started_at, pool=None)
 
     class InProcess:
-        """Commands are the service's, questions are those of its `ask`."""
+        """As the actor has it: health, and whatever the engine does."""
 
         away: Exception | None = None
 
         def __getattr__(self, name: str) -> Any:
-            found = named.get(name) or getattr(service if hasattr(Engine, name) else service.ask, name)
+            found = how_it_is if name == "health" else service.method(name)
 
             async def ask(*given: Any) -> Any:
                 if self.away:

@@ -50,7 +50,7 @@ class _Runner(ScriptedRunner):
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr("served.ScriptedRunner", _Runner)
     with scheduler_at(tmp_path) as served:
-        served.service.door = SpecValidator([], [], allow_shipped_code=True)
+        vars(served.service.validator).update(vars(SpecValidator([], [], allow_shipped_code=True)))
         monkeypatch.setenv("SCHEDULER_URL", served.url)
         yield served
 

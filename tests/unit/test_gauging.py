@@ -43,20 +43,24 @@ class Measured:
             runner=self.runner,
             clock=self.clock,
             settings=Settings(),
-            door=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
+            validator=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
             telemetry=self.telemetry,
         )
-        self.gauges = Gauges(self.service, self.telemetry, lambda: self.pool)
+        self.gauges = Gauges(self.service, self.telemetry, self)
         await self.service.recover()
         return self
 
+    def health(self) -> PoolHealth:
+        """Of the pool."""
+        return self.pool
+
     async def submit(self, **fields: object) -> str:
         spec = a_spec(**{"loop": "tests.loops:quick", **fields})
-        document, _ = await self.service.submit(str(uuid4()), spec, None)
+        document, _ = await self.service.commands.submit(str(uuid4()), spec, None)
         return document.job_id
 
     async def start(self) -> None:
-        await self.service.tick_once()
+        await self.service.scheduling.once()
 
     async def started(self) -> Run:
         """The first run, once it has been started."""
@@ -101,7 +105,7 @@ async def test_health_and_metrics_agree_about_what_is_free(measured: Measured) -
     )
     await measured.submit(cpus=2.0, gpus=1.0, ranks=2)
     await measured.start()
-    said = await health.health(measured.service, started_at=measured.clock.now(), pool=None)
+    said = health.health(await measured.service.state(), started_at=measured.clock.now(), pool=None)
     assert [(node.free_cpus, node.free_gpus) for node in said.nodes] == [(4, 2), (3, 0)]
     assert said.gpu_info == [{"node": "node-1", "gpus": 4, "free": 2}]
     assert await measured.value(telemetry.CPUS, state="free") == 7
@@ -111,7 +115,7 @@ async def test_the_line_tells_its_longest_wait_and_the_gpus_it_needs(measured: M
     """Without those that a person holds back: nothing is wrong when they wait."""
     await measured.submit(gpus=1.0, ranks=3)
     held = await measured.submit(gpus=1.0)
-    await measured.service.pause(held, "ann")
+    await measured.service.commands.pause(held, "ann")
     measured.clock.advance(60)
     assert await measured.value(telemetry.QUEUED_GPUS) == 3
     assert await measured.value(telemetry.QUEUE_OLDEST_WAIT) == 60
@@ -184,7 +188,7 @@ async def test_a_run_is_counted_through_the_service_from_submit_to_end(measured:
     run = await measured.started()
     noon_s = measured.clock.now().timestamp()
     measured.runner.tells[run] = {"phases": {"starting": noon_s, "loading": noon_s + 2}}
-    await measured.service.observe_once()
+    await measured.service.monitor.once()
     assert measured.telemetry.observed(telemetry.START_PHASE, phase="starting") == [2.0]
     measured.runner.end(run, COMPLETED)
     while measured.service.registry.running():
@@ -197,7 +201,7 @@ async def test_health_tells_who_holds_which_node(measured: Measured) -> None:
     job_id = await measured.submit(name="big", user="ann", gpus=2.0, cpus=3.0)
     await measured.start()
     now = measured.clock.now() - timedelta(hours=1)
-    nodes = (await health.health(measured.service, started_at=now, pool=None)).nodes
+    nodes = (health.health(await measured.service.state(), started_at=now, pool=None)).nodes
     assert [(node.name, node.draining) for node in nodes] == [("node-1", False), ("node-2", True)]
     assert [one.model_dump() for one in nodes[0].held_by] == [
         {"job_id": job_id, "name": "big", "user": "ann", "ranks": 1, "cpus": 3.0, "gpus": 2.0}

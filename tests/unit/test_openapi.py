@@ -14,12 +14,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from scheduler.api.health import Health, LoopList
+from scheduler.api.health import Health
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.model import JobId
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Runner
@@ -64,18 +64,15 @@ class InProcess:
         journal, clock = MemoryJournal(), SystemClock()
         door = SpecValidator((), (Path("/nowhere"),))
         self._service = Engine(
-            journal=journal, runner=IdleRunner(), clock=clock, settings=Settings(), door=door
+            journal=journal, runner=IdleRunner(), clock=clock, settings=Settings(), validator=door
         )
-        self._service.nodes = (a_node(),)
+        self._service.cluster.nodes = (a_node(),)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._service if hasattr(self._service, name) else self._service.ask, name)
-
-    async def loops(self) -> LoopList:
-        return await self._service.ask.known_loops()
+        return self._service.method(name)
 
     async def health(self) -> Health:
-        return await health.health(self._service, started_at=self._service.clock.now(), pool=None)
+        return health.health(await self._service.state(), started_at=self._service.clock.now(), pool=None)
 
 
 def an_app() -> FastAPI:

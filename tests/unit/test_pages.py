@@ -12,7 +12,7 @@ from scheduler.api.base import ReasonDocument
 from scheduler.api.health import Health
 from scheduler.api.metrics import MetricsDocument
 from scheduler.core.model import JobId, JobSpec, Status
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.errors import (
     RegistryUnavailable,
 )

@@ -70,7 +70,7 @@ async def look(world: World, clock: NodeClock, seconds: float, *, step: bool, ev
     for _ in range(int(seconds / every_s)):
         world.clock.advance(every_s)
         clock.tell(step=step)
-        await world.service.observe_once()
+        await world.service.monitor.once()
     await world.settle()
 
 
@@ -86,7 +86,7 @@ async def test_a_run_that_gets_on_is_no_hang_whatever_its_nodes_clock_says(
     await world.life()
     await look(world, clock, 1200, step=True)
     assert world.runner.stopped == []
-    assert (await world.service.ask.status(run[0])).reason.code == "running"
+    assert (await world.service.queries.status(run[0])).reason.code == "running"
 
 
 @pytest.mark.parametrize("ahead_s", AHEAD)
@@ -95,9 +95,9 @@ async def test_a_run_that_hangs_is_one_whatever_its_nodes_clock_says(world: Worl
     clock = NodeClock(world, run, ahead_s)
     await look(world, clock, 60, step=True)
     await look(world, clock, 300, step=False)
-    assert (await world.service.ask.status(run[0])).reason.code == "suspect"
+    assert (await world.service.queries.status(run[0])).reason.code == "suspect"
     await look(world, clock, 360, step=False)
-    attempt = (await world.service.ask.attempts(run[0])).attempts[0]
+    attempt = (await world.service.queries.attempts(run[0])).attempts[0]
     assert attempt.reason
     assert attempt.reason.code == "hung"
 
@@ -128,7 +128,7 @@ async def test_setting_the_schedulers_clock_ends_no_run_before_its_time(
     await look(world, clock, 1140, step=True)
     assert world.runner.stopped == []
     await look(world, clock, 180, step=True)
-    job = await world.service.ask.status(run[0])
+    job = await world.service.queries.status(run[0])
     assert (job.status, job.reason.code) == ("failed", "timeout")
 
 
@@ -137,7 +137,7 @@ async def test_what_people_see_is_in_the_schedulers_time(world: World) -> None:
     run = await a_run(world)
     clock = NodeClock(world, run, 900.0)
     await look(world, clock, 120, step=True)
-    job = await world.service.ask.status(run[0])
+    job = await world.service.queries.status(run[0])
     assert job.phases == {"starting": NOON}
     sighting = world.service.registry.sighting(world.service.registry.running()[0])
     assert sighting

@@ -19,7 +19,7 @@ from scheduler.api.health import Health
 from scheduler.api.jobs import JobDocument, JobPage
 from scheduler.core.model import JobId, Json, Status
 from scheduler.core.reconcile import Row
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.errors import (
     InvalidRequest,
     MirrorRefused,

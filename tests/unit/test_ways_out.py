@@ -12,7 +12,7 @@ from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.adapters.webhook import HttpWebhook
 from scheduler.api.http_clients import is_loopback, proxy_of
 from scheduler.client import AsyncClient, Client
-from scheduler.engine.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.errors import (
     InvalidRequest,
     MirrorRefused,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from scheduler.api.forecasts import EffectDocument
@@ -13,11 +12,13 @@ from scheduler.core.commands import JobAction
 from scheduler.core.forecast import span
 from scheduler.core.lifecycle import in_words
 from scheduler.core.model import Job, Saved, Status, StopKind
-from scheduler.core.retry import RetryPolicy
+from scheduler.engine.cluster import Cluster
 from scheduler.engine.queries.forecaster import END_OF_LINE, Forecaster
 from scheduler.engine.registry import Registry
+from scheduler.engine.spec_validation import SpecValidator, check_again
 from scheduler.errors import NotAllowed, StorageUnavailable
 from scheduler.ports import Clock, Runner
+from scheduler.settings import Settings
 
 
 class ActionPreviews:
@@ -25,24 +26,23 @@ class ActionPreviews:
 
     def __init__(
         self,
-        *,
         registry: Registry,
         runner: Runner,
+        cluster: Cluster,
+        validator: SpecValidator,
+        forecaster: Forecaster,
         clock: Clock,
-        outlook: Forecaster,
-        policy: RetryPolicy,
-        stop_grace_s: float,
-        check_again: Callable[[Job], Awaitable[None]],
+        settings: Settings,
     ) -> None:
-        self._registry, self._runner, self._clock = registry, runner, clock
-        self._outlook, self._policy, self._stop_grace_s = outlook, policy, stop_grace_s
-        self._check_again = check_again
+        self._registry, self._runner, self._cluster = registry, runner, cluster
+        self._validator, self._forecaster, self._clock = validator, forecaster, clock
+        self._policy, self._stop_grace_s = settings.retries(), settings.stop_grace_s
 
     async def of(self, job: Job, action: JobAction, chosen: Saved | None = None) -> EffectDocument:
         """*chosen*: the checkpoint to resume from, which is there."""
         try:
             if commands.looks_at_spec(action, job):
-                await self._check_again(job)
+                await check_again(job, self._validator, self._cluster)
             after = self.led_to(job, action, chosen)
         except NotAllowed as error:
             return refused(job.id, action, error.message, self._instead(job))
@@ -52,7 +52,7 @@ class ActionPreviews:
             allowed=True,
             message=await self._message(job, after, action),
             remedy=None,
-            forecast=await self._outlook.of(self._as_it_waits(after)) if _comes_to_wait(after) else None,
+            forecast=await self._forecaster.of(self._as_it_waits(after)) if _comes_to_wait(after) else None,
         )
 
     def allows(self, job: Job, action: JobAction) -> bool:

@@ -25,12 +25,14 @@ _WITHDRAWN = "withdraw it; it can be restarted later"
 class Explainer:
     """Reads; changes nothing.  Each step that is offered is one that would be allowed now."""
 
-    def __init__(self, *, view: JobViews, clock: Clock, outlook: Forecaster, effects: ActionPreviews) -> None:
-        self._view, self._clock, self._outlook, self._effects = view, clock, outlook, effects
+    def __init__(
+        self, views: JobViews, forecaster: Forecaster, previews: ActionPreviews, clock: Clock
+    ) -> None:
+        self._views, self._forecaster, self._previews, self._clock = views, forecaster, previews, clock
 
     async def of(self, job: Job) -> Explanation:
-        seen = self._view.document(job)
-        forecast = await self._outlook.of(job) if job.status is Status.QUEUED else None
+        seen = self._views.document(job)
+        forecast = await self._forecaster.of(job) if job.status is Status.QUEUED else None
         return Explanation(
             job_id=job.id,
             status=job.status,
@@ -64,12 +66,12 @@ class Explainer:
             return f"{why}; {seen.evidence}" if is_new else f"believed to run: {seen.evidence}"
         if job.stop:
             return why
-        left_s = self._outlook.left_s(job, self._clock.now())
+        left_s = self._forecaster.left_s(job, self._clock.now())
         return f"{why}; {about(left_s)} to go" if left_s is not None else why
 
     def _next_steps(self, job: Job, seen: JobDocument) -> Iterator[NextStep]:
         for action, why in _candidates(job, seen):
-            if isinstance(action, JobAction) and not self._effects.allows(job, action):
+            if isinstance(action, JobAction) and not self._previews.allows(job, action):
                 continue
             yield NextStep(action=action, why=why, command=_command(job, action))
 

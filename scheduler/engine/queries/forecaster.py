@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -11,9 +10,11 @@ from scheduler.api.forecasts import Forecast, JobRef
 from scheduler.api.serialize import progress_of
 from scheduler.core import ordering
 from scheduler.core.forecast import MAX_LINE, Hold, Scene, Start, Usual, left_s, play, sentence
-from scheduler.core.model import Job, Node, Status, StopKind
+from scheduler.core.model import Job, Status, StopKind
+from scheduler.engine.cluster import Cluster
 from scheduler.engine.registry import Registry
 from scheduler.ports import Clock, JobQuery, Journal
+from scheduler.settings import Settings
 
 END_OF_LINE = 2**62
 """A place behind everybody, for a job that only might wait."""
@@ -27,15 +28,14 @@ class Forecaster:
 
     def __init__(
         self,
-        *,
         journal: Journal,
         registry: Registry,
+        cluster: Cluster,
         clock: Clock,
-        nodes: Callable[[], tuple[Node, ...]],
-        stop_grace_s: float,
+        settings: Settings,
     ) -> None:
-        self._journal, self._registry, self._clock, self._nodes = journal, registry, clock, nodes
-        self._stop_grace_s = stop_grace_s
+        self._journal, self._registry, self._clock, self._cluster = journal, registry, clock, cluster
+        self._stop_grace_s = settings.stop_grace_s
         self._usual: Usual | None = None
         self._usual_at = clock.now()
         self._playing = asyncio.Lock()
@@ -97,7 +97,7 @@ class Forecaster:
         running += [job] if job.status is Status.RUNNING else []
         return Scene(
             now=now,
-            nodes=self._nodes(),
+            nodes=self._cluster.nodes,
             holds=tuple(hold for one in running if (hold := self._hold(one, now))),
             line=tuple(sorted([*others, *waiting], key=ordering.turn)),
             length_s=usual.length_s,

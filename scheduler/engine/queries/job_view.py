@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from scheduler.api.jobs import JobDocument
 from scheduler.api.serialize import document_or_stand_in, is_stand_in, job_document, progress_of, why
-from scheduler.core.hangs import Limits, Silence, judge
+from scheduler.core.hangs import Silence, judge
+from scheduler.core.lifecycle import Event
 from scheduler.core.model import Job, JobId, Phase, Reason, Status
 from scheduler.engine.registry import Registry
 from scheduler.ports import Clock, ProgressUpdate
+from scheduler.settings import Settings
 
 PLANNED_AT_ONCE = 10_000
 """Placement looks so far down the line in one pass: about 50 ms.  Who stands behind waits for those before."""
@@ -19,9 +21,9 @@ PLANNED_AT_ONCE = 10_000
 class JobViews:
     """Reads; changes nothing.  Placement leaves its reasons here after each pass."""
 
-    def __init__(self, registry: Registry, clock: Clock, limits: Limits, overdue_after_s: float) -> None:
-        self._registry, self._clock, self._limits = registry, clock, limits
-        self._overdue_after_s = overdue_after_s
+    def __init__(self, registry: Registry, clock: Clock, settings: Settings) -> None:
+        self._registry, self._clock, self._limits = registry, clock, settings.limits()
+        self._overdue_after_s = settings.overdue_after_s
         self.blocked: dict[JobId, Reason] = {}
         self.looked_at: datetime | None = None
         self.unreadable: dict[JobId, str] = {}
@@ -29,6 +31,10 @@ class JobViews:
 
     def planned(self, blocked: dict[JobId, Reason], at: datetime) -> None:
         self.blocked, self.looked_at = blocked, at
+
+    def committed(self, _before: Job | None, after: Job, _event: Event | None) -> None:
+        """Why it waited was true of the job as it was."""
+        self.blocked.pop(after.id, None)
 
     def document(self, job: Job) -> JobDocument:
         """Of every job, whatever it holds: one that cannot be shown is said to be so, alone."""
@@ -38,6 +44,14 @@ class JobViews:
         else:
             self.unreadable.pop(job.id, None)
         return shown
+
+    def problem(self, in_journal: Mapping[JobId, str]) -> str | None:
+        """Of the jobs that could not be shown whole, or not be read in the journal."""
+        broken = {**self.unreadable, **in_journal}
+        if not broken:
+            return None
+        named = "; ".join(f"job {job_id} ({words})" for job_id, words in sorted(broken.items())[:3])
+        return f"{len(broken)} jobs cannot be read whole, and are shown as what is left of them: {named}"
 
     def _document(self, job: Job) -> JobDocument:
         return job_document(
@@ -68,12 +82,14 @@ class JobViews:
         told_s = job.spec.hang_after_s
         return judge(said.pace, silent_s, self._limits, counts_steps=counts_steps, told_s=told_s)
 
-    def signs(self, limit: int) -> Sequence[ProgressUpdate]:
-        """Of the running jobs, and of those next in the line; *limit* in all."""
+    def progress_updates(self, limit: int) -> Sequence[ProgressUpdate]:
+        """Of the running jobs, and of those next in the queue; *limit* in all."""
         running = self._registry.running()[:limit]
-        return [self._sign(job) for job in [*running, *self._registry.queued(limit - len(running))]]
+        return [
+            self._progress_update(job) for job in [*running, *self._registry.queued(limit - len(running))]
+        ]
 
-    def _sign(self, job: Job) -> ProgressUpdate:
+    def _progress_update(self, job: Job) -> ProgressUpdate:
         seen = self._registry.sighting(job)
         return ProgressUpdate(
             job_id=job.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from scheduler.api.base import ReasonDocument
@@ -23,14 +23,19 @@ from scheduler.core.commands import action_of
 from scheduler.core.model import Attempt, CheckpointId, Fence, Job, JobId, JobSpec, Saved, Status
 from scheduler.core.redaction import REACH_CHARS, Redactor
 from scheduler.engine.change_feed import ChangeFeed
-from scheduler.engine.queries.action_preview import refused
-from scheduler.engine.queries.advising import Advice
+from scheduler.engine.cluster import Cluster
+from scheduler.engine.job_store import JobStore
+from scheduler.engine.queries.action_preview import ActionPreviews, refused
+from scheduler.engine.queries.explanation import Explainer
+from scheduler.engine.queries.forecaster import Forecaster
 from scheduler.engine.queries.job_view import JobViews
+from scheduler.engine.queries.submit_preview import SubmitPreview
 from scheduler.engine.registry import Registry
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.engine.sync.reconciler import repair_document
 from scheduler.errors import CheckpointNotFound, InvalidRequest
-from scheduler.ports import JobQuery, Journal, LogPart, Runner
+from scheduler.ports import Clock, JobQuery, Journal, LogPart, Runner
+from scheduler.settings import Settings
 
 PRUNED = (
     "earlier events are not here: they were pruned (SCHEDULER_KEEP_DAYS after the end of a job only its last one is kept), "
@@ -43,38 +48,40 @@ class Queries:
 
     def __init__(
         self,
-        *,
         journal: Journal,
-        registry: Registry,
         runner: Runner,
-        door: SpecValidator,
-        view: JobViews,
+        registry: Registry,
+        store: JobStore,
+        cluster: Cluster,
+        validator: SpecValidator,
+        views: JobViews,
         feed: ChangeFeed,
-        find: Callable[[JobId], Awaitable[Job | None]],
-        get: Callable[[str], Awaitable[Job]],
-        advice: Advice,
+        clock: Clock,
+        settings: Settings,
+        *,
         is_mirrored: bool,
     ) -> None:
-        self._is_mirrored = is_mirrored
-        self._journal, self._registry, self._runner = journal, registry, runner
-        self._door, self._view = door, view
-        self._feed, self._find, self._get = feed, find, get
-        self._advice = advice
-        self._life = journal.incarnation
+        self._journal, self._runner, self._registry, self._store = journal, runner, registry, store
+        self._validator, self._views, self._feed = validator, views, feed
+        self._is_mirrored, self._life = is_mirrored, journal.incarnation
+        forecaster = Forecaster(journal, registry, cluster, clock, settings)
+        self._previews = ActionPreviews(registry, runner, cluster, validator, forecaster, clock, settings)
+        self._explainer = Explainer(views, forecaster, self._previews, clock)
+        self._submit_preview = SubmitPreview(validator, cluster, forecaster, clock)
 
     async def status(self, job_id: str) -> JobDocument:
-        (document,) = await self._documents([await self._get(job_id)])
+        (document,) = await self._documents([await self._store.get(job_id)])
         return document
 
     async def documents(self, job_ids: list[str]) -> dict[str, JobDocument]:
         """Those of the given jobs that registry or journal know."""
-        known = [job for job_id in job_ids if (job := await self._find(JobId(job_id)))]
+        known = [job for job_id in job_ids if (job := await self._store.find(JobId(job_id)))]
         return {document.job_id: document for document in await self._documents(known)}
 
     async def _documents(self, jobs: Sequence[Job]) -> list[JobDocument]:
         """What waits for the database is looked up last: what was on its way by then may have arrived, never the other
         way round."""
-        found = [self._view.document(self._registry.get(job.id) or job) for job in jobs]
+        found = [self._views.document(self._registry.get(job.id) or job) for job in jobs]
         if not (self._is_mirrored and found):
             return found
         unsent = await self._journal.unsent([job.id for job in jobs])
@@ -92,7 +99,7 @@ class Queries:
         )
 
     async def events(self, job_id: str) -> EventPage:
-        job = await self._get(job_id)
+        job = await self._store.get(job_id)
         found = await self._journal.events(job.id)
         page = EventPage(
             job_id=job.id,
@@ -102,7 +109,7 @@ class Queries:
         return redacted(page, Redactor.of(job.spec))
 
     async def attempts(self, job_id: str) -> AttemptPage:
-        job = await self._get(job_id)
+        job = await self._store.get(job_id)
         found = [self._as_seen(job, attempt) for attempt in await self._journal.attempts(job.id)]
         attempts = [attempt_document(attempt) for attempt in found]
         return redacted(AttemptPage(job_id=job.id, attempts=attempts), Redactor.of(job.spec))
@@ -116,7 +123,7 @@ class Queries:
         return replace(attempt, resumed=said.resumed, saved=said.saved, last_step=step_of(said.progress))
 
     async def checkpoints(self, job_id: str) -> CheckpointPage:
-        job = await self._get(job_id)
+        job = await self._store.get(job_id)
         found = await self._runner.checkpoints(job.id)
         continuing = lineage(found, job.origin)
         following = continuing[0].id if continuing else None
@@ -131,13 +138,13 @@ class Queries:
 
     async def metrics(self, job_id: str, points: int) -> MetricsDocument:
         """What the loop measured in all attempts, thinned out to *points* rows."""
-        job = await self._get(job_id)
+        job = await self._store.get(job_id)
         found, redactor = await self._runner.metrics(job.id, points), Redactor.of(job.spec)
         return found.model_copy(update={"samples": [redacted(sample, redactor) for sample in found.samples]})
 
     async def trends(self, job_ids: list[str], points: int) -> dict[str, list[float]]:
         """The loss of each job in at most *points* numbers.  Jobs that are not known, or told none, are left out."""
-        known = [JobId(job_id) for job_id in job_ids if await self._find(JobId(job_id))]
+        known = [JobId(job_id) for job_id in job_ids if await self._store.find(JobId(job_id))]
         found = await self._runner.trends(known, points)
         return {str(job_id): values for job_id, values in found.items()}
 
@@ -174,18 +181,18 @@ class Queries:
         news = await self._feed.after(after, wait_s) if is_this_life else self._feed.since(0)
         missed = news.job_ids is None or not is_this_life
         told = [] if missed else news.job_ids or []
-        known = [job for job_id in told if (job := await self._find(job_id))]
+        known = [job for job_id in told if (job := await self._store.find(job_id))]
         return Changes(
             life=self._life,
             seq=news.seq,
-            jobs=[self._view.document(job) for job in known],
+            jobs=[self._views.document(job) for job in known],
             counts=await self._journal.counts(),
             missed=missed,
         )
 
     async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
         """Part of a rank's log.  `attempt` defaults to the newest; a negative `offset` counts from the end."""
-        job = await self._get(job_id)
+        job = await self._store.get(job_id)
         wanted = job.attempt if attempt is None else attempt
         if not 1 <= wanted <= job.attempt:
             raise InvalidRequest(
@@ -220,10 +227,10 @@ class Queries:
 
         A negative offset counts from the end; no offsets: no log is read, and *attempt* may be one to come.
         """
-        job = await self._get(job_id)
+        job = await self._store.get(job_id)
         is_over = job.status is not Status.RUNNING or attempt < job.attempt
         ending = await self._ending(job, attempt) if attempt and is_over else None
-        seen = self._view.document(job)
+        seen = self._views.document(job)
         parts = await asyncio.gather(
             *(self._read_log(job, Fence(attempt), rank, offset, limit) for rank, offset in offsets.items())
         )
@@ -254,21 +261,21 @@ class Queries:
         return ending and redacted(ending, Redactor.of(job.spec))
 
     async def explain(self, job_id: str) -> Explanation:
-        job = await self._get(job_id)
-        return redacted(await self._advice.explainer.of(job), Redactor.of(job.spec))
+        job = await self._store.get(job_id)
+        return redacted(await self._explainer.of(job), Redactor.of(job.spec))
 
     async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
         """What *action*, as in the paths of the API, would do now; a checkpoint that is not there is refused."""
-        job, wanted = await self._get(job_id), action_of(action)
+        job, wanted = await self._store.get(job_id), action_of(action)
         try:
             chosen = await self.checkpoint(job, checkpoint) if checkpoint else None
         except CheckpointNotFound as error:
             return refused(job.id, action, error.message, "choose one that is there, or leave it out")
-        return redacted(await self._advice.effects.of(job, wanted, chosen), Redactor.of(job.spec))
+        return redacted(await self._previews.of(job, wanted, chosen), Redactor.of(job.spec))
 
     async def plan(self, spec: JobSpec) -> PlanAnswer:
         """A submit that is not made."""
-        return await self._advice.planner.of(spec)
+        return await self._submit_preview.of(spec)
 
-    async def known_loops(self) -> LoopList:
-        return await asyncio.to_thread(self._door.loops)
+    async def loops(self) -> LoopList:
+        return await asyncio.to_thread(self._validator.loops)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from scheduler.api.problems import not_valid
 from scheduler.api.serialize import shown
 from scheduler.core import lifecycle, placement
 from scheduler.core.memory_estimate import ModelShape, Training, memory
-from scheduler.core.model import JobId, JobSpec, Json, Node, Snapshot
+from scheduler.core.model import JobId, JobSpec, Json, Node
+from scheduler.engine.cluster import Cluster
 from scheduler.engine.queries.forecaster import END_OF_LINE, Forecaster
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import InvalidSpec
@@ -24,26 +24,20 @@ class SubmitPreview:
     """Reads; changes nothing, and queues nothing."""
 
     def __init__(
-        self,
-        *,
-        door: SpecValidator,
-        clock: Clock,
-        outlook: Forecaster,
-        snapshot: Callable[[], Snapshot],
-        possible_nodes: Callable[[], list[Node]],
+        self, validator: SpecValidator, cluster: Cluster, forecaster: Forecaster, clock: Clock
     ) -> None:
-        self._door, self._clock, self._outlook = door, clock, outlook
-        self._snapshot, self._possible_nodes = snapshot, possible_nodes
+        self._validator, self._cluster = validator, cluster
+        self._forecaster, self._clock = forecaster, clock
 
     async def of(self, spec: JobSpec) -> PlanAnswer:
         try:
-            accepted = await self._door.admit(spec, self._possible_nodes())
+            accepted = await self._validator.admit(spec, self._cluster.possible_nodes())
         except InvalidSpec as error:
             return not_valid(error)
         spec = accepted.spec
-        snapshot, written = self._snapshot(), self._door.as_it_would_run(shown(spec))
+        snapshot, written = self._cluster.snapshot(), self._validator.as_it_would_run(shown(spec))
         job = lifecycle.accept(_UNSUBMITTED, spec, at=self._clock.now(), queue_seq=END_OF_LINE)
-        forecast = await self._outlook.of(job)
+        forecast = await self._forecaster.of(job)
         try:
             needed = await self._memory(spec, written["config"], snapshot.nodes)
             doubt = _shortage(needed)
@@ -62,7 +56,7 @@ class SubmitPreview:
         """For `sft`; None for other loops, and for a model that is not here.  Raises ValueError."""
         if spec.loop != "sft" or not Path(config["model"]).is_absolute():
             return None  # a hub id: nothing is downloaded to answer a question
-        return _estimate(await self._door.shape(config["model"]), spec, config, nodes)
+        return _estimate(await self._validator.shape(config["model"]), spec, config, nodes)
 
 
 def _shortage(needed: MemoryEstimate | None) -> str:

@@ -53,7 +53,6 @@ class Notifier:
         self,
         journal: Journal,
         webhook: Webhook | None,
-        *,
         clock: Clock,
         backoff: Backoff,
         give_up_after_s: float,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from scheduler.engine.sync.relay import MirrorSession
+from scheduler.engine.sync.session import MirrorSession
 from scheduler.ports import Clock, Journal, Mark, Pruned
 
 log = logging.getLogger("scheduler")
@@ -23,9 +23,9 @@ class Pruner:
     the journal, and then in the database.  The jobs, their attempts and the files of their runs stay."""
 
     def __init__(
-        self, *, journal: Journal, link: MirrorSession | None, clock: Clock, keep_days: float
+        self, journal: Journal, session: MirrorSession | None, clock: Clock, keep_days: float
     ) -> None:
-        self._journal, self._link, self._clock = journal, link, clock
+        self._journal, self._session, self._clock = journal, session, clock
         self._keep = timedelta(days=keep_days)
         self.events = 0
         """Taken in this life, in the journal."""
@@ -34,8 +34,8 @@ class Pruner:
         """Raises what journal and database raise: what was taken until then is gone, the next pass does the rest."""
         before = self._clock.now() - self._keep
         self.events += await _walk(self._journal.prune, before, "the journal")
-        if self._link is not None:
-            await _walk((await self._link.claimed()).prune, before, "the database")
+        if self._session is not None:
+            await _walk((await self._session.claimed()).prune, before, "the database")
 
 
 async def _walk(

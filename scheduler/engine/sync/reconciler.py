@@ -25,7 +25,8 @@ from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import all_of
 from scheduler.engine.registry import Registry
 from scheduler.engine.sync.adoption import Adoption, repair_of
-from scheduler.engine.sync.relay import MirrorSession, Relay
+from scheduler.engine.sync.relay import Relay
+from scheduler.engine.sync.session import MirrorSession
 from scheduler.errors import MirrorRefused
 from scheduler.ports import Clock, Journal, Mirror, Rows, Run, Runner
 
@@ -54,24 +55,21 @@ class Reconciler:
 
     def __init__(
         self,
-        *,
         journal: Journal,
         registry: Registry,
-        book: JobStore,
+        store: JobStore,
         runner: Runner,
         clock: Clock,
-        link: MirrorSession | None,
+        session: MirrorSession | None,
         relay: Relay,
         adoption: Adoption,
     ) -> None:
-        self._journal, self._registry, self._book = journal, registry, book
-        self._runner, self._clock, self._link = runner, clock, link
+        self._journal, self._registry, self._store = journal, registry, store
+        self._runner, self._clock, self._session = runner, clock, session
         self._relay, self._adoption = relay, adoption
         self._one_at_a_time = asyncio.Lock()
         self._refused: frozenset[JobId] = frozenset()
         """Jobs whose rows the database did not take in the last pass."""
-        self.has_read_database = link is None
-        """Whether a run that the registry does not know is surely nobody's."""
 
     async def once(self, *, by: str = "reconciler", dry_run: bool = False) -> ReconcileAnswer:
         """Compare, and put right what differs; with *dry_run* only say what would be done.
@@ -80,14 +78,14 @@ class Reconciler:
         """
         async with self._one_at_a_time:
             work = Pass(by=by, dry_run=dry_run)
-            if self._link is not None:
-                await self._compare(work, await self._link.claimed())
-                self.has_read_database |= not dry_run
+            if self._session is not None:
+                await self._compare(work, await self._session.claimed())
+                self._session.has_read_rows |= not dry_run
             return ReconcileAnswer(
                 dry_run=dry_run,
                 repairs=[repair_document(repair) for repair in work.repairs],
                 rows_compared=work.rows_compared,
-                database="compared" if self._link else "not configured",
+                database="compared" if self._session else "not configured",
             )
 
     async def _compare(self, work: Pass, mirror: Mirror) -> None:
@@ -123,7 +121,7 @@ class Reconciler:
         judged = [
             (row, verdict)
             for row, verdict in self._adoption.judge(rows, live)
-            if verdict.decision is not Decision.WAIT and not await self._book.find(row.id)
+            if verdict.decision is not Decision.WAIT and not await self._store.find(row.id)
         ]
         work.repairs += [repair_of(row, verdict, self._clock.now(), work.by) for row, verdict in judged]
         if not work.dry_run:
@@ -147,7 +145,7 @@ class Reconciler:
         unsent = await self._journal.unsent()
         refused: dict[JobId, MirrorRefused] = {}
         for job_id in suspects:
-            job, row = await self._book.find(job_id), rows.get(job_id)
+            job, row = await self._store.find(job_id), rows.get(job_id)
             if job is None or job_id in unsent or (row and _agrees(row, job)):
                 continue
             if row and row.job and row.job.version > job.version:
@@ -189,7 +187,7 @@ class Reconciler:
         if work.dry_run:
             return
         event = Recover(at=self._clock.now(), by=work.by, reason=Reason(code="recovered", message=why))
-        await self._book.adopt(newer, event, repair, attempts)
+        await self._store.adopt(newer, event, repair, attempts)
 
     def _repair(self, work: Pass, job: Job, in_database: str, decided: str, why: str) -> Repair:
         return Repair(

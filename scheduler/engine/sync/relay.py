@@ -1,44 +1,22 @@
-"""What the scheduler tells the database: every change once it is journalled, and signs of life in between."""
+"""Every change is told to the database, once it is journalled."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 
 from scheduler.core.model import Job, JobEvent, JobId
+from scheduler.engine.job_store import JobStore
+from scheduler.engine.registry import Registry
+from scheduler.engine.sync.heartbeat import Heartbeat
+from scheduler.engine.sync.session import MirrorSession
 from scheduler.errors import MirrorRefused
-from scheduler.ports import Clock, Journal, Mirror, MirrorChange, OutboxRow, ProgressUpdate
+from scheduler.ports import Journal, MirrorChange, OutboxRow
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 _CANNOT_READ = "the change of job {} cannot be read in the journal any more; the row is left as it is"
-MAX_SIGNS = 1000
-"""Running jobs and the first of the line that are kept fresh in the database between their changes."""
-
-
-class MirrorSession:
-    """The mirror of this life of the scheduler: claimed before anything is written to it."""
-
-    def __init__(self, mirror: Mirror, journal: Journal) -> None:
-        self._mirror, self._journal = mirror, journal
-        self._claiming = asyncio.Lock()
-        self.incarnation: int | None = None
-        """None until the database has been reached for the first time."""
-        self.vouched_before: datetime | None = None
-        """When an earlier life said for the last time that it was alive."""
-
-    async def claimed(self) -> Mirror:
-        """The mirror, with this life as its newest writer.  Raises what `claim` raises; then ask again."""
-        async with self._claiming:
-            if self.incarnation is None:
-                self.vouched_before = (await self._mirror.rows([])).vouched_at
-                incarnation = await self._mirror.claim(self._journal.incarnation)
-                # A journal that was lost counts from 1 again; the database remembers how far it was.
-                await self._journal.raise_incarnation(incarnation)
-                self.incarnation = incarnation
-        return self._mirror
 
 
 class Relay:
@@ -50,16 +28,15 @@ class Relay:
 
     def __init__(
         self,
-        *,
         journal: Journal,
-        link: MirrorSession | None,
+        session: MirrorSession | None,
+        store: JobStore,
+        registry: Registry,
+        heartbeat: Heartbeat,
         batch: int,
-        find: Callable[[JobId], Awaitable[Job | None]],
-        position: Callable[[Job], int | None],
-        rewritten: Callable[[JobId], None] = lambda _job_id: None,
     ) -> None:
-        self._journal, self._link, self._batch = journal, link, batch
-        self._find, self._position, self._rewritten = find, position, rewritten
+        self._journal, self._session, self._batch = journal, session, batch
+        self._store, self._registry, self._heartbeat = store, registry, heartbeat
         self._one_at_a_time = asyncio.Lock()
 
     async def once(self) -> int:
@@ -83,29 +60,29 @@ class Relay:
     async def write_again(self, job_id: JobId) -> None:
         """Put the newest state of a job, and its history, over whatever the database has."""
         async with self._one_at_a_time:
-            job = await self._find(job_id)
-            if self._link is None or job is None:
+            job = await self._store.find(job_id)
+            if self._session is None or job is None:
                 return
             events = tuple(
                 event for event in await self._journal.events(job_id) if event.version <= job.version
             )
-            change = MirrorChange(job=job, events=events, queue_position=self._position(job))
-            await (await self._link.claimed()).apply([change], forced=True)
-            self._rewritten(job_id)
+            change = MirrorChange(job=job, events=events, queue_position=self._registry.position(job))
+            await (await self._session.claimed()).apply([change], forced=True)
+            self._heartbeat.forget(job_id)
 
     async def _deliver(self, rows: Sequence[OutboxRow]) -> dict[int, MirrorRefused]:
         """Those that were refused, by their place in the outbox."""
-        if self._link is None:
+        if self._session is None:
             await self._journal.forget([row.seq for row in rows])
             return {}
         # The database may have the only whole copy that is left: what cannot be read is not put over it.
         kept = {row.seq: MirrorRefused(_CANNOT_READ.format(row.job.id)) for row in rows if row.unreadable}
-        return kept | await self._hand_over([row for row in rows if row.seq not in kept], self._link)
+        return kept | await self._hand_over([row for row in rows if row.seq not in kept], self._session)
 
-    async def _hand_over(self, rows: Sequence[OutboxRow], link: MirrorSession) -> dict[int, MirrorRefused]:
-        mirror = await link.claimed()
+    async def _hand_over(self, rows: Sequence[OutboxRow], session: MirrorSession) -> dict[int, MirrorRefused]:
+        mirror = await session.claimed()
         try:
-            await mirror.apply(coalesce(rows, self._position))
+            await mirror.apply(coalesce(rows, self._registry.position))
         except MirrorRefused as error:
             await mirror.check()  # raises what is wrong with all of them
             return await self._one_by_one(rows, error)
@@ -134,41 +111,3 @@ def coalesce(
         MirrorChange(job=job, events=tuple(events[job.id]), queue_position=position(job))
         for job in newest.values()
     ]
-
-
-class Heartbeat:
-    """Says in journal and database that the scheduler is alive, and there how far its runs and its line are.
-
-    One small request, whatever the number of jobs: only what has moved since the last one is told.  The database
-    hears nothing before *has_read_database*: until then it holds rows that this life cannot vouch for.
-    """
-
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        link: MirrorSession | None,
-        clock: Clock,
-        signs: Callable[[int], Sequence[ProgressUpdate]],
-        has_read_database: Callable[[], bool],
-    ) -> None:
-        self._journal, self._link, self._clock, self._signs = journal, link, clock, signs
-        self._has_read_database = has_read_database
-        self._told: dict[JobId, ProgressUpdate] = {}
-        self._forgotten: set[JobId] = set()
-
-    async def once(self) -> None:
-        await self._journal.vouch(self._clock.now())
-        if self._link is None or not self._has_read_database():
-            return
-        mirror = await self._link.claimed()
-        unsent = await self._journal.unsent()
-        self._forgotten.clear()
-        signs = {sign.job_id: sign for sign in self._signs(MAX_SIGNS) if sign.job_id not in unsent}
-        await mirror.vouch([sign for sign in signs.values() if sign != self._told.get(sign.job_id)])
-        self._told = {job_id: sign for job_id, sign in signs.items() if job_id not in self._forgotten}
-
-    def forget(self, job_id: JobId) -> None:
-        """The row of this job was written anew: its last sign is gone, and so may be one that is under way."""
-        self._told.pop(job_id, None)
-        self._forgotten.add(job_id)

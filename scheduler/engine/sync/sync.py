@@ -3,107 +3,78 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from scheduler.core.model import JobSpec
+from scheduler.api.repairs import ReconcileAnswer
+from scheduler.engine.cluster import Cluster
+from scheduler.engine.commands import Commands
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import Backoff, PeriodicTask
 from scheduler.engine.registry import Registry
-from scheduler.engine.spec_validation import Accepted
-from scheduler.engine.sync.adoption import Adoption, Inbox, Request
+from scheduler.engine.spec_validation import SpecValidator
+from scheduler.engine.sync.adoption import Adoption
+from scheduler.engine.sync.heartbeat import Heartbeat
+from scheduler.engine.sync.inbox import Inbox
 from scheduler.engine.sync.notifier import Notifier
 from scheduler.engine.sync.pruner import EVERY_S, Pruner
 from scheduler.engine.sync.reconciler import Reconciler
-from scheduler.engine.sync.relay import Heartbeat, MirrorSession, Relay
-from scheduler.ports import Clock, Journal, Mirror, ProgressUpdate, Runner, Webhook
+from scheduler.engine.sync.relay import Relay
+from scheduler.engine.sync.session import MirrorSession
+from scheduler.ports import Clock, Journal, Runner, Webhook
 from scheduler.settings import Settings
 
 
 class Sync:
-    """Without a mirror the same parts run: the outbox is emptied, the journal vouched for, the runs compared."""
+    """Without a database the same parts run: the outbox is emptied, the journal has its heartbeat."""
 
     def __init__(
         self,
-        *,
         journal: Journal,
-        mirror: Mirror | None,
+        session: MirrorSession | None,
+        heartbeat: Heartbeat,
         webhook: Webhook | None,
-        book: JobStore,
         registry: Registry,
+        store: JobStore,
+        cluster: Cluster,
+        validator: SpecValidator,
+        commands: Commands,
         runner: Runner,
         clock: Clock,
         settings: Settings,
-        check: Callable[[JobSpec], Awaitable[Accepted]],
-        requests: Mapping[str, Request],
-        signs: Callable[[int], Sequence[ProgressUpdate]],
     ) -> None:
-        self.link = link = MirrorSession(mirror, journal) if mirror else None
-        self.relay = Relay(
-            journal=journal,
-            link=link,
-            batch=settings.relay_batch,
-            find=book.find,
-            position=registry.position,
-            rewritten=lambda job_id: self.voucher.forget(job_id),
-        )
-        self.adoption = Adoption(
-            book=book,
-            registry=registry,
-            link=link,
-            clock=clock,
-            check=check,
-            stale_after_s=settings.stale_after_s,
-            policy=settings.recover_queued,
-        )
-        self.inbox = Inbox(link=link, book=book, runner=runner, adoption=self.adoption, requests=requests)
+        self.session, self.heartbeat = session, heartbeat
+        self.relay = Relay(journal, session, store, registry, heartbeat, settings.relay_batch)
+        self.adoption = Adoption(store, registry, session, cluster, validator, clock, settings)
         self.reconciler = Reconciler(
-            journal=journal,
-            registry=registry,
-            book=book,
-            runner=runner,
-            clock=clock,
-            link=link,
-            relay=self.relay,
-            adoption=self.adoption,
+            journal, registry, store, runner, clock, session, self.relay, self.adoption
         )
-        self.voucher = Heartbeat(
-            journal=journal,
-            link=link,
-            clock=clock,
-            signs=signs,
-            has_read_database=lambda: self.reconciler.has_read_database,
-        )
-        self._settings, self._clock = settings, clock
+        self.inbox = Inbox(session, store, runner, self.adoption, commands)
+        self.pruner = Pruner(journal, session, clock, settings.keep_days)
         self.notifier = Notifier(
-            journal,
-            webhook,
-            clock=clock,
-            backoff=self._backoff(),
-            give_up_after_s=settings.webhook_give_up_after_s,
+            journal, webhook, clock, _backoff(settings), settings.webhook_give_up_after_s
         )
-        self.pruner = Pruner(journal=journal, link=link, clock=clock, keep_days=settings.keep_days)
-        self.relay_loop = self._loop("relay", settings.liveness_every_s, self.relay.once)
-        self.notify_loop = self._loop("webhook", settings.liveness_every_s, self.notifier.once)
-        self.database_loops = (
-            self.relay_loop,
-            self._loop("vouch", settings.vouch_every_s, self.voucher.once),
-            self._loop("inbox", settings.inbox_every_s, self.inbox.once),
-            self._loop("reconcile", settings.reconcile_every_s, self.reconciler.once),
-            self._loop("prune", EVERY_S, self.pruner.once),
+        self.relay_task, self.notify_task, *others = (
+            PeriodicTask(name, every_s, once, clock, _backoff(settings))
+            for name, every_s, once in (
+                ("relay", settings.liveness_every_s, self.relay.once),
+                ("webhook", settings.liveness_every_s, self.notifier.once),
+                ("vouch", settings.vouch_every_s, heartbeat.once),
+                ("inbox", settings.inbox_every_s, self.inbox.once),
+                ("reconcile", settings.reconcile_every_s, self.reconciler.once),
+                ("prune", EVERY_S, self.pruner.once),
+            )
         )
-        self.loops = (*self.database_loops, self.notify_loop)
+        self.database_tasks = (self.relay_task, *others)
+        self.tasks = (*self.database_tasks, self.notify_task)
 
-    def wake(self) -> None:
-        """Something was journalled."""
-        self.relay_loop.wake()
-        self.notify_loop.wake()
+    def committed(self, *_: object) -> None:
+        """Something was journalled, and waits to be sent."""
+        self.relay_task.wake()
+        self.notify_task.wake()
 
-    def _loop(self, name: str, every_s: float, once: Callable[[], Awaitable[object]]) -> PeriodicTask:
-        return PeriodicTask(name, every_s, once, self._clock, backoff=self._backoff())
+    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
+        """Compare everything now.  Raises what the database raises."""
+        return await self.reconciler.once(dry_run=dry_run)
 
-    def _backoff(self) -> Backoff:
-        return Backoff(
-            first_s=self._settings.relay_backoff_s,
-            max_s=self._settings.relay_backoff_max_s,
-            chance=random.random,
-        )
+
+def _backoff(settings: Settings) -> Backoff:
+    return Backoff(first_s=settings.relay_backoff_s, max_s=settings.relay_backoff_max_s, chance=random.random)
