@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from scheduler.api.health import ShutdownAnswer
-from scheduler.api.jobs import ForceStartAnswer, JobDocument, SubmittedJob
+from scheduler.api.jobs import ActionAnswer, ForceStartAnswer, JobDocument, SubmittedJob
 from scheduler.api.repairs import ReconcileAnswer
 from scheduler.api.serialize import submitted
 from scheduler.core import commands, lifecycle, ordering, placement, reconcile
 from scheduler.core.codec import UNREADABLE_LOOP
-from scheduler.core.commands import JobAction
+from scheduler.core.commands import ACTIONS, JobAction
 from scheduler.core.lifecycle import (
     GiveUp,
     Recover,
@@ -52,6 +52,7 @@ from scheduler.engine.supervisor import Supervisor
 from scheduler.engine.sync.sync import Sync
 from scheduler.engine.telemetry import NoTelemetry, Telemetry
 from scheduler.errors import (
+    InvalidRequest,
     InvalidSpec,
     JournalUnwritable,
     MirrorRefused,
@@ -121,14 +122,7 @@ class Engine:
             clock=clock,
             settings=settings,
             check=self._check,
-            requests={
-                "cancel": self.cancel,
-                "pause": self.pause,
-                "resume": self.resume,
-                "restart": self.restart,
-                "preempt": self.preempt,
-                "force_start": self.force_start,
-            },
+            act_on=self.act,
             signs=self.view.signs,
         )
         self.ask = Queries(
@@ -198,37 +192,21 @@ class Engine:
             )
         return [submitted(self.view.document(await self._get(job_id))) for job_id, _ in jobs]
 
-    async def cancel(self, job_id: str, by: str) -> JobDocument:
-        """Written down before any signal is sent; `cancelled` is shown when the processes are gone."""
-        return self.view.document(await self._ask(await self._get(job_id), JobAction.CANCEL, by))
+    async def act(
+        self, job_id: str, action: JobAction, by: str, checkpoint: str | None = None
+    ) -> ActionAnswer:
+        """Do what *by* asks, as `ACTIONS` has it: written down before any signal is sent.
 
-    async def pause(self, job_id: str, by: str) -> JobDocument:
-        """Saves and stops; `paused` is shown when the processes are gone.  A job that waits is held in the line."""
-        return self.view.document(await self._ask(await self._get(job_id), JobAction.PAUSE, by))
-
-    async def preempt(self, job_id: str, by: str) -> JobDocument:
-        """Saves, gives its nodes back, and returns to the line.  A job that waits there has given them already."""
-        return self.view.document(await self._ask(await self._get(job_id), JobAction.PREEMPT, by))
-
-    async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
-        """Into the line again, to go on from the last checkpoint or from the one chosen; a held job is let go."""
-        job = await self._get(job_id)
-        chosen = await self.ask.checkpoint(job, checkpoint) if checkpoint else None
-        return self.view.document(await self._ask(job, JobAction.RESUME, by, chosen))
-
-    async def restart(self, job_id: str, by: str) -> JobDocument:
-        """Into the line again, from the beginning; its checkpoints stay and can be chosen later."""
-        job = await self._get(job_id)
-        return self.view.document(await self._ask(job, JobAction.RESTART, by))
-
-    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
-        """Compare everything now.  Raises what the database raises."""
-        return await self.sync.reconciler.once(dry_run=dry_run)
-
-    async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
-        """Into the line, from the beginning.  A job that waits there already keeps its place."""
+        A run that is stopped shows its new status when its processes are gone.  *checkpoint*: where a resume goes on.
+        """
+        if checkpoint and not ACTIONS[action].takes_checkpoint:
+            raise InvalidRequest(f"{action} takes no checkpoint; resume does")
         before = await self._get(job_id)
-        job = await self._ask(before, JobAction.FORCE_START, by)
+        chosen = await self.ask.checkpoint(before, checkpoint) if checkpoint else None
+        job = await self._ask(before, action, by, chosen)
+        return self._queued(before, job) if action is JobAction.FORCE_START else self.view.document(job)
+
+    def _queued(self, before: Job, job: Job) -> ForceStartAnswer:
         position = self.registry.position(job)
         return ForceStartAnswer(
             success=True,
@@ -239,8 +217,9 @@ class Engine:
             message=f"Job queued successfully (position {position})",
         )
 
-    async def mark_failed(self, job_id: str, by: str) -> JobDocument:
-        return self.view.document(await self._ask(await self._get(job_id), JobAction.FAIL, by))
+    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
+        """Compare everything now.  Raises what the database raises."""
+        return await self.sync.reconciler.once(dry_run=dry_run)
 
     async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
         """Nothing starts any more, and what runs gives way; without *save* nobody waits for it to save.
@@ -354,7 +333,7 @@ class Engine:
         self.tick.wake()
         self.sync.wake()
 
-    def _act(self, job: Job, action: lifecycle.JobAction) -> None:
+    def _act(self, job: Job, action: lifecycle.Action) -> None:
         match action:
             case StartRun():
                 self.follower.follow(job)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scheduler.core.commands import JobAction
 from scheduler.core.model import SPEC, JobId, JobSpec
 from scheduler.ports import JobQuery
 from scheduler.server.health import health
@@ -81,20 +82,24 @@ class Person:
 
     async def cancel(self) -> None:
         if job_id := self._any():
-            answer = await self._world.ask(f"cancel {job_id}", lambda it: it.cancel(job_id, self._name))
+            answer = await self._world.ask(
+                f"cancel {job_id}", lambda it: it.act(job_id, JobAction.CANCEL, self._name)
+            )
             self._world.checks.promises.cancelled(job_id, answer)
 
     async def force_start(self) -> None:
-        await self._meddle("force start", lambda it, job_id: it.force_start(job_id, self._name))
+        await self._meddle(
+            "force start", lambda it, job_id: it.act(job_id, JobAction.FORCE_START, self._name)
+        )
 
     async def mark_failed(self) -> None:
-        await self._meddle("mark failed", lambda it, job_id: it.mark_failed(job_id, self._name))
+        await self._meddle("mark failed", lambda it, job_id: it.act(job_id, JobAction.FAIL, self._name))
 
     async def pause(self) -> None:
-        await self._meddle("pause", lambda it, job_id: it.pause(job_id, self._name))
+        await self._meddle("pause", lambda it, job_id: it.act(job_id, JobAction.PAUSE, self._name))
 
     async def resume(self) -> None:
-        await self._meddle("resume", lambda it, job_id: it.resume(job_id, self._name))
+        await self._meddle("resume", lambda it, job_id: it.act(job_id, JobAction.RESUME, self._name))
 
     async def resume_from(self) -> None:
         """From any checkpoint that the job has, or from one that it has not."""
@@ -102,15 +107,15 @@ class Person:
 
         async def ask(it: Any, job_id: JobId) -> Any:
             there = [one.id for one in await cluster.checkpoints(job_id)]
-            return await it.resume(job_id, self._name, rng.choice([*there, "99.1"]))
+            return await it.act(job_id, JobAction.RESUME, self._name, rng.choice([*there, "99.1"]))
 
         await self._meddle("resume from a choice", ask)
 
     async def restart(self) -> None:
-        await self._meddle("restart", lambda it, job_id: it.restart(job_id, self._name))
+        await self._meddle("restart", lambda it, job_id: it.act(job_id, JobAction.RESTART, self._name))
 
     async def preempt(self) -> None:
-        await self._meddle("preempt", lambda it, job_id: it.preempt(job_id, self._name))
+        await self._meddle("preempt", lambda it, job_id: it.act(job_id, JobAction.PREEMPT, self._name))
 
     async def look(self) -> None:
         """What was accepted is there, and nobody sees it go back."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scheduler.core.commands import JobAction
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Status
 from scheduler.core.reconcile import Row, oldest_first
@@ -164,7 +165,7 @@ async def test_a_fence_is_not_handed_out_again_though_the_copy_cannot_be_read(wo
     world.runner.end((job_id, Fence(1)), COMPLETED)
     world.clock.advance(STALE_S + 1)
     second = await world.life()
-    await second.force_start(job_id, "ann")
+    await second.act(job_id, JobAction.FORCE_START, "ann")
     await settle(second)
     assert [start.fence for start in world.runner.started] == [1, 2]
 
@@ -222,7 +223,7 @@ async def test_a_job_that_a_person_held_is_held_still(world: World) -> None:
     """R2: what is started after an outage is what was to be started before it."""
     first = await world.life()
     job_id = await submit(first)
-    await first.pause(job_id, "ann")
+    await first.act(job_id, JobAction.PAUSE, "ann")
     await first.sync.relay.once()
     world.lose_journal()
     second = await world.life()
@@ -255,7 +256,7 @@ async def test_a_pause_that_was_answered_beats_a_start_that_was_planned_before(w
         await commit(*changes)
 
     service.journal.commit = commit_slowly  # type: ignore[method-assign]
-    pausing = asyncio.create_task(service.pause(job_id, "ann"))
+    pausing = asyncio.create_task(service.act(job_id, JobAction.PAUSE, "ann"))
     await asyncio.sleep(0.001)
     ticking = asyncio.create_task(service.tick_once())
     await asyncio.sleep(0.001)
@@ -270,7 +271,7 @@ async def test_a_row_that_claims_to_wait_is_not_held_before_it_was_looked_at(wor
     job_id = JobId(str(uuid.uuid4()))
     world.database.insert(job_id, spec={"loop": 7}, status="queued")
     with pytest.raises(NotAllowed, match="not taken into the line yet"):
-        await service.pause(job_id, "ann")
+        await service.act(job_id, JobAction.PAUSE, "ann")
 
 
 # While something refuses
@@ -282,7 +283,7 @@ async def test_a_job_that_the_database_refuses_does_not_keep_others_from_being_m
     bad, good = await submit(service), await submit(service)
     await service.sync.relay.once()
     world.mirror.refused = {bad}
-    await service.cancel(bad, "ann")
+    await service.act(bad, JobAction.CANCEL, "ann")
     world.database.delete(good)
     await service.reconcile(dry_run=False)
     assert good in world.database.rows

@@ -232,7 +232,7 @@ class TestExplain:
     async def test_a_held_job_is_let_go_by_a_person(self, world: World) -> None:
         await submit(world, "first")
         job_id = await submit(world, "it")
-        await world.service.pause(job_id, "ann")
+        await world.service.act(job_id, JobAction.PAUSE, "ann")
         told = await world.service.ask.explain(job_id)
         assert told.message.startswith("next; held for a person (held in the line by ann")
         assert told.next_steps[0].command == f"scheduler resume {job_id}"
@@ -251,15 +251,6 @@ class TestExplain:
                 await ask("00000000-0000-0000-0000-000000000000")
 
 
-COMMANDS = {
-    JobAction.CANCEL: "cancel",
-    JobAction.PAUSE: "pause",
-    JobAction.PREEMPT: "preempt",
-    JobAction.RESUME: "resume",
-    JobAction.RESTART: "restart",
-    JobAction.FORCE_START: "force_start",
-    JobAction.FAIL: "mark_failed",
-}
 HELD = {"held": True}
 SITUATIONS: dict[str, tuple[Status, dict[str, Any]]] = {
     **{status.value: (status, {}) for status in Status},
@@ -298,7 +289,7 @@ class TestEffect:
         told = await effect(world, job_id, action)
         assert await world.service.ask.status(job_id) == before, "looking changes nothing"
         try:
-            await getattr(world.service, COMMANDS[action])(job_id, "ann")
+            await world.service.act(job_id, action, "ann")
         except SchedulerError as error:
             assert (told.allowed, told.message) == (False, error.message)
             return
@@ -391,7 +382,7 @@ class TestEffect:
         job_id = await submit(world, "it")
         for step in (20, 40):
             world.runner.save(run_of(world, job_id), step=step)
-        await world.service.cancel(job_id, "ann")
+        await world.service.act(job_id, JobAction.CANCEL, "ann")
         await world.settle()
         assert "from checkpoint 1.2 (step 40)" in (await effect(world, job_id, "resume")).message
         chosen = await effect(world, job_id, "resume", "1.1")
@@ -528,7 +519,7 @@ class TestOverdue:
         world = World(overdue_after_s=60)
         await world.life()
         running, waits, held = [await submit(world, name) for name in ("r", "w", "h")]
-        await world.service.pause(held, "ann")
+        await world.service.act(held, JobAction.PAUSE, "ann")
         world.clock.advance(60)
         assert not (await world.service.ask.status(waits)).overdue
         world.clock.advance(1)

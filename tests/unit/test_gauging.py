@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from scheduler.api.health import PoolHealth
+from scheduler.core.commands import JobAction
 from scheduler.engine import telemetry
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
@@ -111,7 +112,7 @@ async def test_the_line_tells_its_longest_wait_and_the_gpus_it_needs(measured: M
     """Without those that a person holds back: nothing is wrong when they wait."""
     await measured.submit(gpus=1.0, ranks=3)
     held = await measured.submit(gpus=1.0)
-    await measured.service.pause(held, "ann")
+    await measured.service.act(held, JobAction.PAUSE, "ann")
     measured.clock.advance(60)
     assert await measured.value(telemetry.QUEUED_GPUS) == 3
     assert await measured.value(telemetry.QUEUE_OLDEST_WAIT) == 60

@@ -270,5 +270,5 @@ class Queries:
         """A submit that is not made."""
         return await self._advice.planner.of(spec)
 
-    async def known_loops(self) -> LoopList:
+    async def loops(self) -> LoopList:
         return await asyncio.to_thread(self._door.loops)

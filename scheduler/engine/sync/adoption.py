@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import replace
 from datetime import datetime
 
+from scheduler.core.commands import JobAction, action_in_database
 from scheduler.core.lifecycle import Adopt, Event, GiveUp, Recover
 from scheduler.core.model import Job, JobId, JobSpec, Reason, Status
 from scheduler.core.reconcile import Decision, Policy, Repair, Row, Verdict, in_words, judge, oldest_first
@@ -22,8 +23,8 @@ from scheduler.ports import Clock, Rows, Run, Runner
 log = logging.getLogger("scheduler")
 
 PAGE = 500
-Request = Callable[[str, str], Awaitable[object]]
-"""Does what a front end asked: (job id, by whom)."""
+ActOn = Callable[[str, JobAction, str], Awaitable[object]]
+"""Does what a front end asked: (job id, what, by whom)."""
 
 
 class Adoption:
@@ -140,10 +141,10 @@ class Inbox:
         book: JobStore,
         runner: Runner,
         adoption: Adoption,
-        requests: Mapping[str, Request],
+        act_on: ActOn,
     ) -> None:
         self._link, self._book, self._runner, self._adoption = link, book, runner, adoption
-        self._requests = requests
+        self._act_on = act_on
 
     async def once(self) -> int:
         """Returns how many rows were dealt with.  What was dealt with and not mirrored yet is passed over."""
@@ -177,7 +178,7 @@ class Inbox:
         action, by = str(row.requested_action), f"user {row.user_id}" if row.user_id else "front end"
         refusal = None
         try:
-            await self._requests[action](row.id, by)
+            await self._act_on(row.id, action_in_database(action), by)
         except SchedulerError as error:
             if error.http_status >= 500:
                 raise

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from scheduler.core.model import JobSpec
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import Backoff, PeriodicTask
 from scheduler.engine.registry import Registry
 from scheduler.engine.spec_validation import Accepted
-from scheduler.engine.sync.adoption import Adoption, Inbox, Request
+from scheduler.engine.sync.adoption import ActOn, Adoption, Inbox
 from scheduler.engine.sync.notifier import Notifier
 from scheduler.engine.sync.pruner import EVERY_S, Pruner
 from scheduler.engine.sync.reconciler import Reconciler
@@ -34,7 +34,7 @@ class Sync:
         clock: Clock,
         settings: Settings,
         check: Callable[[JobSpec], Awaitable[Accepted]],
-        requests: Mapping[str, Request],
+        act_on: ActOn,
         signs: Callable[[int], Sequence[ProgressUpdate]],
     ) -> None:
         self.link = link = MirrorSession(mirror, journal) if mirror else None
@@ -55,7 +55,7 @@ class Sync:
             stale_after_s=settings.stale_after_s,
             policy=settings.recover_queued,
         )
-        self.inbox = Inbox(link=link, book=book, runner=runner, adoption=self.adoption, requests=requests)
+        self.inbox = Inbox(link=link, book=book, runner=runner, adoption=self.adoption, act_on=act_on)
         self.reconciler = Reconciler(
             journal=journal,
             registry=registry,
