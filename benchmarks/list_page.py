@@ -21,6 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
 from scheduler.adapters.journal import SqliteJournal
+from scheduler.core.commands import JobAction
 from scheduler.core.model import Job, Status
 from scheduler.testing import a_change
 from tests.browser.conftest import CHROMIUM, QUIET
@@ -111,7 +112,7 @@ def _until_on_screen_s(served: Served, page: Page) -> float:
     row = page.locator("tbody tr", has=page.locator(".status.queued")).first
     job_id = row.get_attribute("data-job")
     began_s = time.perf_counter()
-    served.call(served.service.commands.mark_failed(job_id, "benchmark"))
+    served.call(served.service.commands.act(job_id, JobAction.FAIL, "benchmark"))
     page.locator(f"tbody tr[data-job='{job_id}'] .status.failed").wait_for()
     return time.perf_counter() - began_s
 

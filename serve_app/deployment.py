@@ -9,7 +9,7 @@ from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app import request_body
 from serve_app.app import create_app
-from serve_app.remote_scheduler import ActorRegistry
+from serve_app.remote_scheduler import remote
 
 OTHERS = 1000
 """Requests that a replica may answer at once beside all the streams and half-sent bodies that it lets in."""
@@ -28,10 +28,10 @@ class Api:
 
     def __init__(self, settings: Settings, actor_name: str, namespace: str) -> None:
         self._settings = settings
-        self._registry = ActorRegistry(actor_name, namespace)
+        self._scheduler = remote(actor_name, namespace)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._registry, self._settings, _database(self._settings))
+        return create_app(self._scheduler, self._settings, _database(self._settings))
 
 
 def _database(settings: Settings) -> Mirror | None:

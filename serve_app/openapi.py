@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from serve_app.problems import MEDIA_TYPE
 
 Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"
+_PUBLISHED_AS = {"JobAction": "Action"}
+"""Components whose name in the description is not that of our class: clients were generated with it, so it stays."""
 
 SPEC_EXAMPLE: Json = {
     "loop": "torch_ddp",
@@ -170,6 +173,7 @@ def describe(app: FastAPI, *, wants_token: bool) -> Json:
             routes=app.routes,
             tags=app.openapi_tags,
         )
+        document = _with_published_names(document)
         document["components"]["schemas"] = _event_schemas() | document["components"]["schemas"]
         for path in document["paths"].values():
             for operation in path.values():
@@ -178,6 +182,20 @@ def describe(app: FastAPI, *, wants_token: bool) -> Json:
         document["security"] = [{"token": []}] if wants_token else [{}, {"token": []}]
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _with_published_names(document: Json) -> Json:
+    text = json.dumps(document)
+    for ours, published in _PUBLISHED_AS.items():
+        text = text.replace(f'"{_REF.format(model=ours)}"', f'"{_REF.format(model=published)}"')
+    named = json.loads(text)
+    schemas = {
+        _PUBLISHED_AS.get(name, name): schema for name, schema in named["components"]["schemas"].items()
+    }
+    for published in _PUBLISHED_AS.values():
+        schemas[published]["title"] = published
+    named["components"]["schemas"] = dict(sorted(schemas.items()))
+    return named
 
 
 def _as_problems(responses: Json) -> None:

@@ -203,6 +203,10 @@ class ForceStartAnswer(Document):
     message: str
 
 
+ActionAnswer = JobDocument | ForceStartAnswer
+"""To an action: the job as it is now; a force-start tells also what it was before."""
+
+
 class EventDocument(Document):
     version: int
     kind: str

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from scheduler.api.forecasts import EffectDocument
-from scheduler.api.jobs import ForceStartAnswer, JobDocument
+from scheduler.api.jobs import ActionAnswer, JobDocument
 from scheduler.cli import completion
 from scheduler.cli.errors import exit_code, print_error, problem_document
 from scheduler.cli.follow import printable
@@ -19,8 +19,7 @@ from scheduler.client import Client
 from scheduler.core.model import Status
 from scheduler.errors import SchedulerError
 
-Answer = JobDocument | ForceStartAnswer
-Act = Callable[[str], Answer]
+Act = Callable[[str], ActionAnswer]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is done.")]
 
 
@@ -38,7 +37,7 @@ def jobs_in(*statuses: Status) -> Any:
 class Outcome:
     """What came of an action on several jobs."""
 
-    done: list[Answer] = field(default_factory=list[Answer])
+    done: list[ActionAnswer] = field(default_factory=list[ActionAnswer])
     refused: list[tuple[str, SchedulerError]] = field(default_factory=list[tuple[str, SchedulerError]])
 
 
@@ -108,7 +107,7 @@ def _print(outcome: Outcome) -> None:
         print_error(error, as_json=False)
 
 
-def _show(answer: Answer, as_json: bool) -> None:
+def _show(answer: ActionAnswer, as_json: bool) -> None:
     if isinstance(answer, JobDocument):
         show_job(answer, as_json)
     elif as_json:
@@ -117,7 +116,7 @@ def _show(answer: Answer, as_json: bool) -> None:
         print(_line(answer))
 
 
-def _line(answer: Answer) -> str:
+def _line(answer: ActionAnswer) -> str:
     if isinstance(answer, JobDocument):
         return printable(f"{answer.job_id}  {answer.name}  {answer.status}: {answer.reason.message}")
     return printable(f"{answer.message}; it was {answer.previous_status}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from scheduler.api.health import ShutdownAnswer
-from scheduler.api.jobs import ForceStartAnswer, JobDocument, SubmittedJob
+from scheduler.api.jobs import ActionAnswer, ForceStartAnswer, JobDocument, SubmittedJob
 from scheduler.api.serialize import submitted
 from scheduler.core import commands, lifecycle
-from scheduler.core.commands import JobAction
+from scheduler.core.commands import ACTIONS, JobAction
 from scheduler.core.model import Job, JobId, JobSpec, Saved, Status
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.job_store import JobStore
@@ -15,7 +15,7 @@ from scheduler.engine.queries.queries import Queries
 from scheduler.engine.registry import Registry
 from scheduler.engine.shutdown import Shutdown
 from scheduler.engine.spec_validation import Accepted, SpecValidator, check_again
-from scheduler.errors import VersionConflict
+from scheduler.errors import InvalidRequest, VersionConflict
 from scheduler.ports import Clock
 from scheduler.settings import Settings
 
@@ -78,15 +78,29 @@ class Commands:
 
     async def act(
         self, job_id: str, action: JobAction, by: str, checkpoint: str | None = None
-    ) -> JobDocument:
-        """Do *action*; *checkpoint* is the one to resume from, the last one if it is not given.
+    ) -> ActionAnswer:
+        """Do what *by* asks, as `ACTIONS` has it: journalled before any signal is sent.
 
-        Journalled before any signal is sent: `cancelled` or `paused` is shown when the processes are gone.  Raises
-        NotAllowed, in words, for what the job cannot do as it stands.
+        A run that is stopped shows its new status when its processes are gone.  *checkpoint*: where a resume goes on.
+        Raises NotAllowed, in words, for what the job cannot do as it stands.
         """
-        job = await self._store.get(job_id)
-        chosen = await self._queries.checkpoint(job, checkpoint) if checkpoint else None
-        return self._views.document(await self._act(job, action, by, chosen))
+        if checkpoint and not ACTIONS[action].takes_checkpoint:
+            raise InvalidRequest(f"{action} takes no checkpoint; resume does")
+        before = await self._store.get(job_id)
+        chosen = await self._queries.checkpoint(before, checkpoint) if checkpoint else None
+        job = await self._act(before, action, by, chosen)
+        return self._queued(before, job) if action is JobAction.FORCE_START else self._views.document(job)
+
+    def _queued(self, before: Job, job: Job) -> ForceStartAnswer:
+        position = self._registry.position(job)
+        return ForceStartAnswer(
+            success=True,
+            job_id=job.id,
+            previous_status=before.status,
+            new_status=Status.QUEUED,
+            queue_position=position,
+            message=f"Job queued successfully (position {position})",
+        )
 
     async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
         """Nothing starts any more, and what runs is preempted; without *save* nobody waits for it to save.
@@ -112,37 +126,3 @@ class Commands:
             idempotency_key=key,
             notes=accepted.notes,
         )
-
-    # the seven, until they are one
-
-    async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
-        """Into the line, from the beginning.  A job that waits there already keeps its place."""
-        before = await self._store.get(job_id)
-        job = await self._act(before, JobAction.FORCE_START, by)
-        position = self._registry.position(job)
-        return ForceStartAnswer(
-            success=True,
-            job_id=job.id,
-            previous_status=before.status,
-            new_status=Status.QUEUED,
-            queue_position=position,
-            message=f"Job queued successfully (position {position})",
-        )
-
-    async def cancel(self, job_id: str, by: str) -> JobDocument:
-        return await self.act(job_id, JobAction.CANCEL, by)
-
-    async def pause(self, job_id: str, by: str) -> JobDocument:
-        return await self.act(job_id, JobAction.PAUSE, by)
-
-    async def preempt(self, job_id: str, by: str) -> JobDocument:
-        return await self.act(job_id, JobAction.PREEMPT, by)
-
-    async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
-        return await self.act(job_id, JobAction.RESUME, by, checkpoint)
-
-    async def restart(self, job_id: str, by: str) -> JobDocument:
-        return await self.act(job_id, JobAction.RESTART, by)
-
-    async def mark_failed(self, job_id: str, by: str) -> JobDocument:
-        return await self.act(job_id, JobAction.FAIL, by)

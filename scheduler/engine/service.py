@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
 
 from scheduler.core import lifecycle
 from scheduler.core.invariants import violations
@@ -122,13 +120,6 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             for task in self.tasks:
                 group.create_task(task.run_forever(), name=task.name)
-
-    def method(self, name: str) -> Callable[..., Awaitable[Any]]:
-        """What does *name* of the scheduler's API (see `api/scheduler_api.py`)."""
-        for part in (self.commands, self.queries, self.sync):
-            if found := getattr(part, name, None):
-                return found
-        raise AttributeError(f"the engine has no {name!r}")
 
     async def state(self) -> EngineState:
         """How everything stands at this moment."""

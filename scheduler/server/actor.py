@@ -11,39 +11,26 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from scheduler import __version__
 from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.adapters.webhook import webhook_of
-from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
-from scheduler.api.health import Health, LoopList, ShutdownAnswer
-from scheduler.api.jobs import (
-    AttemptPage,
-    Changes,
-    CheckpointPage,
-    EventPage,
-    ForceStartAnswer,
-    JobDocument,
-    JobPage,
-    SubmittedJob,
-)
-from scheduler.api.logs import LogChunk, LogView
-from scheduler.api.metrics import MetricsDocument
-from scheduler.api.repairs import ReconcileAnswer, RepairPage
-from scheduler.core.model import JobSpec, Node, NodeId, Phase
+from scheduler.api.health import Health
+from scheduler.api.scheduler_api import operation
+from scheduler.core.model import Node, NodeId, Phase
 from scheduler.core.observation import Sighting
 from scheduler.engine.periodic import Backoff, PeriodicTask, SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator, function_of
 from scheduler.errors import SchedulerError, Superseded
-from scheduler.ports import JobQuery
 from scheduler.runs.ray_runner import RayRunner
 from scheduler.runs.warm_pool import WarmPool
 from scheduler.server import collector, health
 from scheduler.server.boot import Boot
+from scheduler.server.dispatch import method_of
 from scheduler.server.gauges import Gauges
 from scheduler.server.ray_telemetry import RayTelemetry
 from scheduler.settings import Settings
@@ -78,7 +65,7 @@ def namespace(cluster: str) -> str:
 
 
 class SchedulerActor:
-    """Every method first waits until recovery is done: nothing is answered from a half-read journal."""
+    """What is asked waits until recovery is done: nothing is answered from a half-read journal."""
 
     def __init__(self, settings: Settings, roots: tuple[Path, ...]) -> None:
         _log_to(settings.state_dir / "logs" / "scheduler.log")
@@ -107,90 +94,14 @@ class SchedulerActor:
         driver that stays, Ray would end what was prepared."""
         self._kept_until_s = time.monotonic() + for_s
 
-    async def submit(
-        self, job_id: str, spec: JobSpec, idempotency_key: str | None
-    ) -> tuple[JobDocument, bool]:
-        return await (await self._service()).submit(job_id, spec, idempotency_key)
+    async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the operation *method* of `SchedulerApi` answers; any other name is refused."""
+        if operation(method).name == "health":
+            return await self._health()
+        return await method_of(await self._service(), method)(*args, **kwargs)
 
-    async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
-        return await (await self._service()).submit_batch(jobs)
-
-    async def status(self, job_id: str) -> JobDocument:
-        return await (await self._service()).ask.status(job_id)
-
-    async def events(self, job_id: str) -> EventPage:
-        return await (await self._service()).ask.events(job_id)
-
-    async def jobs(self, query: JobQuery) -> JobPage:
-        return await (await self._service()).ask.jobs(query)
-
-    async def changes(self, after: int, life: int, wait_s: float) -> Changes:
-        return await (await self._service()).ask.changes(after, life, wait_s)
-
-    async def documents(self, job_ids: list[str]) -> dict[str, JobDocument]:
-        return await (await self._service()).ask.documents(job_ids)
-
-    async def pause(self, job_id: str, by: str) -> JobDocument:
-        return await (await self._service()).pause(job_id, by)
-
-    async def resume(self, job_id: str, by: str, checkpoint: str | None = None) -> JobDocument:
-        return await (await self._service()).resume(job_id, by, checkpoint)
-
-    async def restart(self, job_id: str, by: str) -> JobDocument:
-        return await (await self._service()).restart(job_id, by)
-
-    async def preempt(self, job_id: str, by: str) -> JobDocument:
-        return await (await self._service()).preempt(job_id, by)
-
-    async def attempts(self, job_id: str) -> AttemptPage:
-        return await (await self._service()).ask.attempts(job_id)
-
-    async def checkpoints(self, job_id: str) -> CheckpointPage:
-        return await (await self._service()).ask.checkpoints(job_id)
-
-    async def metrics(self, job_id: str, points: int) -> MetricsDocument:
-        return await (await self._service()).ask.metrics(job_id, points)
-
-    async def trends(self, job_ids: list[str], points: int) -> dict[str, list[float]]:
-        return await (await self._service()).ask.trends(job_ids, points)
-
-    async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
-        return await (await self._service()).reconcile(dry_run)
-
-    async def repairs(self, cursor: str | None, limit: int) -> RepairPage:
-        return await (await self._service()).ask.repairs(cursor, limit)
-
-    async def cancel(self, job_id: str, by: str) -> JobDocument:
-        return await (await self._service()).cancel(job_id, by)
-
-    async def force_start(self, job_id: str, by: str) -> ForceStartAnswer:
-        return await (await self._service()).force_start(job_id, by)
-
-    async def mark_failed(self, job_id: str, by: str) -> JobDocument:
-        return await (await self._service()).mark_failed(job_id, by)
-
-    async def shutdown(self, save: bool, by: str) -> ShutdownAnswer:
-        return await (await self._service()).shutdown(save, by)
-
-    async def logs(self, job_id: str, rank: int, attempt: int | None, offset: int, limit: int) -> LogChunk:
-        return await (await self._service()).ask.logs(job_id, rank, attempt, offset, limit)
-
-    async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
-        return await (await self._service()).ask.log_view(job_id, attempt, offsets, limit)
-
-    async def explain(self, job_id: str) -> Explanation:
-        return await (await self._service()).ask.explain(job_id)
-
-    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
-        return await (await self._service()).ask.effect(job_id, action, checkpoint)
-
-    async def plan(self, spec: JobSpec) -> PlanAnswer:
-        return await (await self._service()).ask.plan(spec)
-
-    async def loops(self) -> LoopList:
-        return await (await self._service()).ask.known_loops()
-
-    async def health(self) -> Health:
+    async def _health(self) -> Health:
+        """The one question that is answered also by a scheduler that cannot start, or that was superseded."""
         if self._superseded:
             return Health(status="degraded", problems=[self._superseded.message], version=__version__)
         try:

@@ -13,8 +13,9 @@ from fastapi.responses import Response
 
 from scheduler.api.forecasts import EffectDocument
 from scheduler.api.scheduler_api import SchedulerApi
+from scheduler.core.commands import ACTIONS, JobAction, action_of
 from scheduler.errors import InvalidRequest, SchedulerError
-from serve_app.pages.actions import ACTIONS, ActionCall, Outcome, carry_out
+from serve_app.pages.actions import ActionCall, Outcome, carry_out
 from serve_app.pages.calls import job_id_in, own_path, soon
 from serve_app.pages.rendering import Renderer, is_part
 from serve_app.pages.visitor import Visitor, form_of
@@ -30,7 +31,7 @@ MAX_TOLD = 20
 class ActionRequest:
     """What is to be done, as a link or a form says it."""
 
-    action: str
+    action: JobAction
     job_ids: tuple[str, ...]
     checkpoint: str | None
     back: str
@@ -40,13 +41,11 @@ class ActionRequest:
     @classmethod
     def of(cls, given: Mapping[str, str]) -> ActionRequest:
         """Raises InvalidRequest."""
-        action, checkpoint = given.get("action", ""), given.get("checkpoint") or None
-        if action not in ACTIONS:
-            raise InvalidRequest(f"{shown(action)} is not an action; there are: {', '.join(ACTIONS)}")
+        action, checkpoint = action_of(given.get("action", "")), given.get("checkpoint") or None
         ids = tuple(dict.fromkeys(job_id_in(one) for one in given.get("jobs", "").split(",") if one))
         if not 1 <= len(ids) <= MAX_JOBS:
             raise InvalidRequest(f"{len(ids)} jobs are marked; mark 1 to {MAX_JOBS} of them in the list")
-        if checkpoint and (action != "resume" or not re.fullmatch(CHECKPOINT, checkpoint)):
+        if checkpoint and not (ACTIONS[action].takes_checkpoint and re.fullmatch(CHECKPOINT, checkpoint)):
             raise InvalidRequest(
                 f"checkpoint {shown(checkpoint)} cannot be used; `resume` takes one such as 2.3"
             )
@@ -88,8 +87,11 @@ def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi) -> None:
         except SchedulerError as error:
             return refuse(request, error)
         by = Visitor.of(request).by
-        asked = [ActionCall(job_id=job_id, by=by, checkpoint=wish.checkpoint) for job_id in wish.job_ids]
-        outcomes = await carry_out(registry, wish.action, asked)
+        asked = [
+            ActionCall(job_id=job_id, action=wish.action, by=by, checkpoint=wish.checkpoint)
+            for job_id in wish.job_ids
+        ]
+        outcomes = await carry_out(registry, asked)
         names = await _names(registry, wish.job_ids)
         title = _summary(wish, outcomes)
         return show(
@@ -130,7 +132,7 @@ def _title(wish: ActionRequest, names: Mapping[str, str]) -> str:
 
 
 def _summary(wish: ActionRequest, outcomes: Sequence[Outcome]) -> str:
-    words = ACTIONS[wish.action].words
+    words = ACTIONS[wish.action].button
     done = sum(not one.error for one in outcomes)
     if len(outcomes) == 1:
         return f"{words}: {'done' if done else 'not known' if outcomes[0].is_unknown else 'not done'}"

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from scheduler.api.scheduler_api import SchedulerApi
+from scheduler.core.commands import ACTIONS
 from scheduler.errors import InvalidRequest, SchedulerError
 from serve_app.caller import base_of, redirect
 from serve_app.change_hub import Hub, Position
@@ -22,14 +23,8 @@ from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
 
 _TREND_POINTS = 32
-BULK = {
-    "pause": "Pause",
-    "resume": "Resume",
-    "force-start": "Start now",
-    "cancel": "Cancel",
-    "fail": "Mark as failed",
-}
-"""What may be asked of many jobs at once, in the words of the buttons."""
+BULK = {action: rule for action, rule in ACTIONS.items() if rule.is_for_many}
+"""What may be asked of many jobs at once."""
 
 
 def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi, reads: VerifiedReads, hub: Hub) -> None:

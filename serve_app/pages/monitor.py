@@ -13,12 +13,12 @@ from scheduler.api.jobs import JobDocument
 from scheduler.api.metrics import LOSSES, MetricsDocument
 from scheduler.api.redaction import retold
 from scheduler.api.scheduler_api import SchedulerApi
+from scheduler.core.commands import ACTIONS, action_of
 from scheduler.core.visible import visible
 from scheduler.errors import InvalidRequest, SchedulerError
 from scheduler.settings import Settings
 from serve_app.change_hub import Hub, Position
 from serve_app.pages import job_live, job_logs
-from serve_app.pages.actions import ACTIONS
 from serve_app.pages.calls import all_of, job_id_in, soon
 from serve_app.pages.job_page import JobPageView, submitted_text
 from serve_app.pages.rendering import Renderer, is_part
@@ -120,9 +120,10 @@ def add(
     async def effect(request: Request, jobId: str = "", action: str = "", checkpoint: str = "") -> Response:
         """What the card of a job says about its button, when another checkpoint is chosen."""
         try:
-            if action not in ACTIONS or not re.fullmatch(f"({CHECKPOINT})?", checkpoint):
-                raise InvalidRequest(f"{shown(action)} from {shown(checkpoint)} is nothing that can be asked")
-            (found,) = await all_of(registry.effect(job_id_in(jobId), action, checkpoint or None))
+            asked = action_of(action)
+            if not re.fullmatch(f"({CHECKPOINT})?", checkpoint):
+                raise InvalidRequest(f"{asked} from {shown(checkpoint)} is nothing that can be asked")
+            (found,) = await all_of(registry.effect(job_id_in(jobId), asked, checkpoint or None))
         except SchedulerError as error:
             found = error
         return renderer.part(request, "effect.html", effect=found)

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from scheduler.adapters.journal import SqliteJournal
+from scheduler.core.commands import JobAction
 from scheduler.core.lifecycle import GiveUp
 from scheduler.core.model import JobSpec, Reason
 from scheduler.engine.periodic import SystemClock
@@ -43,7 +44,7 @@ async def take_in(service: Engine, key: str) -> str:
 
 
 async def go_on(service: Engine, job_id: str) -> None:
-    await service.commands.cancel(job_id, "ann")
+    await service.commands.act(job_id, JobAction.CANCEL, "ann")
 
 
 async def submitter(service: Engine, reports: Connection, name: str, again: Sequence[str]) -> None:

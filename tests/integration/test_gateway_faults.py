@@ -19,6 +19,7 @@ import pytest
 
 from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.adapters.supabase.mirror import SupabaseMirror
+from scheduler.core.commands import JobAction
 from scheduler.core.model import JOB, JobId, JobSpec
 from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
@@ -63,7 +64,7 @@ class World:
 
     async def _cancel(self, chance: random.Random) -> None:
         if self.acknowledged:
-            await self.service.commands.cancel(chance.choice(self.acknowledged), "test")
+            await self.service.commands.act(chance.choice(self.acknowledged), JobAction.CANCEL, "test")
 
     async def _end(self, chance: random.Random) -> None:
         if live := sorted(await self.runner.live()):

@@ -15,6 +15,7 @@ import pytest
 from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.api.jobs import JobDocument, JobPage
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.core.commands import JobAction
 from scheduler.core.model import Cause, Ending, Fence, Gang, JobId, JobSpec, Node, NodeId, Outcome, Reason
 from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
@@ -177,14 +178,14 @@ async def test_a_job_that_moved_is_not_stale_while_that_is_on_its_way(system: Sy
     job_id, other = await system.submit(), await system.submit()
     assert not (await system.shown(job_id)).stale, "its row is not there yet"
     await system.tell_the_database()
-    await system.service.commands.cancel(job_id, "ann")
+    await system.service.commands.act(job_id, JobAction.CANCEL, "ann")
     seen = await system.shown(job_id)
     assert (seen.status, seen.stale, seen.unmirrored) == ("cancelled", False, True)
     _, *pages = await asyncio.gather(system.tell_the_database(), *(system.list() for _ in range(8)))
     assert not any(job.stale for page in pages for job in page.jobs)
     seen = await system.shown(job_id)
     assert (seen.stale, seen.unmirrored) == (False, False)
-    await system.service.commands.cancel(other, "ann")
+    await system.service.commands.act(other, JobAction.CANCEL, "ann")
     system.stack.sql("update training_jobs set status = 'running', version = 2 where id = %s", other)
     assert (await system.shown(other)).stale
     system.stack.sql("update training_jobs set status = 'queued', version = 1 where id = %s", job_id)
@@ -195,7 +196,7 @@ async def test_a_finished_row_that_was_altered_is_shown_and_put_right(system: Sy
     """P1, L10: `cancelled` made `completed` by hand, its version, its copy; each recorded, and done once."""
     altered, spoiled, honest = [await system.submit() for _ in range(3)]
     for job_id in (altered, spoiled, honest):
-        await system.service.commands.cancel(job_id, "ann")
+        await system.service.commands.act(job_id, JobAction.CANCEL, "ann")
     await system.tell_the_database()
     assert (await system.reconcile()).repairs == []
     system.stack.sql("update training_jobs set status = 'completed' where id = %s", altered)

@@ -256,7 +256,7 @@ async def test_a_pause_that_was_answered_beats_a_start_that_was_planned_before(w
         await commit(*changes)
 
     service.journal.commit = commit_slowly  # type: ignore[method-assign]
-    pausing = asyncio.create_task(service.commands.pause(job_id, "ann"))
+    pausing = asyncio.create_task(service.commands.act(job_id, JobAction.PAUSE, "ann"))
     await asyncio.sleep(0.001)
     ticking = asyncio.create_task(service.scheduling.once())
     await asyncio.sleep(0.001)
@@ -271,7 +271,7 @@ async def test_a_row_that_claims_to_wait_is_not_held_before_it_was_looked_at(wor
     job_id = JobId(str(uuid.uuid4()))
     world.database.insert(job_id, spec={"loop": 7}, status="queued")
     with pytest.raises(NotAllowed, match="not taken into the line yet"):
-        await service.commands.pause(job_id, "ann")
+        await service.commands.act(job_id, JobAction.PAUSE, "ann")
 
 
 # While something refuses
@@ -283,7 +283,7 @@ async def test_a_job_that_the_database_refuses_does_not_keep_others_from_being_m
     bad, good = await submit(service), await submit(service)
     await service.sync.relay.once()
     world.mirror.refused = {bad}
-    await service.commands.cancel(bad, "ann")
+    await service.commands.act(bad, JobAction.CANCEL, "ann")
     world.database.delete(good)
     await service.sync.reconcile(dry_run=False)
     assert good in world.database.rows

@@ -16,6 +16,7 @@ import uvicorn
 
 from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.scheduler_api import operation
 from scheduler.core.checkpoints import Checkpoint, checkpoint_id
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import (
@@ -38,6 +39,7 @@ from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Observation, Run
 from scheduler.runs.metric_history import Told, told_by
 from scheduler.server import health
+from scheduler.server.dispatch import method_of
 from scheduler.settings import Settings
 from serve_app.app import create_app
 from serve_app.places import Places
@@ -306,25 +308,22 @@ class Served:
         await serving
 
 
-def registry_of(service: Engine) -> Any:
+def registry_of(engine: Engine) -> Any:
     """What the actor offers, in this process."""
     started_at = datetime.now(UTC)
 
-    async def how_it_is() -> Any:
-        return health.health(await service.state(), started_at=started_at, pool=None)
-
     class InProcess:
-        """As the actor has it: health, and whatever the engine does."""
-
         away: Exception | None = None
 
         def __getattr__(self, name: str) -> Any:
-            found = how_it_is if name == "health" else service.method(name)
+            operation(name)
 
-            async def ask(*given: Any) -> Any:
+            async def ask(*args: Any, **kwargs: Any) -> Any:
                 if self.away:
                     raise self.away
-                return await found(*given)
+                if name == "health":
+                    return health.health(await engine.state(), started_at=started_at, pool=None)
+                return await method_of(engine, name)(*args, **kwargs)
 
             return ask
 

@@ -234,7 +234,7 @@ class TestExplain:
     async def test_a_held_job_is_let_go_by_a_person(self, world: World) -> None:
         await submit(world, "first")
         job_id = await submit(world, "it")
-        await world.service.commands.pause(job_id, "ann")
+        await world.service.commands.act(job_id, JobAction.PAUSE, "ann")
         told = await world.service.queries.explain(job_id)
         assert told.message.startswith("next; held for a person (held in the line by ann")
         assert told.next_steps[0].command == f"scheduler resume {job_id}"
@@ -253,15 +253,6 @@ class TestExplain:
                 await ask("00000000-0000-0000-0000-000000000000")
 
 
-COMMANDS = {
-    JobAction.CANCEL: "cancel",
-    JobAction.PAUSE: "pause",
-    JobAction.PREEMPT: "preempt",
-    JobAction.RESUME: "resume",
-    JobAction.RESTART: "restart",
-    JobAction.FORCE_START: "force_start",
-    JobAction.FAIL: "mark_failed",
-}
 HELD = {"held": True}
 SITUATIONS: dict[str, tuple[Status, dict[str, Any]]] = {
     **{status.value: (status, {}) for status in Status},
@@ -300,7 +291,7 @@ class TestEffect:
         told = await effect(world, job_id, action)
         assert await world.service.queries.status(job_id) == before, "looking changes nothing"
         try:
-            await getattr(world.service, COMMANDS[action])(job_id, "ann")
+            await world.service.commands.act(job_id, action, "ann")
         except SchedulerError as error:
             assert (told.allowed, told.message) == (False, error.message)
             return
@@ -393,7 +384,7 @@ class TestEffect:
         job_id = await submit(world, "it")
         for step in (20, 40):
             world.runner.save(run_of(world, job_id), step=step)
-        await world.service.commands.cancel(job_id, "ann")
+        await world.service.commands.act(job_id, JobAction.CANCEL, "ann")
         await world.settle()
         assert "from checkpoint 1.2 (step 40)" in (await effect(world, job_id, "resume")).message
         chosen = await effect(world, job_id, "resume", "1.1")
@@ -532,7 +523,7 @@ class TestOverdue:
         world = World(overdue_after_s=60)
         await world.life()
         running, waits, held = [await submit(world, name) for name in ("r", "w", "h")]
-        await world.service.commands.pause(held, "ann")
+        await world.service.commands.act(held, JobAction.PAUSE, "ann")
         world.clock.advance(60)
         assert not (await world.service.queries.status(waits)).overdue
         world.clock.advance(1)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.core.commands import JobAction
 from scheduler.core.lifecycle import start_of
 from scheduler.core.model import Fence, JobId, Status
 from scheduler.core.reconcile import is_over
@@ -137,7 +138,7 @@ async def test_the_end_of_an_older_run_does_not_end_a_job_that_was_started_again
     backup = copy.deepcopy(world.disk)
     world.runner.end(run, LOST)
     await world.settle()
-    await world.service.commands.force_start(run[0], "ann")
+    await world.service.commands.act(run[0], JobAction.FORCE_START, "ann")
     await world.settle()
     world.runner.end((run[0], Fence(2)), COMPLETED)
     await world.settle()
@@ -168,7 +169,7 @@ async def test_a_finished_job_of_a_backup_that_was_started_again_runs(world: Wor
     await world.settle()
     assert await world.status(failed[0]) == "failed"
     backup = copy.deepcopy(world.disk)
-    await world.service.commands.force_start(failed[0], "ann")
+    await world.service.commands.act(failed[0], JobAction.FORCE_START, "ann")
     await world.settle()
     world.disk = backup
     await world.life()

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from scheduler.api.health import PoolHealth
+from scheduler.core.commands import JobAction
 from scheduler.engine import telemetry
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
@@ -115,7 +116,7 @@ async def test_the_line_tells_its_longest_wait_and_the_gpus_it_needs(measured: M
     """Without those that a person holds back: nothing is wrong when they wait."""
     await measured.submit(gpus=1.0, ranks=3)
     held = await measured.submit(gpus=1.0)
-    await measured.service.commands.pause(held, "ann")
+    await measured.service.commands.act(held, JobAction.PAUSE, "ann")
     measured.clock.advance(60)
     assert await measured.value(telemetry.QUEUED_GPUS) == 3
     assert await measured.value(telemetry.QUEUE_OLDEST_WAIT) == 60
@@ -201,7 +202,7 @@ async def test_health_tells_who_holds_which_node(measured: Measured) -> None:
     job_id = await measured.submit(name="big", user="ann", gpus=2.0, cpus=3.0)
     await measured.start()
     now = measured.clock.now() - timedelta(hours=1)
-    nodes = (health.health(await measured.service.state(), started_at=now, pool=None)).nodes
+    nodes = health.health(await measured.service.state(), started_at=now, pool=None).nodes
     assert [(node.name, node.draining) for node in nodes] == [("node-1", False), ("node-2", True)]
     assert [one.model_dump() for one in nodes[0].held_by] == [
         {"job_id": job_id, "name": "big", "user": "ann", "ranks": 1, "cpus": 3.0, "gpus": 2.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,23 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from scheduler.api.health import Health
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.commands import JobAction
 from scheduler.core.model import JobId
 from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Runner
 from scheduler.runs.metric_history import told_by
-from scheduler.server import health
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_node, a_spec
 from scheduler.testing.memory import MemoryJournal
 from scheduler.testing.memory_mirror import Database, MemoryMirror
 from serve_app.app import create_app
 from tests.unit.recording_registry import RecordingRegistry
+from tests.unit.served import registry_of
 
 TOKEN = "correct-horse"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -57,22 +58,14 @@ class IdleRunner(Runner):
         return told_by({}).document(job_id, points)
 
 
-class InProcess:
-    """The service, as the actor offers it."""
-
-    def __init__(self) -> None:
-        journal, clock = MemoryJournal(), SystemClock()
-        door = SpecValidator((), (Path("/nowhere"),))
-        self._service = Engine(
-            journal=journal, runner=IdleRunner(), clock=clock, settings=Settings(), validator=door
-        )
-        self._service.cluster.nodes = (a_node(),)
-
-    def __getattr__(self, name: str) -> Any:
-        return self._service.method(name)
-
-    async def health(self) -> Health:
-        return health.health(await self._service.state(), started_at=self._service.clock.now(), pool=None)
+def a_scheduler() -> Any:
+    """As the actor offers it."""
+    door = SpecValidator((), (Path("/nowhere"),))
+    engine = Engine(
+        journal=MemoryJournal(), runner=IdleRunner(), clock=SystemClock(), settings=Settings(), validator=door
+    )
+    engine.cluster.nodes = (a_node(),)
+    return registry_of(engine)
 
 
 def an_app() -> FastAPI:
@@ -82,10 +75,10 @@ def an_app() -> FastAPI:
     async def fill(registry: Any) -> None:
         for job_id in JOB_IDS:
             await registry.submit(job_id, a_spec(), None)
-        await registry.mark_failed(JOB_IDS[1], "ann")
-        await registry.cancel(JOB_IDS[2], "ann")
+        await registry.act(JOB_IDS[1], JobAction.FAIL, "ann")
+        await registry.act(JOB_IDS[2], JobAction.CANCEL, "ann")
 
-    registry = InProcess()
+    registry = a_scheduler()
     asyncio.run(fill(registry))
     database = Database(SystemClock())
     database.insert_pending({"loop": "torch_ddp"})
@@ -207,3 +200,11 @@ def test_bodies_are_described_with_an_example_that_is_taken() -> None:
         content = bodies[name]["content"]["application/json"]
         assert content["example"]
         assert content["schema"]["additionalProperties"] is False
+
+
+def test_the_actions_are_described_under_the_name_that_clients_were_generated_with() -> None:
+    """Named as our class is, every generated client would lose the type `Action`."""
+    schemas = description()["components"]["schemas"]
+    assert schemas["Action"]["title"] == "Action"
+    assert schemas["Action"]["enum"] == list(JobAction)
+    assert "JobAction" not in json.dumps(description())

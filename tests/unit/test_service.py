@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from scheduler.api.cursors import place_of_cursor
+from scheduler.core.commands import JobAction
 from scheduler.core.hangs import Pace
 from scheduler.core.invariants import violations
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Node, NodeId, Phase, Status
@@ -250,7 +251,7 @@ async def test_cancel_is_written_before_the_signal_and_again_after_a_crash(world
     job_id = await world.submit()
     await world.settle()
     world.runner.stop = _never(world.runner.stop)  # type: ignore[method-assign]
-    assert (await world.service.commands.cancel(job_id, "ana")).status == "running", (
+    assert (await world.service.commands.act(job_id, JobAction.CANCEL, "ana")).status == "running", (
         "not cancelled before it is gone"
     )
     del world.runner.stop
@@ -325,16 +326,16 @@ async def test_force_start_is_refused_in_words(world: World, status: str) -> Non
         world.runner.end((JobId(job_id), Fence(1)), COMPLETED)
         await world.settle()
     with pytest.raises(NotAllowed, match=r"pause and resume|cannot be restarted"):
-        await world.service.commands.force_start(job_id, "ana")
+        await world.service.commands.act(job_id, JobAction.FORCE_START, "ana")
 
 
 async def test_force_start_twice_queues_once(world: World) -> None:
     """L3, L4"""
     world.runner.nodes_now = ()
     first, second = await world.submit(), await world.submit()
-    await world.service.commands.cancel(first, "ana")
-    answer = await world.service.commands.force_start(first, "ana")
-    again = await world.service.commands.force_start(first, "ana")
+    await world.service.commands.act(first, JobAction.CANCEL, "ana")
+    answer = await world.service.commands.act(first, JobAction.FORCE_START, "ana")
+    again = await world.service.commands.act(first, JobAction.FORCE_START, "ana")
     assert (answer.previous_status, answer.new_status, answer.queue_position) == ("cancelled", "queued", 2)
     assert answer.message == "Job queued successfully (position 2)"
     assert (again.previous_status, again.queue_position) == ("queued", 2)
@@ -344,10 +345,10 @@ async def test_force_start_twice_queues_once(world: World) -> None:
 async def test_force_start_refuses_a_spec_that_is_no_longer_valid(world: World) -> None:
     """L4: a loop that was allowed then, and is not now."""
     job_id = await world.submit()
-    await world.service.commands.cancel(job_id, "ana")
+    await world.service.commands.act(job_id, JobAction.CANCEL, "ana")
     vars(world.service.validator).update(vars(SpecValidator([], [])))
     with pytest.raises(NotAllowed, match=r"stored spec is not valid now: loop: .* is not allowed here"):
-        await world.service.commands.force_start(job_id, "ana")
+        await world.service.commands.act(job_id, JobAction.FORCE_START, "ana")
     assert await world.status(job_id) == "cancelled"
 
 
@@ -367,7 +368,7 @@ async def test_old_jobs_are_read_from_disk_when_memory_forgot_them() -> None:
     await world.life()
     ids = [await world.submit() for _ in range(3)]
     for job_id in ids:
-        await world.service.commands.cancel(job_id, "ana")
+        await world.service.commands.act(job_id, JobAction.CANCEL, "ana")
     assert [await world.status(job_id) for job_id in ids] == ["cancelled"] * 3
     page = await world.service.queries.jobs(JobQuery(statuses=frozenset({Status.CANCELLED}), limit=2))
     after = place_of_cursor(page.next_cursor)
@@ -438,7 +439,7 @@ async def test_a_running_job_is_not_marked_as_failed(world: World) -> None:
     job_id = await world.submit()
     await world.settle()
     with pytest.raises(NotAllowed, match="running"):
-        await world.service.commands.mark_failed(job_id, "ana")
+        await world.service.commands.act(job_id, JobAction.FAIL, "ana")
 
 
 # What people do with a job that waits, runs or has ended
@@ -452,7 +453,7 @@ async def run_and_save(world: World, job_id: str, fence: int, *steps: int) -> No
 
 
 async def pause_and_settle(world: World, job_id: str) -> None:
-    await world.service.commands.pause(job_id, "ana")
+    await world.service.commands.act(job_id, JobAction.PAUSE, "ana")
     await world.settle()
 
 
@@ -465,7 +466,7 @@ async def test_a_job_that_is_paused_in_the_line_starts_when_it_is_let_go(world: 
     """L7; the one behind it does not wait for it."""
     world.runner.nodes_now = ()
     held, other = await world.submit(), await world.submit()
-    document = await world.service.commands.pause(held, "ana")
+    document = await world.service.commands.act(held, JobAction.PAUSE, "ana")
     assert (document.status, document.queue_position) == ("queued", 1)
     world.runner.nodes_now = (Node(id=NodeId("new"), name="new", cpus=4.0),)
     await world.life()
@@ -473,7 +474,7 @@ async def test_a_job_that_is_paused_in_the_line_starts_when_it_is_let_go(world: 
     waits = await world.service.queries.status(held)
     assert (waits.status, waits.reason.code) == ("queued", "held")
     assert await world.status(other) == "running"
-    await world.service.commands.resume(held, "ana")
+    await world.service.commands.act(held, JobAction.RESUME, "ana")
     await world.settle()
     assert await world.status(held) == "running"
 
@@ -485,7 +486,7 @@ async def test_paused_and_resumed_a_job_goes_on_from_its_newest_checkpoint(world
     await pause_and_settle(world, job_id)
     paused = await world.service.queries.status(job_id)
     assert (paused.status, paused.last_checkpoint and paused.last_checkpoint.checkpoint) == ("paused", "1.2")
-    resumed = await world.service.commands.resume(job_id, "ana")
+    resumed = await world.service.commands.act(job_id, JobAction.RESUME, "ana")
     assert resumed.reason.message == "resumed by ana; goes on from checkpoint 1.2 (step 20)"
     await world.settle()
     await world.service.monitor.once()
@@ -498,7 +499,7 @@ async def test_a_chosen_checkpoint_leaves_the_later_ones_behind_also_after_a_los
     job_id = await world.submit()
     await run_and_save(world, job_id, 1, 10, 20)
     await pause_and_settle(world, job_id)
-    await world.service.commands.resume(job_id, "ana", "1.1")
+    await world.service.commands.act(job_id, JobAction.RESUME, "ana", "1.1")
     await world.settle()
     world.runner.end((JobId(job_id), Fence(2)), LOST)
     await world.settle()
@@ -515,7 +516,7 @@ async def test_a_checkpoint_that_is_not_there_cannot_be_chosen(world: World) -> 
     await run_and_save(world, job_id, 1, 10)
     await pause_and_settle(world, job_id)
     with pytest.raises(CheckpointNotFound, match=r"no complete checkpoint '9.9'; there is: 1.1"):
-        await world.service.commands.resume(job_id, "ana", "9.9")
+        await world.service.commands.act(job_id, JobAction.RESUME, "ana", "9.9")
     assert await world.status(job_id) == "paused"
 
 
@@ -524,13 +525,13 @@ async def test_a_restarted_job_begins_at_the_beginning_and_keeps_its_checkpoints
     job_id = await world.submit()
     await run_and_save(world, job_id, 1, 10)
     await pause_and_settle(world, job_id)
-    await world.service.commands.restart(job_id, "ana")
+    await world.service.commands.act(job_id, JobAction.RESTART, "ana")
     await world.settle()
     assert origins(world) == [(None, 0), (None, 1)]
     page = await world.service.queries.checkpoints(job_id)
     assert [(one.checkpoint, one.next) for one in page.checkpoints] == [("1.1", False)]
     await pause_and_settle(world, job_id)
-    await world.service.commands.resume(job_id, "ana", "1.1")
+    await world.service.commands.act(job_id, JobAction.RESUME, "ana", "1.1")
     await world.settle()
     assert origins(world)[-1] == ("1.1", 2)
 
@@ -541,7 +542,7 @@ async def test_a_preempted_job_gives_way_and_comes_back_before_those_behind_it(w
     second = await world.submit(a_loop(resources=Gang(num_ranks=4)))
     await run_and_save(world, first, 1, 10)
     world.runner.nodes_now = ()
-    await world.service.commands.preempt(first, "ana")
+    await world.service.commands.act(first, JobAction.PREEMPT, "ana")
     await world.settle()
     assert [job.id for job in world.service.registry.queued()] == [first, second]
     world.runner.nodes_now = (Node(id=NodeId("new"), name="new", cpus=4.0),)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from scheduler.core.commands import JobAction
 from scheduler.core.model import SPEC, Fence, Gang, JobId, JobSpec, Node, NodeId
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
@@ -169,7 +170,7 @@ async def test_a_job_is_sent_once_at_its_newest_with_all_of_its_events(world: Wo
     """R6: the newest state wins, and no event is dropped."""
     job_id = await world.submit()
     await world.service.scheduling.once()
-    await world.service.commands.cancel(job_id, "ann")
+    await world.service.commands.act(job_id, JobAction.CANCEL, "ann")
     await asyncio.sleep(0.01)
     world.mirror.calls.clear()
     await world.relay()
@@ -208,7 +209,7 @@ async def test_the_row_shows_the_place_in_the_line_and_why_it_waits(world: World
     world.without_nodes()
     jobs = [await world.submit() for _ in range(3)]
     await world.settle()
-    await world.service.commands.cancel(jobs[0], "ann")
+    await world.service.commands.act(jobs[0], JobAction.CANCEL, "ann")
     await world.settle()
     await world.vouch()
     assert [world.row(job_id)["queue_position"] for job_id in jobs[1:]] == [1, 2]
@@ -289,7 +290,7 @@ async def test_a_journal_from_a_backup_catches_up_with_the_database(world: World
     cancelled = await world.submit()
     await world.settle()
     backup = copy.deepcopy(world.disk)
-    await world.service.commands.cancel(cancelled, "ann")
+    await world.service.commands.act(cancelled, JobAction.CANCEL, "ann")
     later_on = await world.submit()
     await world.settle()
     before = copy.deepcopy(world.database.rows)
@@ -380,7 +381,7 @@ async def test_r10_what_becomes_of_waiting_jobs_after_an_outage_is_a_setting(
     assert after.status == ("running" if policy == "start" else status)
     assert (after.reason.code == "held") == bool(held)
     if held:
-        await service.commands.force_start(job_id, "ann")
+        await service.commands.act(job_id, JobAction.FORCE_START, "ann")
         await world.settle()
         assert (await service.queries.status(job_id)).status == "running"
 
@@ -680,7 +681,7 @@ async def test_l4_a_row_whose_spec_cannot_be_read_is_refused_in_words(world: Wor
     for spec, words in [({"lop": "sft"}, "loop"), (None, "write the job's spec as a JSON object")]:
         job_id = world.database.insert(JobId(str(uuid.uuid4())), status="failed", spec=spec)
         with pytest.raises(NotAllowed, match=words):
-            await world.service.commands.force_start(job_id, "ann")
+            await world.service.commands.act(job_id, JobAction.FORCE_START, "ann")
 
 
 @pytest.mark.parametrize("wrappings", [1, 2, 3])

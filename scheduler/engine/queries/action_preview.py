@@ -8,7 +8,7 @@ from scheduler.api.forecasts import EffectDocument
 from scheduler.api.serialize import last_saved, progress_of
 from scheduler.core import commands, lifecycle
 from scheduler.core.attempts import step_of
-from scheduler.core.commands import JobAction
+from scheduler.core.commands import ACTIONS, JobAction
 from scheduler.core.forecast import span
 from scheduler.core.lifecycle import in_words
 from scheduler.core.model import Job, Saved, Status, StopKind
@@ -88,8 +88,7 @@ class ActionPreviews:
         if after.status is Status.QUEUED:
             return _of_waiting(job, after, action)
         kept = f"; checkpoint {in_words(job.saved)} stays, it can be resumed from there" if job.saved else ""
-        ended = "marked as failed" if action is JobAction.FAIL else "cancelled"
-        return f"it is {ended} at once; nothing of it runs, so no work is lost{kept}"
+        return f"it is {ACTIONS[action].done} at once; nothing of it runs, so no work is lost{kept}"
 
     async def _of_stopping(self, job: Job, action: JobAction) -> str:
         if action is JobAction.CANCEL:

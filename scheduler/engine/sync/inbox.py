@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from scheduler.core.commands import action_of
+from scheduler.core.commands import action_in_database
 from scheduler.core.model import Status
 from scheduler.core.reconcile import Row
 from scheduler.engine.commands import Commands
@@ -67,7 +67,7 @@ class Inbox:
         action, by = str(row.requested_action), f"user {row.user_id}" if row.user_id else "front end"
         refusal = None
         try:
-            await self._commands.act(row.id, action_of(action.replace("_", "-")), by)
+            await self._commands.act(row.id, action_in_database(action), by)
         except SchedulerError as error:
             if error.http_status >= 500:
                 raise
