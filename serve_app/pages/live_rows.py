@@ -90,7 +90,9 @@ class LiveRows:
         return news.once(("list", base), lambda: self._draw(news, base))
 
     def _draw(self, news: News, base: str) -> bytes:
-        counts = _event("counts", dict(news.counts), str(news.position))
+        counts = _event(
+            "counts", {status.value: count for status, count in news.counts.items()}, str(news.position)
+        )
         if news.missed:
             return _event("anew", {}) + counts
         return b"".join(self._row(said, base) for said in news.jobs) + counts

@@ -9,13 +9,14 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from scheduler.client.event_stream import Decoder
 from serve_app.problems import invalid, shown
 
+router = APIRouter(include_in_schema=False)
 MOST = 24
 """Streams in one connection: so many paths fit into an address that proxies let through."""
 _HEARTBEAT_S = 10.0
@@ -25,19 +26,18 @@ _KEPT = ("type", "asgi", "http_version", "method", "scheme", "server", "client",
 _LEFT_OUT = (b"last-event-id", b"hx-request")
 
 
-def add(app: FastAPI) -> None:
-    @app.get("/training/streams", include_in_schema=False)
-    async def streams(request: Request) -> Response:
-        """Those whose paths `of` has, one a line; see `_Part` for what is said of each."""
-        paths = request.query_params.get("of", "").split("\n")
-        if len(paths) > MOST:
-            raise invalid("of", f"names {len(paths)} streams; at most {MOST} are sent together")
-        for path in paths:
-            if not path.startswith("/training/") or path.startswith("/training/streams"):
-                raise invalid("of", f"{shown(path)} is no stream of a page")
-        # Each of the streams has a place of its own; together they need no other.
-        headers = {"X-Accel-Buffering": "no"}
-        return StreamingResponse(_together(app, request, paths), 200, headers, "text/event-stream")
+@router.get("/training/streams")
+async def streams(request: Request) -> Response:
+    """Those whose paths `of` has, one a line; see `_Part` for what is said of each."""
+    paths = request.query_params.get("of", "").split("\n")
+    if len(paths) > MOST:
+        raise invalid("of", f"names {len(paths)} streams; at most {MOST} are sent together")
+    for path in paths:
+        if not path.startswith("/training/") or path.startswith("/training/streams"):
+            raise invalid("of", f"{shown(path)} is no stream of a page")
+    # Each of the streams has a place of its own; together they need no other.
+    headers = {"X-Accel-Buffering": "no"}
+    return StreamingResponse(_together(request.app, request, paths), 200, headers, "text/event-stream")
 
 
 async def _together(app: FastAPI, request: Request, paths: list[str]) -> AsyncIterator[bytes]:
