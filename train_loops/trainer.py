@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate.utils import DistributedType
@@ -20,6 +20,9 @@ from train_loops.progress import Progress
 from train_loops.resumption import Certificate, RunFacts
 from train_loops.samples import Samples
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 MEASURES = ("loss", "learning_rate", "grad_norm", "eval_loss")
 """What is told of all that the Trainer logs."""
 
@@ -31,7 +34,12 @@ class StepTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.tokens = torch.zeros((), dtype=torch.float64, device=self.args.device)
         self.not_finite = torch.zeros((), dtype=torch.float64, device=self.args.device)
-        self.gradient_length: torch.Tensor | float = 0.0
+        self.gradient_length: Any = 0.0
+
+    @property
+    def trained_model(self) -> PreTrainedModel | PeftModel:
+        """The model itself; the Trainer keeps the wrapper that shares gradients beside it."""
+        return cast("PreTrainedModel | PeftModel", self.model)
 
     def create_accelerator_and_postprocess(self) -> None:
         """One rank shares its gradients with nobody: the wrapper that shares them would copy each for nothing."""
@@ -69,7 +77,7 @@ class StepTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """The weights that are trained.  Tokenizer and arguments are the job's, the same for all checkpoints."""
         if self.args.should_save:
-            self.model.save_pretrained(output_dir, state_dict=state_dict)
+            self.trained_model.save_pretrained(output_dir or str(self.args.output_dir), state_dict=state_dict)
 
 
 class TrainReport(RayTrainReportCallback):
@@ -199,7 +207,7 @@ class TrainReport(RayTrainReportCallback):
     ) -> None:
         """Called on all ranks at the same steps; `report` is a barrier."""
         self.progress.say("saving")
-        folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+        folder = Path(str(args.output_dir), f"checkpoint-{state.global_step}")
         if state.is_world_process_zero:
             self.facts.write(folder, state.global_step)
             for name, text in self.extra_files.items():
@@ -225,14 +233,15 @@ def check_weights(model: Any, folder: Path, certificate: Certificate) -> None:
 
 def check_optimizer(trainer: StepTrainer, certificate: Certificate) -> None:
     """Optimizer and schedule count steps of their own; what was not loaded counts from zero."""
-    moments = trainer.optimizer.state_dict()["state"].values()
+    optimizer, schedule = cast("Any", trainer.optimizer), cast("Any", trainer.lr_scheduler)
+    moments = optimizer.state_dict()["state"].values()
     at = {int(moment["step"]) for moment in moments}
     certificate.say(
         same=bool(at) and max(at) == certificate.step,
         sentence=f"optimizer: moments of {len(moments)} tensors, at step {certificate.step}",
         otherwise=f"optimizer: its moments are at steps {sorted(at)}, not at {certificate.step}",
     )
-    scheduled = trainer.lr_scheduler.last_epoch
+    scheduled = schedule.last_epoch
     certificate.say(
         same=scheduled == certificate.step,
         sentence=f"schedule: at step {scheduled}",
