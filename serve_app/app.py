@@ -55,7 +55,7 @@ from serve_app.parameters import (
     each_once,
     job_query,
 )
-from serve_app.places import Places
+from serve_app.concurrency_limit import ConcurrencyLimit
 from serve_app.security import SecurityMiddleware
 from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
@@ -103,7 +103,7 @@ def create_app(registry: SchedulerApi, settings: Settings, database: Mirror | No
     app.openapi = functools.partial(openapi.describe, app, wants_token=settings.token is not None)
     openapi.add(app)
     remedy = "close some, or ask for states now and then instead (SCHEDULER_MAX_STREAMS, SCHEDULER_MAX_STREAMS_EACH)"
-    app.state.streams = Places("live streams", settings.max_streams, settings.max_streams_each, remedy)
+    app.state.streams = ConcurrencyLimit("live streams", settings.max_streams, settings.max_streams_each, remedy)
     _add_edge(app, settings)
     problems.install(app)
     probes.add(app, registry)

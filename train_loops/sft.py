@@ -96,7 +96,7 @@ def stopped(step: int, progress: Progress) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedState:
     """The checkpoint to go on from."""
 
     folder: Path
@@ -108,14 +108,14 @@ class Saved:
 
 
 @contextmanager
-def saved_state() -> Iterator[Saved | None]:
+def saved_state() -> Iterator[SavedState | None]:
     """Ray Train's newest checkpoint, its folder kept until the block ends; None on a fresh start."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         yield None
         return
     with checkpoint.as_directory() as folder:
-        yield Saved(Path(folder), TrainerState.load_from_json(str(Path(folder, STATE))))
+        yield SavedState(Path(folder), TrainerState.load_from_json(str(Path(folder, STATE))))
 
 
 def random_files(num_ranks: int) -> list[str]:
@@ -207,7 +207,7 @@ def build_trainer(
     tokenizer: PreTrainedTokenizerBase,
     data: Data,
     folder: Path,
-    saved: Saved | None,
+    saved: SavedState | None,
 ) -> StepTrainer:
     trainer = StepTrainer(
         model=model,
@@ -221,7 +221,7 @@ def build_trainer(
     return cast("StepTrainer", prepare_trainer(trainer))
 
 
-def is_evaluation_due(cfg: SftConfig, saved: Saved | None) -> bool:
+def is_evaluation_due(cfg: SftConfig, saved: SavedState | None) -> bool:
     """Before the first step; and when a stop came just at a step that should have been followed by one."""
     if saved is None or cfg.eval_dataset is None:
         return cfg.eval_dataset is not None
@@ -261,7 +261,7 @@ def training_arguments(cfg: SftConfig, folder: Path, *, eval_on_start: bool) -> 
     )
 
 
-def answers_before(samples: Samples, progress: Progress, saved: Saved | None) -> list[str]:
+def answers_before(samples: Samples, progress: Progress, saved: SavedState | None) -> list[str]:
     """What the untrained model answers; after a restart, what it answered then.  Nothing where nobody asks."""
     if saved is not None and samples.prompts:
         return json.loads((saved.folder / ANSWERS_BEFORE).read_text(encoding="utf-8"))
@@ -273,7 +273,7 @@ def total_steps(trainer: StepTrainer) -> int:
     return trainer.set_initial_training_values(trainer.args, loader)[-1]
 
 
-def run_steps(trainer: StepTrainer, report: TrainReport, saved: Saved | None) -> None:
+def run_steps(trainer: StepTrainer, report: TrainReport, saved: SavedState | None) -> None:
     """The steps that are left.  After the last there are none, where the Trainer would take one more."""
     if saved and saved.step >= total_steps(trainer):
         load_weights(trainer.trained_model, str(saved.folder))

@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 
 from train_loops.checkpoints import Checkpoints
 from train_loops.progress import Progress
-from train_loops.resumption import Certificate, RunFacts
+from train_loops.resumption import ResumeReport, RunFacts
 from train_loops.samples import Samples
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ class TrainReport(RayTrainReportCallback):
         self.facts = facts
         self.extra_files = extra_files
         self.samples = samples
-        self.resumed: tuple[Path, Certificate] | None = None
-        """The checkpoint that this run goes on from; the certificate is completed when it is loaded."""
+        self.resumed: tuple[Path, ResumeReport] | None = None
+        """The checkpoint that this run goes on from; the report is completed when it is loaded."""
         self.stopped = False
         self.num_tokens = 0
         self.training_s = 0.0
@@ -122,10 +122,10 @@ class TrainReport(RayTrainReportCallback):
     ) -> None:
         self.progress.say("loading", step=state.global_step, total_steps=state.max_steps)
         if self.resumed and state.is_world_process_zero:
-            folder, certificate = self.resumed
-            check_weights(self.trainer.model, folder, certificate)
-            check_optimizer(self.trainer, certificate)
-            check_data_position(args, state, len(kwargs["train_dataloader"]), certificate)
+            folder, report = self.resumed
+            check_weights(self.trainer.model, folder, report)
+            check_optimizer(self.trainer, report)
+            check_data_position(args, state, len(kwargs["train_dataloader"]), report)
             self.say_resumed()
 
     def say_resumed(self) -> None:
@@ -216,7 +216,7 @@ class TrainReport(RayTrainReportCallback):
         self.checkpoints.report(metrics, folder)
 
 
-def check_weights(model: Any, folder: Path, certificate: Certificate) -> None:
+def check_weights(model: Any, folder: Path, report: ResumeReport) -> None:
     """Is each tensor of the checkpoint in the model, bit for bit?  Loaders pass over names they do not know."""
     now = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict()
     same: list[bool] = []
@@ -224,40 +224,40 @@ def check_weights(model: Any, folder: Path, certificate: Certificate) -> None:
         with safe_open(file, framework="pt") as saved:
             for name in saved.keys():  # noqa: SIM118  not a dict
                 same.append(name in now and torch.equal(now[name].cpu(), saved.get_tensor(name)))
-    certificate.say(
+    report.say(
         same=all(same) and bool(same),
         sentence=f"weights: {len(same)} tensors, bit for bit those of the checkpoint",
         otherwise=f"weights: {same.count(False)} of {len(same)} tensors are not those of the checkpoint",
     )
 
 
-def check_optimizer(trainer: StepTrainer, certificate: Certificate) -> None:
+def check_optimizer(trainer: StepTrainer, report: ResumeReport) -> None:
     """Optimizer and schedule count steps of their own; what was not loaded counts from zero."""
     optimizer, schedule = cast("Any", trainer.optimizer), cast("Any", trainer.lr_scheduler)
     moments = optimizer.state_dict()["state"].values()
     at = {int(moment["step"]) for moment in moments}
-    certificate.say(
-        same=bool(at) and max(at) == certificate.step,
-        sentence=f"optimizer: moments of {len(moments)} tensors, at step {certificate.step}",
-        otherwise=f"optimizer: its moments are at steps {sorted(at)}, not at {certificate.step}",
+    report.say(
+        same=bool(at) and max(at) == report.step,
+        sentence=f"optimizer: moments of {len(moments)} tensors, at step {report.step}",
+        otherwise=f"optimizer: its moments are at steps {sorted(at)}, not at {report.step}",
     )
     scheduled = schedule.last_epoch
-    certificate.say(
-        same=scheduled == certificate.step,
+    report.say(
+        same=scheduled == report.step,
         sentence=f"schedule: at step {scheduled}",
-        otherwise=f"schedule: at step {scheduled}, not at {certificate.step}",
+        otherwise=f"schedule: at step {scheduled}, not at {report.step}",
     )
 
 
 def check_data_position(
-    args: TrainingArguments, state: TrainerState, num_batches: int, certificate: Certificate
+    args: TrainingArguments, state: TrainerState, num_batches: int, report: ResumeReport
 ) -> None:
     """The Trainer works out from the step where in the data it goes on; is that where the run had come to?"""
     accumulated = args.gradient_accumulation_steps
     epochs, steps = divmod(state.global_step, math.ceil(num_batches / accumulated))
     batches = steps * accumulated
     goes_on, was = epochs + batches / num_batches, state.epoch or 0.0
-    certificate.say(
+    report.say(
         same=math.isclose(goes_on, was),
         sentence=f"data position: {batches} of {num_batches} batches in epoch {epochs + 1}",
         otherwise=f"data position: goes on after {goes_on:.3f} epochs, was after {was:.3f}",

@@ -10,10 +10,10 @@ from fastapi.responses import Response
 
 from scheduler.errors import InvalidRequest, SchedulerError
 from serve_app.caller import base_of, redirect
-from serve_app.change_hub import Position
+from serve_app.change_hub import ChangePosition
 from serve_app.pages import visitor
 from serve_app.pages.calls import all_of, job_id_in, own_path, soon
-from serve_app.pages.listing import JOBS_SHOWN, Listing
+from serve_app.pages.listing import JOBS_SHOWN, ListQuery
 from serve_app.pages.rendering import is_part
 from serve_app.pages.site import OfSite, Site
 from serve_app.pages.sparkline import sparkline
@@ -33,7 +33,7 @@ BULK = {
 
 @router.get("/training")
 async def recent(request: Request, site: OfSite) -> Response:
-    listing = Listing.of(request)
+    listing = ListQuery.of(request)
     seen = await _look(listing, site)
     name = "jobs_part.html" if is_part(request) else "jobs.html"
     status = 422 if isinstance(seen["jobs"], InvalidRequest) else 200
@@ -44,7 +44,7 @@ async def recent(request: Request, site: OfSite) -> Response:
 async def live(request: Request, site: OfSite) -> Response:
     """Server-sent events: see `LiveRows`."""
     given = request.query_params.get("from", "")
-    return EventStream(site.rows.told(Position.of(given) if given else None, base_of(request.scope)))
+    return EventStream(site.rows.told(ChangePosition.of(given) if given else None, base_of(request.scope)))
 
 
 @router.get("/training/trends")
@@ -67,7 +67,7 @@ async def marked(request: Request, site: OfSite) -> Response:
         )
 
 
-async def _look(listing: Listing, site: Site) -> dict[str, Any]:
+async def _look(listing: ListQuery, site: Site) -> dict[str, Any]:
     """What the page shows; for each part that cannot be had, the refusal."""
     found: dict[str, Any] = {"health": None, "position": None}
     try:

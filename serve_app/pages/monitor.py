@@ -14,7 +14,7 @@ from scheduler.api.metrics import LOSSES, MetricsDocument
 from scheduler.api.redaction import retold
 from scheduler.core.visible import visible
 from scheduler.errors import InvalidRequest, SchedulerError
-from serve_app.change_hub import Position
+from serve_app.change_hub import ChangePosition
 from serve_app.pages import job_live, job_logs
 from serve_app.pages.actions import ACTIONS
 from serve_app.pages.calls import all_of, job_id_in, soon
@@ -56,7 +56,7 @@ async def monitor(
 async def live(request: Request, site: OfSite, jobId: str = "") -> Response:
     """Server-sent events: see `job_live.told`."""
     given = request.headers.get("last-event-id") or request.query_params.get("from", "")
-    position = Position.of(given) if given else None
+    position = ChangePosition.of(given) if given else None
     return EventStream(job_live.told(site.hub, job_id_in(jobId), position))
 
 

@@ -25,7 +25,7 @@ from serve_app.caller import base_of
 from serve_app.pages import assets
 from serve_app.pages.visitor import Visitor
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = "Scheduler-Pages"

@@ -13,13 +13,13 @@ from scheduler.api.jobs import Changes
 from scheduler.client.event_stream import Decoder
 from scheduler.core.model import Status
 from scheduler.errors import RegistryUnavailable
-from serve_app.change_hub import Hub, Pace, Position
+from serve_app.change_hub import Hub, HubTiming, ChangePosition
 from serve_app.pages import calls
 from serve_app.pages.live_rows import PROOF_EVERY_S, LiveRows, Proofs
 from serve_app.pages.rendering import Renderer
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document
 
-HERE = Position(1, 1)
+HERE = ChangePosition(1, 1)
 
 
 class CountingRenderer(Renderer):
@@ -90,7 +90,7 @@ async def test_whoever_missed_too_much_is_told_to_load_anew() -> None:
 async def test_silence_is_told_as_a_beat_and_a_registry_that_is_away_as_doubt() -> None:
     """Without a beat a page cannot tell a calm scheduler from a lost connection."""
     registry = ChangingRegistry()
-    hub = Hub(registry, Pace(heartbeat_s=0.01, shortest_s=0.001))
+    hub = Hub(registry, HubTiming(heartbeat_s=0.01, shortest_s=0.001))
     async with aclosing(LiveRows(hub, registry, Renderer()).told(HERE, "")) as told:
         await anext(told)
         assert of_events(await anext(told)) == [("beat", {})]

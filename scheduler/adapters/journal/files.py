@@ -40,7 +40,7 @@ _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class JournalLife:
     """What a scheduler is told when it opens the file."""
 
     opened: int
@@ -50,7 +50,7 @@ class Life:
     """When an earlier life said last that it was alive.  Microseconds since the epoch."""
 
 
-def open_file(path: Path, *, busy_timeout_s: float) -> tuple[sqlite3.Connection, sqlite3.Connection, Life]:
+def open_file(path: Path, *, busy_timeout_s: float) -> tuple[sqlite3.Connection, sqlite3.Connection, JournalLife]:
     """Return a connection that writes, one that reads, and the life that begins.
 
     Makes the file when there is none.  Raises JournalUnusable for a file that must not be written to,
@@ -164,7 +164,7 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _take(connection: sqlite3.Connection, path: Path) -> Life:
+def _take(connection: sqlite3.Connection, path: Path) -> JournalLife:
     _check_is_ours(connection, path)
     _check_is_whole(connection, path)
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -224,11 +224,11 @@ def _run_whole(connection: sqlite3.Connection, script: str, version: int) -> Non
             connection.execute("ROLLBACK")
 
 
-def _begin_life(connection: sqlite3.Connection) -> Life:
+def _begin_life(connection: sqlite3.Connection) -> JournalLife:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(QUERIES["take"])
-        life = Life(*connection.execute(QUERIES["life"]).fetchone())
+        life = JournalLife(*connection.execute(QUERIES["life"]).fetchone())
         connection.execute("COMMIT")
         return life
     finally:
