@@ -37,6 +37,7 @@ from serve_app import change_stream, log_stream, openapi, pages, probes, problem
 from serve_app.caller import base_of
 from serve_app.change_hub import Hub
 from serve_app.change_stream import ChangesQuery, LastChange
+from serve_app.concurrency_limit import ConcurrencyLimit
 from serve_app.cors import NamedOrigins
 from serve_app.forwarding import Forwarded
 from serve_app.log_stream import LastEventId, StreamQuery
@@ -55,7 +56,6 @@ from serve_app.parameters import (
     each_once,
     job_query,
 )
-from serve_app.concurrency_limit import ConcurrencyLimit
 from serve_app.security import SecurityMiddleware
 from serve_app.streams import EventStream
 from serve_app.verified_reads import VerifiedReads
@@ -103,7 +103,9 @@ def create_app(registry: SchedulerApi, settings: Settings, database: Mirror | No
     app.openapi = functools.partial(openapi.describe, app, wants_token=settings.token is not None)
     openapi.add(app)
     remedy = "close some, or ask for states now and then instead (SCHEDULER_MAX_STREAMS, SCHEDULER_MAX_STREAMS_EACH)"
-    app.state.streams = ConcurrencyLimit("live streams", settings.max_streams, settings.max_streams_each, remedy)
+    app.state.streams = ConcurrencyLimit(
+        "live streams", settings.max_streams, settings.max_streams_each, remedy
+    )
     _add_edge(app, settings)
     problems.install(app)
     probes.add(app, registry)

@@ -78,7 +78,7 @@ class ChangeBatch(Shared):
 
     def then(self, later: ChangeBatch) -> ChangeBatch:
         """Both as one, for whoever has not heard the first yet."""
-        known = {said.document.job_id: said for said in (*self.jobs, *later.jobs)}
+        known = {changed.document.job_id: changed for changed in (*self.jobs, *later.jobs)}
         missed = self.missed or later.missed or len(known) > MOST_JOBS
         return replace(later, jobs=() if missed else tuple(known.values()), missed=missed)
 
@@ -88,7 +88,7 @@ class ChangeBatch(Shared):
             return None
         if self.life > position.life:
             return self
-        jobs = tuple(said for said in self.jobs if said.seq > position.seq)
+        jobs = tuple(changed for changed in self.jobs if changed.seq > position.seq)
         return self if len(jobs) == len(self.jobs) else replace(self, jobs=jobs)
 
 
@@ -169,7 +169,7 @@ class Hub:
         async with aclosing(hub.listen(position)) as listening:
             async for heard in listening:
                 match heard:
-                    case ChangeBatch():                    # for said in heard.jobs: said.once("row", draw)
+                    case ChangeBatch():                    # for changed in heard.jobs: changed.once("row", draw)
                     case Doubt(message=why):        # None: the registry answers again
                     case None:                      # nothing for `heartbeat_s`: send a comment
     """
@@ -186,20 +186,22 @@ class Hub:
         newest = self._newest or ChangeBatch.of(await self._registry.changes(0, 0, 0.0))
         return newest.position
 
-    async def listen(self, position: ChangePosition | None = None) -> AsyncGenerator[ChangeBatch | Doubt | None]:
+    async def listen(
+        self, position: ChangePosition | None = None
+    ) -> AsyncGenerator[ChangeBatch | Doubt | None]:
         """What changes after *position*, or from now on; first of all how far that is, with the counts.
 
         Never ends by itself: close it, or cancel whoever iterates.
         """
         listener = self._join()
         heard: ChangePosition | None = None
-        said: str | None = None
+        reported: str | None = None
         try:
             while True:
                 news = await self._first(position) if heard is None else listener.take(heard)
-                if self._doubt != said:
-                    said = self._doubt
-                    yield Doubt(said)
+                if self._doubt != reported:
+                    reported = self._doubt
+                    yield Doubt(reported)
                 if news is not None:
                     heard = news.position
                     yield news

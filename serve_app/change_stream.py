@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.jobs import JobDocument
 from scheduler.core.model import Status
-from serve_app.change_hub import Doubt, Hub, ChangeBatch, ChangePosition, ChangedJob
+from serve_app.change_hub import ChangeBatch, ChangedJob, ChangePosition, Doubt, Hub
 from serve_app.parameters import statuses_in
 from serve_app.streams import EventStream
 
@@ -64,7 +64,7 @@ class Wanted:
         self.is_everything = not (self._statuses or query.user or query.project or query.job_id)
 
     def of(self, news: ChangeBatch) -> list[ChangedJob]:
-        return [said for said in news.jobs if self._has(said.document)]
+        return [changed for changed in news.jobs if self._has(changed.document)]
 
     def _has(self, job: JobDocument) -> bool:
         query = self._query
@@ -120,7 +120,9 @@ def _told(news: ChangeBatch, wanted: Wanted, *, is_told: bool) -> Iterator[bytes
 def _event(news: ChangeBatch, jobs: list[ChangedJob]) -> bytes:
     """A `Changes` document; each job is encoded once for all listeners."""
     frame: dict[str, Any] = {"life": news.life, "seq": news.seq, "counts": news.counts, "missed": news.missed}
-    documents = ",".join(said.once("json", lambda said=said: _encoded(said.document)) for said in jobs)
+    documents = ",".join(
+        changed.once("json", lambda changed=changed: _encoded(changed.document)) for changed in jobs
+    )
     data = f'{json.dumps(frame)[:-1]}, "jobs": [{documents}]}}'
     return format_sse_event(event="jobs", data_str=data, id=str(news.position))
 

@@ -215,10 +215,10 @@ class Follower:
         return end
 
     def _waiting(self, view: LogView) -> Iterator[WaitNotice]:
-        said = WaitNotice(status=view.status, reason=view.reason, queue_position=view.queue_position)
-        if said != self._waits:
-            self._waits = said
-            yield said
+        notice = WaitNotice(status=view.status, reason=view.reason, queue_position=view.queue_position)
+        if notice != self._waits:
+            self._waits = notice
+            yield notice
 
 
 class LogStream:

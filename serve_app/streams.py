@@ -8,8 +8,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from serve_app.caller import who_asks
+from serve_app.concurrency_limit import ConcurrencyLimit, LimitReached
 from serve_app.methods import IS_HEAD
-from serve_app.concurrency_limit import LimitReached, ConcurrencyLimit
 from serve_app.problems import answer
 
 

@@ -31,7 +31,7 @@ from scheduler.core.reconcile import Row
 from scheduler.errors import RegistryUnavailable
 from scheduler.ports import JobQuery, Mirror, Sort
 from serve_app.page_comparison import PageComparison, has_words, unverified_page
-from serve_app.read_source import ReadSource, NoAnswer
+from serve_app.read_source import NoAnswer, ReadSource
 
 _GRACE_S = 0.25
 """What each of the two questions about single jobs of a page may take beyond the budget."""
@@ -153,10 +153,10 @@ class VerifiedReads:
             raise _both_silent(no_answer, rows)
         found = [row for row in rows if has_words(row, query.search)]
         page = self._unverified(found, query.limit, no_answer)
-        told = f"{page.note}; newest first" + (
+        note = f"{page.note}; newest first" + (
             f", and searched for in the newest {query.limit} alone" if query.search else ""
         )
-        return page.model_copy(update={"note": told, "next_cursor": None})
+        return page.model_copy(update={"note": note, "next_cursor": None})
 
     async def _union(
         self, database: Mirror, page: JobPage, rows: Sequence[Row], limit: int, until_s: float
@@ -205,7 +205,9 @@ class VerifiedReads:
             return replace(comparison, unseen=frozenset(ids)), note
         return replace(comparison, rows={**comparison.rows, **{row.id: row for row in found.rows}}), None
 
-    async def _look_again(self, database: Mirror, comparison: PageComparison, shown: list[str], until_s: float) -> PageComparison:
+    async def _look_again(
+        self, database: Mirror, comparison: PageComparison, shown: list[str], until_s: float
+    ) -> PageComparison:
         """What differs may only have moved between the two answers.  A row that is read after the registry has told that
         nothing of the job is on its way to the database says what it says for good."""
         ids = [JobId(job_id) for job_id in shown if comparison.may_have_moved(job_id)]
@@ -216,7 +218,9 @@ class VerifiedReads:
             return replace(comparison, unseen=comparison.unseen | frozenset(ids))
         return comparison.seen_again(ids, {row.id: row for row in found.rows})
 
-    async def _listen_again(self, comparison: PageComparison, shown: list[str], until_s: float) -> tuple[PageComparison, str | None]:
+    async def _listen_again(
+        self, comparison: PageComparison, shown: list[str], until_s: float
+    ) -> tuple[PageComparison, str | None]:
         """Ask the registry about jobs that it did not list, or that have moved on since."""
         ids = [job_id for job_id in shown if comparison.is_outdated(job_id)]
         asked = partial(self._registry.documents, ids)

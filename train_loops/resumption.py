@@ -90,7 +90,9 @@ def device() -> str:
     return f"cpu with {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
-def compare(folder: Path, step: int, now: RunFacts, random_files: Sequence[str] | None = None) -> ResumeReport:
+def compare(
+    folder: Path, step: int, now: RunFacts, random_files: Sequence[str] | None = None
+) -> ResumeReport:
     """What the checkpoint of *step* in *folder* says of the run that saved it, against *now*.
 
     *random_files*: where a loop that does not use `save_random_state` keeps the random state of each rank.
@@ -120,9 +122,7 @@ def compare(folder: Path, step: int, now: RunFacts, random_files: Sequence[str] 
     )
     for what, value in now.inputs.items():
         was = then["inputs"].get(what, "not there")
-        report.say(
-            same=was == value, sentence=f"{what}: {value}", otherwise=f"{what}: {value}, was {was}"
-        )
+        report.say(same=was == value, sentence=f"{what}: {value}", otherwise=f"{what}: {value}, was {was}")
     _compare_all(report, "config", then["config"], now.config)
     _compare_all(report, "versions", then["versions"], now.versions)
     report.say(

@@ -323,6 +323,6 @@ def save_result(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokeniz
     model.config.use_cache = True  # the Trainer turned it off for training
     target = output_dir()
     with whole_folder(target) as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
     return str(target)

@@ -107,7 +107,9 @@ def train_step(model: nn.Module, optimizer: Optimizer, data: tuple[Tensor, Tenso
     return value
 
 
-def load_checkpoint(model: nn.Module, optimizer: Optimizer, rank: int, facts: RunFacts) -> ResumeReport | None:
+def load_checkpoint(
+    model: nn.Module, optimizer: Optimizer, rank: int, facts: RunFacts
+) -> ResumeReport | None:
     """Go on from the newest checkpoint, and say how exactly that is; None when there is no checkpoint."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:

@@ -43,7 +43,7 @@ def queued_again(job: Job, stop: Stop | None, outcome: Outcome, verdict: Verdict
     if is_preemption(stop) and outcome.ending is Ending.STOPPED:
         assert stop is not None
         why = stop.why.message if stop.why else f"{stop.by} asked for it"
-        message = f"gave way: {why}; {where} when it has nodes again"
+        message = f"preempted: {why}; {where} when it has nodes again"
         return Reason(code="preempted", message=message)
     seen = _seen(stop, outcome)
     counted = verdict.used or "not counted as a retry"

@@ -67,7 +67,7 @@ class RunEnded(Happened):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForceStart(Happened):
-    """A person wants the job in the line, from the beginning."""
+    """A person wants the job in the queue, from the beginning."""
 
     queue_seq: int
 
@@ -90,7 +90,7 @@ class Restart(Happened):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Happened):
-    """Mark as failed: by a person, or because nobody vouched for the job (`reason.code` is `stale`)."""
+    """Mark as failed: by a person, or because the heartbeat stopped (`reason.code` is `stale`)."""
 
     reason: Reason
     is_gone: bool = False

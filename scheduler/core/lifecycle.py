@@ -90,7 +90,7 @@ YIELDS = {
     StopKind.PAUSE: 1,
     StopKind.CANCEL: 2,
 }
-"""A stop gives way only to a stronger one: what a person asks for beats what the system does."""
+"""A stop is replaced only by a stronger one: what a person asks for beats what the system does."""
 
 
 def accept(
@@ -102,7 +102,7 @@ def accept(
     idempotency_key: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Job:
-    """A new job, at the end of the line; *notes* are what its history tells of how it was checked."""
+    """A new job, at the end of the queue; *notes* are what its history tells of how it was checked."""
     return Job(
         id=job_id,
         spec=compact(spec),
@@ -272,7 +272,7 @@ def _hold(job: Job, event: AskStop) -> Job:
     if job.held:
         return job
     _require_place(job, doing=event.kind)
-    message = f"held in the line by {event.by}; resume it to let it start"
+    message = f"held in the queue by {event.by}; resume it to let it start"
     return replace(_next(job, event, Reason(code="held", message=message)), held=True)
 
 
@@ -423,7 +423,7 @@ def _recover(job: Job, event: Recover) -> tuple[Job, list[Action]]:
 
 
 def _queue(job: Job, event: Event, seq: int, reason: Reason) -> Job:
-    """To the end of the line, with fresh budgets: a person asked for it."""
+    """To the end of the queue, with fresh budgets: a person asked for it."""
     after = replace(_to(job, Status.QUEUED, event, reason), queue_seq=seq, queued_at=event.at)
     after = replace(after, failures=0, losses=0, preemptions=0, repeats=0, last_failure=None)
     return replace(after, finished_at=None, result=None)
@@ -450,4 +450,6 @@ def _require(job: Job, *allowed: Status, doing: str) -> None:
 def _require_place(job: Job, *, doing: str) -> None:
     """A row that says `queued` may be of no scheduler's making: first it is looked at, like any submit."""
     if job.queue_seq is None:
-        raise NotAllowed(f"cannot {doing} job {job.id}: it is not taken into the line yet; ask again soon")
+        raise NotAllowed(
+            f"cannot {doing} job {job.id}: it is not accepted into the queue yet; ask again soon"
+        )

@@ -153,7 +153,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
-    """The certificate of a resumed run: where it went on, and what was found to be as it was."""
+    """The resume report of a run: where it went on, and what was found to be as it was."""
 
     checkpoint: CheckpointId | None
     """None: there were checkpoints and none was whole, so it began again."""
@@ -229,7 +229,7 @@ class Job:
     fence: Fence = Fence(0)
     """The newest run; 0 before the first."""
     queue_seq: int | None = None
-    """Place in the line.  Kept while the job runs, so that a preempted or lost one returns to its old place."""
+    """Place in the queue.  Kept while the job runs, so that a preempted or lost one returns to its old place."""
     queued_at: datetime | None = None
     started_at: datetime | None = None
     admitted_at: datetime | None = None
@@ -238,7 +238,7 @@ class Job:
     retry_at: datetime | None = None
     """Not started before this moment: the pause between two tries."""
     held: bool = False
-    """Kept in the line until a person lets it go: one paused it there, or it was found after an outage."""
+    """Kept in the queue until a person lets it go: one paused it there, or it was found after an outage."""
     allocation: Allocation | None = None
     """Held exactly while running."""
     stop: Stop | None = None
@@ -247,7 +247,7 @@ class Job:
     losses: int = 0
     """Runs lost to the infrastructure; a budget of their own."""
     preemptions: int = 0
-    """Runs that gave way to another job or to a drain; a budget of their own."""
+    """Runs that were preempted for another job or by a drain; a budget of their own."""
     repeats: int = 0
     """How many runs in a row failed in the same way before they saved anything."""
     last_failure: str | None = None

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from scheduler.core.lifecycle import NODE_LOST, AskStop, StopRun
 from scheduler.core.model import Job, JobId, Json, Node, NodeId, Phase, Reason, StopKind
-from scheduler.core.observation import Sighting, ReportedTimes, take_moments
+from scheduler.core.observation import ReportedTimes, Sighting, take_moments
 from scheduler.core.plain_values import EVIDENCE, METRICS, plain_dict
 from scheduler.core.post_mortem_budget import within_budget
 from scheduler.engine.job_store import JobStore

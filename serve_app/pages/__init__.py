@@ -19,8 +19,8 @@ from serve_app.pages import (
     jobs_list,
     monitor,
     repairs,
-    submit,
     shared_connection,
+    submit,
     visitor,
 )
 from serve_app.pages.site import OfSite, Site

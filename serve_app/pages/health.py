@@ -32,11 +32,13 @@ async def health_page(request: Request, site: OfSite) -> Response:
 
 def _registry(health: Health) -> dict[str, Any]:
     """What it says of itself, with a time where it gives one."""
-    said = dict(health.registry)
+    reported = dict(health.registry)
     started_at = None
     with contextlib.suppress(ValueError):
-        given = datetime.fromisoformat(str(said.get("started_at", "")))
+        given = datetime.fromisoformat(str(reported.get("started_at", "")))
         started_at = given if given.tzinfo else given.replace(tzinfo=UTC)
     return (
-        {"started_at": None, "incarnation": None, "pid": None, "jobs": {}} | said | {"started_at": started_at}
+        {"started_at": None, "incarnation": None, "pid": None, "jobs": {}}
+        | reported
+        | {"started_at": started_at}
     )

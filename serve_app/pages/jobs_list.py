@@ -44,7 +44,7 @@ async def recent(request: Request, site: OfSite) -> Response:
 async def live(request: Request, site: OfSite) -> Response:
     """Server-sent events: see `LiveRows`."""
     given = request.query_params.get("from", "")
-    return EventStream(site.rows.told(ChangePosition.of(given) if given else None, base_of(request.scope)))
+    return EventStream(site.rows.events(ChangePosition.of(given) if given else None, base_of(request.scope)))
 
 
 @router.get("/training/trends")

@@ -54,10 +54,10 @@ async def monitor(
 
 @router.get("/training/monitor/live")
 async def live(request: Request, site: OfSite, jobId: str = "") -> Response:
-    """Server-sent events: see `job_live.told`."""
+    """Server-sent events: see `job_live.events`."""
     given = request.headers.get("last-event-id") or request.query_params.get("from", "")
     position = ChangePosition.of(given) if given else None
-    return EventStream(job_live.told(site.hub, job_id_in(jobId), position))
+    return EventStream(job_live.events(site.hub, job_id_in(jobId), position))
 
 
 @router.get("/training/metrics")

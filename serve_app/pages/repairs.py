@@ -1,4 +1,4 @@
-"""What the reconciler put right, and a comparison on demand."""
+"""What the reconciler repaired, and a comparison on demand."""
 
 from __future__ import annotations
 

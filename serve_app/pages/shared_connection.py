@@ -41,15 +41,15 @@ async def streams(request: Request) -> Response:
 
 
 async def _together(app: FastAPI, request: Request, paths: list[str]) -> AsyncIterator[bytes]:
-    said: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
+    events_out: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
     parts = [
-        asyncio.create_task(_Part(number, said).play(app, _asking_for(path, request)))
+        asyncio.create_task(_Part(number, events_out).play(app, _asking_for(path, request)))
         for number, path in enumerate(paths)
     ]
     try:
-        while not (said.empty() and all(part.done() for part in parts)):
+        while not (events_out.empty() and all(part.done() for part in parts)):
             try:
-                yield await asyncio.wait_for(said.get(), _HEARTBEAT_S)
+                yield await asyncio.wait_for(events_out.get(), _HEARTBEAT_S)
             except TimeoutError:
                 yield KEEPALIVE_COMMENT
     finally:
@@ -75,8 +75,8 @@ class _Part:
     Of the stream itself say the kinds `open` and, with its status and what it was refused with, `closed`.
     """
 
-    def __init__(self, number: int, said: asyncio.Queue[bytes]) -> None:
-        self._number, self._said = number, said
+    def __init__(self, number: int, events_out: asyncio.Queue[bytes]) -> None:
+        self._number, self._events_out = number, events_out
         self._status, self._events = 0, Decoder()
         self._refusal, self._is_asked = b"", False
 
@@ -105,7 +105,7 @@ class _Part:
 
     async def _tell(self, kind: str, **more: Any) -> None:
         words = json.dumps({"of": self._number, "kind": kind, **more})
-        await self._said.put(format_sse_event(data_str=words))
+        await self._events_out.put(format_sse_event(data_str=words))
 
     def _why(self) -> str:
         try:

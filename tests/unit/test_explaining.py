@@ -234,7 +234,7 @@ class TestExplain:
         job_id = await submit(world, "it")
         await world.service.pause(job_id, "ann")
         told = await world.service.ask.explain(job_id)
-        assert told.message.startswith("next; held for a person (held in the line by ann")
+        assert told.message.startswith("next; held for a person (held in the queue by ann")
         assert told.next_steps[0].command == f"scheduler resume {job_id}"
 
     async def test_a_completed_job_says_where_its_output_is(self, world: World) -> None:

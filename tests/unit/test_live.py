@@ -15,7 +15,7 @@ from scheduler.api.jobs import Changes
 from scheduler.core.model import JobId, Status
 from scheduler.engine.change_feed import ChangeFeed
 from scheduler.errors import InvalidRequest, RegistryUnavailable
-from serve_app.change_hub import Doubt, Hub, ChangeBatch, HubTiming, ChangePosition
+from serve_app.change_hub import ChangeBatch, ChangePosition, Doubt, Hub, HubTiming
 from tests.unit.recording_registry import a_document
 
 AWAY = RegistryUnavailable("the actor is restarting")
@@ -201,7 +201,11 @@ def test_of_news_only_what_is_newer_than_a_position_is_told() -> None:
     at_6 = both.after(ChangePosition(2, 6))
     assert at_6 is not None
     assert versions(at_6) == {"b": 1}
-    assert [both.after(ChangePosition(2, 7)), old.after(ChangePosition(2, 6)), both.after(ChangePosition(3, 0))] == [None] * 3
+    assert [
+        both.after(ChangePosition(2, 7)),
+        old.after(ChangePosition(2, 6)),
+        both.after(ChangePosition(3, 0)),
+    ] == [None] * 3
     assert both.after(ChangePosition(1, 99)) is both
 
 

@@ -35,7 +35,7 @@ from scheduler.runs.run_dir import RunDir
 from scheduler.settings import Settings
 from serve_app import log_stream
 from serve_app.app import create_app
-from serve_app.log_stream import Follower, PollTiming, LogPosition, Stage, StreamQuery
+from serve_app.log_stream import Follower, LogPosition, PollTiming, Stage, StreamQuery
 from tests.unit.edge import SUBMIT, client_of, problem_of
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry
 

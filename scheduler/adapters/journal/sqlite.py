@@ -59,7 +59,7 @@ class SqliteJournal:
         """Open or make the file at *path* and take the next incarnation; close it with `close`.
 
         *reserve_bytes* of the disk are kept for cancels, pauses and ends of runs.
-        Raises JournalUnusable for a file that is torn, foreign or newer (it is left as it is), and
+        Raises JournalUnusable for a file that is corrupt, foreign or newer (it is left as it is), and
         JournalUnwritable when the disk refuses or another program holds it locked for *busy_timeout_s*.
         """
         threads = [ThreadPoolExecutor(1, f"journal-{name}") for name in ("write", "read")]
