@@ -97,7 +97,7 @@ class TestRepairs:
         comparison = page.locator("#comparison")
         expect(comparison).to_contain_text("1 to be repaired")
         assert [call for call in registry.calls if call[0] == "reconcile"] == [("reconcile", True)]
-        comparison.get_by_role("button", name="Put this right now").click()
+        comparison.get_by_role("button", name="Repair this now").click()
         expect(comparison).to_contain_text("1 repaired")
         assert ("reconcile", False) in registry.calls
         comparison.get_by_role("link", name="Load the list anew").click()
@@ -110,7 +110,7 @@ class TestRepairs:
         plain.goto(f"{url}/training/repairs")
         plain.get_by_role("button", name="Compare now").click()
         expect(plain.locator("#comparison")).to_contain_text("1 to be repaired")
-        plain.get_by_role("button", name="Put this right now").click()
+        plain.get_by_role("button", name="Repair this now").click()
         expect(plain.locator("#comparison")).to_contain_text("1 repaired")
         expect(plain.locator("main > .repairs tbody tr")).to_have_count(1)
 
