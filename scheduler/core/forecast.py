@@ -240,7 +240,7 @@ def _why_unknown(scene: Scene) -> str:
     running = [hold.job.spec.name for hold in endless if hold.job.status is Status.RUNNING]
     waiting = [hold.job.spec.name for hold in endless if hold.job.status is not Status.RUNNING]
     if running:
-        has = "has not told its steps" if len(running) == 1 else "have not told their steps"
+        has = "has not reported its steps" if len(running) == 1 else "have not reported their steps"
         return f"{_listed(running, len(running))} {has}"
     if waiting:
         return f"no run like {_listed(waiting, len(waiting))} has completed yet, and no time limit is set"

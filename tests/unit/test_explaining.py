@@ -78,7 +78,7 @@ class TestForecast:
         first = await submit(world, "first")
         second = await submit(world, "second")
         untold = await forecast(world, second)
-        assert untold.message == "next; nobody can tell when: first has not told its steps"
+        assert untold.message == "next; nobody can tell when: first has not reported its steps"
         await tell(world, first, 40, of=100)
         assert (await forecast(world, second)).message == "next; starts in about 6 min"
 

@@ -43,7 +43,7 @@ def test_a_healthy_registry_has_no_violations() -> None:
             "running",
             {"allocation": Allocation(ranks=((NodeId("a"), 0), (NodeId("node-1"), 1)))},
         ),
-        ("place in the line", "queued", {"queue_seq": None}),
+        ("place in the queue", "queued", {"queue_seq": None}),
         ("finished_at", "failed", {"finished_at": None}),
         ("finished_at", "queued", {"finished_at": NOON}),
         ("finished_at", "paused", {"finished_at": NOON}),
