@@ -73,22 +73,19 @@ class Engine:
             runner, registry, store, cluster, views, feed, heartbeat, metrics, times, clock, settings
         )
         # the queue
-        self.shutdown = Shutdown(store, registry, clock)
-        self.scheduling = Scheduling(
-            registry, store, cluster, found, self.shutdown, views, feed, times, clock
-        )
+        self.shutdown = shutdown = Shutdown(store, registry, clock)
+        self.scheduling = Scheduling(registry, store, cluster, found, shutdown, views, feed, times, clock)
         # people, and the database
-        self.queries = Queries(
-            *(journal, runner, registry, store, cluster, validator, views, feed, clock, settings),
-            is_mirrored=session is not None,
+        self.queries = queries = Queries(
+            journal, runner, registry, store, cluster, validator, views, feed, session, clock, settings
         )
-        self.commands = Commands(
-            registry, store, cluster, validator, views, self.queries, self.shutdown, clock, settings
+        self.commands = commands = Commands(
+            registry, store, cluster, validator, views, queries, shutdown, clock, settings
         )
         self.sync = Sync(
-            *(journal, session, heartbeat, webhook, registry, store, cluster, validator),
-            *(self.commands, runner, clock, settings),
-        )
+            journal, session, heartbeat, webhook, registry, store, cluster,
+            validator, commands, runner, clock, settings
+        )  # fmt: skip
         # what runs again and again, and what follows a commit
         self.tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
         self.tasks = (

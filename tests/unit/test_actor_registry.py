@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
-from scheduler.engine.clock import SystemClock
 
 from scheduler.api.operations import operations_of
 from scheduler.api.scheduler_api import OPERATIONS, SchedulerApi
 from scheduler.core.commands import JobAction
+from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import InvalidRequest, JobNotFound, RegistryUnavailable

@@ -33,6 +33,7 @@ from scheduler.engine.queries.submit_preview import SubmitPreview
 from scheduler.engine.registry import Registry
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.engine.sync.reconciler import repair_document
+from scheduler.engine.sync.session import MirrorSession
 from scheduler.errors import CheckpointNotFound, InvalidRequest
 from scheduler.ports import Clock, JobQuery, Journal, LogPart, Runner
 from scheduler.settings import Settings
@@ -56,14 +57,13 @@ class Queries:
         validator: SpecValidator,
         views: JobViews,
         feed: ChangeFeed,
+        session: MirrorSession | None,
         clock: Clock,
         settings: Settings,
-        *,
-        is_mirrored: bool,
     ) -> None:
         self._journal, self._runner, self._registry, self._store = journal, runner, registry, store
         self._validator, self._views, self._feed = validator, views, feed
-        self._is_mirrored, self._life = is_mirrored, journal.incarnation
+        self._is_mirrored, self._life = session is not None, journal.incarnation
         forecaster = Forecaster(journal, registry, cluster, clock, settings)
         self._previews = ActionPreviews(registry, runner, cluster, validator, forecaster, clock, settings)
         self._explainer = Explainer(views, forecaster, self._previews, clock)
