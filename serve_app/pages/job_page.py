@@ -7,6 +7,7 @@ from typing import Any
 
 from scheduler.api.jobs import CheckpointPage, JobDocument
 from scheduler.api.scheduler_api import SchedulerApi
+from scheduler.core.commands import JobAction
 from scheduler.core.model import SPEC, JobSpec
 from scheduler.core.redaction import HIDDEN, masked
 from scheduler.errors import SchedulerError
@@ -34,7 +35,7 @@ class JobPageView:
             "explained": explained,
             "card": shown,
             "card_checkpoints": checkpoints,
-            "effect": await self._effect(job, shown) if shown.main else None,
+            "effect": await self._effect(job, shown.main, shown) if shown.main else None,
         }
 
     async def past(self, job_id: str) -> dict[str, Any]:
@@ -59,9 +60,9 @@ class JobPageView:
         (found,) = await all_of(self._registry.checkpoints(job.job_id))
         return found
 
-    async def _effect(self, job: JobDocument, shown: Card) -> Any:
+    async def _effect(self, job: JobDocument, action: JobAction, shown: Card) -> Any:
         checkpoint = shown.chosen.checkpoint if shown.chosen else None
-        (found,) = await all_of(self._registry.effect(job.job_id, shown.main, checkpoint))
+        (found,) = await all_of(self._registry.effect(job.job_id, action, checkpoint))
         return found
 
     async def spec_as_run(self, job_id: str) -> dict[str, Any]:
