@@ -180,7 +180,7 @@ class MirrorChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressUpdate:
-    """What moves without a change of the job: progress of a run, place in the line, why it waits."""
+    """What moves without a change of the job: progress of a run, place in the queue, why it waits."""
 
     job_id: JobId
     version: int

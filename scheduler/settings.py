@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     reconcile_every_s: float = Field(600.0, gt=0)
     """Registry, runs and database are compared this often."""
     stale_after_s: float = Field(600.0, gt=0)
-    """An active row that no scheduler knows, and that nobody vouched for or touched for so long, is failed."""
+    """An active row that no scheduler knows, and without a heartbeat or a touch for so long, is failed."""
     recover_queued: Policy = Policy.START
     """What becomes of waiting jobs found after an outage of more than `stale_after_s`, or only in the database:
     `start`, `hold` (a person starts them) or `fail`."""
@@ -119,13 +119,13 @@ class Settings(BaseSettings):
     """Pause after the first failed write to Supabase or to the webhook; doubles each time, with jitter."""
     relay_backoff_max_s: float = Field(300.0, gt=0)
     overdue_after_s: float = Field(600.0, gt=0)
-    """A job that is pending, or waits in the line and is not held, for longer than this is shown as overdue."""
+    """A job that is pending, or waits in the queue and is not held, for longer than this is shown as overdue."""
     list_budget_s: float = Field(2.0, gt=0)
     """How long a list, or a status, waits for the registry before it shows what the database has, unverified."""
     list_pause_s: float = Field(5.0, gt=0)
     """After one list waited in vain, the others do without the one that hangs; it is asked so often in the background."""
     stop_grace_s: float = Field(60.0, gt=0)
-    """How long a run that was asked to pause, or to give way, may take to save and stop before it is killed."""
+    """How long a run that was asked to pause, or is preempted, may take to save and stop before it is killed."""
     suspect_factor: float = Field(10.0, ge=1)
     """A run without a step for so many times its own usual step time is shown as suspect."""
     suspect_floor_s: float = Field(60.0, ge=0)
@@ -138,9 +138,9 @@ class Settings(BaseSettings):
     on_hang: Literal["retry", "fail"] = "retry"
     """A run that hangs is ended and tried again from its last checkpoint, or its job fails."""
     preempted_keep_place: bool = True
-    """A preempted job returns to its old place in the line; else to the end."""
+    """A preempted job returns to its old place in the queue; else to the end."""
     max_preemptions: int = Field(1000, ge=0)
-    """How often a job may give way before it fails."""
+    """How often a job may be preempted before it fails."""
     max_repeats: int = Field(3, ge=1)
     """A job whose runs failed so often in the same way, before they saved anything, is not tried again."""
     max_losses: int = Field(3, ge=0)

@@ -12,11 +12,11 @@ from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app import openapi, pages, probes, problems, request_body
 from serve_app.change_hub import Hub
+from serve_app.concurrency_limit import ConcurrencyLimit
 from serve_app.cors import NamedOrigins
 from serve_app.forwarding import Forwarded
 from serve_app.methods import Methods
 from serve_app.parameters import each_once
-from serve_app.places import Places
 from serve_app.routes import actions, changes, jobs, server
 from serve_app.security import SecurityMiddleware
 from serve_app.verified_reads import VerifiedReads
@@ -80,9 +80,9 @@ def _reads(scheduler: SchedulerApi, database: Mirror | None, settings: Settings)
     )
 
 
-def _places(settings: Settings) -> Places:
+def _places(settings: Settings) -> ConcurrencyLimit:
     remedy = "close some, or ask for states now and then instead (SCHEDULER_MAX_STREAMS, SCHEDULER_MAX_STREAMS_EACH)"
-    return Places("live streams", settings.max_streams, settings.max_streams_each, remedy)
+    return ConcurrencyLimit("live streams", settings.max_streams, settings.max_streams_each, remedy)
 
 
 def _add_edge(app: FastAPI, settings: Settings) -> None:

@@ -16,7 +16,7 @@ from scheduler.core.model import Status
 from scheduler.errors import SchedulerError
 from serve_app.problems import invalid, shown
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Shared:
 
 
 @dataclass(frozen=True, eq=False)
-class Said(Shared):
+class ChangedJob(Shared):
     """One changed job, as the registry had it.  A listener that lags gets the same objects, in other news."""
 
     document: JobDocument
@@ -52,12 +52,12 @@ class Said(Shared):
 
 
 @dataclass(frozen=True, eq=False)
-class News(Shared):
+class ChangeBatch(Shared):
     """What changed at once.  A listener that keeps up gets the same object as all others."""
 
     life: int
     seq: int
-    jobs: tuple[Said, ...]
+    jobs: tuple[ChangedJob, ...]
     """Each job once, as it is now."""
     counts: Mapping[Status, int]
     """Jobs in each status, of everybody."""
@@ -68,27 +68,27 @@ class News(Shared):
         Shared.__init__(self)
 
     @property
-    def position(self) -> Position:
-        return Position(self.life, self.seq)
+    def position(self) -> ChangePosition:
+        return ChangePosition(self.life, self.seq)
 
     @classmethod
-    def of(cls, changes: Changes) -> News:
-        jobs = tuple(Said(document, changes.seq) for document in changes.jobs)
+    def of(cls, changes: Changes) -> ChangeBatch:
+        jobs = tuple(ChangedJob(document, changes.seq) for document in changes.jobs)
         return cls(changes.life, changes.seq, jobs, changes.counts, changes.missed)
 
-    def then(self, later: News) -> News:
+    def then(self, later: ChangeBatch) -> ChangeBatch:
         """Both as one, for whoever has not heard the first yet."""
-        known = {said.document.job_id: said for said in (*self.jobs, *later.jobs)}
+        known = {changed.document.job_id: changed for changed in (*self.jobs, *later.jobs)}
         missed = self.missed or later.missed or len(known) > MOST_JOBS
         return replace(later, jobs=() if missed else tuple(known.values()), missed=missed)
 
-    def after(self, position: Position) -> News | None:
+    def after(self, position: ChangePosition) -> ChangeBatch | None:
         """What of it is newer than *position*; None when nothing is."""
         if (self.life, self.seq) <= (position.life, position.seq):
             return None
         if self.life > position.life:
             return self
-        jobs = tuple(said for said in self.jobs if said.seq > position.seq)
+        jobs = tuple(changed for changed in self.jobs if changed.seq > position.seq)
         return self if len(jobs) == len(self.jobs) else replace(self, jobs=jobs)
 
 
@@ -100,7 +100,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class ChangePosition:
     """A place in the changes: what came before it was heard.  As text, the id of an event: `<life>.<seq>`."""
 
     life: int = 0
@@ -110,7 +110,7 @@ class Position:
         return f"{self.life}.{self.seq}"
 
     @classmethod
-    def of(cls, text: str) -> Position:
+    def of(cls, text: str) -> ChangePosition:
         """Raises InvalidRequest."""
         if not re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text):
             raise invalid("from", f"is {shown(text)}; send the id of an event of this stream, as it was")
@@ -119,7 +119,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class HubTiming:
     wait_s: float = 5.0
     """So long the registry may keep a question until something changes."""
     heartbeat_s: float = 4.0
@@ -137,17 +137,17 @@ class Pace:
 class _Listener:
     """Holds one piece of news at most, so that it never grows: what comes later is merged into it."""
 
-    _pending: News | None = None
+    _pending: ChangeBatch | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def tell(self, news: News) -> None:
+    def tell(self, news: ChangeBatch) -> None:
         self._pending = self._pending.then(news) if self._pending else news
         self.wake()
 
     def wake(self) -> None:
         self._woken.set()
 
-    def take(self, after: Position) -> News | None:
+    def take(self, after: ChangePosition) -> ChangeBatch | None:
         news, self._pending = self._pending, None
         return news and news.after(after)
 
@@ -169,37 +169,39 @@ class Hub:
         async with aclosing(hub.listen(position)) as listening:
             async for heard in listening:
                 match heard:
-                    case News():                    # for said in heard.jobs: said.once("row", draw)
+                    case ChangeBatch():                    # for changed in heard.jobs: changed.once("row", draw)
                     case Doubt(message=why):        # None: the registry answers again
                     case None:                      # nothing for `heartbeat_s`: send a comment
     """
 
-    def __init__(self, registry: SchedulerApi, pace: Pace | None = None) -> None:
-        self._registry, self._pace = registry, pace or Pace()
+    def __init__(self, registry: SchedulerApi, pace: HubTiming | None = None) -> None:
+        self._registry, self._pace = registry, pace or HubTiming()
         self._listeners: set[_Listener] = set()
         self._polling: asyncio.Task[None] | None = None
-        self._newest: News | None = None
+        self._newest: ChangeBatch | None = None
         self._doubt: str | None = None
 
-    async def position(self) -> Position:
+    async def position(self) -> ChangePosition:
         """Where a listener may begin who reads everything after this call.  Raises RegistryUnavailable."""
-        newest = self._newest or News.of(await self._registry.changes(0, 0, 0.0))
+        newest = self._newest or ChangeBatch.of(await self._registry.changes(0, 0, 0.0))
         return newest.position
 
-    async def listen(self, position: Position | None = None) -> AsyncGenerator[News | Doubt | None]:
+    async def listen(
+        self, position: ChangePosition | None = None
+    ) -> AsyncGenerator[ChangeBatch | Doubt | None]:
         """What changes after *position*, or from now on; first of all how far that is, with the counts.
 
         Never ends by itself: close it, or cancel whoever iterates.
         """
         listener = self._join()
-        heard: Position | None = None
-        said: str | None = None
+        heard: ChangePosition | None = None
+        reported: str | None = None
         try:
             while True:
                 news = await self._first(position) if heard is None else listener.take(heard)
-                if self._doubt != said:
-                    said = self._doubt
-                    yield Doubt(said)
+                if self._doubt != reported:
+                    reported = self._doubt
+                    yield Doubt(reported)
                 if news is not None:
                     heard = news.position
                     yield news
@@ -208,14 +210,14 @@ class Hub:
         finally:
             self._leave(listener)
 
-    async def _first(self, position: Position | None) -> News | None:
+    async def _first(self, position: ChangePosition | None) -> ChangeBatch | None:
         """Where a listener begins, and what came between; None until the registry has answered."""
         if self._newest is None:
             return None
         if position is None:
             return replace(self._newest, jobs=(), missed=False)
         try:
-            return News.of(await self._registry.changes(position.seq, position.life, 0.0))
+            return ChangeBatch.of(await self._registry.changes(position.seq, position.life, 0.0))
         except SchedulerError as error:
             self._say(error.message)
             return None
@@ -237,7 +239,7 @@ class Hub:
         pause_s = self._pace.shortest_s
         while True:
             try:
-                at = self._newest.position if self._newest else Position()
+                at = self._newest.position if self._newest else ChangePosition()
                 # In doubt there is no waiting for a change: that it answers is news.
                 wait_s = 0.0 if self._doubt else self._pace.wait_s
                 changes = await self._registry.changes(at.seq, at.life, wait_s)
@@ -247,7 +249,7 @@ class Hub:
                 log.exception("the registry could not be asked for changes")
                 self._say(f"the registry could not be asked: {type(error).__name__}; see the server's log")
             else:
-                self._hear(News.of(changes))
+                self._hear(ChangeBatch.of(changes))
                 pause_s = self._pace.shortest_s
                 await asyncio.sleep(self._rest_s())
                 continue
@@ -257,7 +259,7 @@ class Hub:
     def _rest_s(self) -> float:
         return min(len(self._listeners) * self._pace.rest_per_listener_s, self._pace.longest_rest_s)
 
-    def _hear(self, news: News) -> None:
+    def _hear(self, news: ChangeBatch) -> None:
         self._say(None)
         before, self._newest = self._newest, news
         if before is None:

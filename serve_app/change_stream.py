@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.jobs import JobDocument
 from scheduler.core.model import Status
-from serve_app.change_hub import Doubt, Hub, News, Position, Said
+from serve_app.change_hub import ChangeBatch, ChangedJob, ChangePosition, Doubt, Hub
 from serve_app.parameters import statuses_in
 from serve_app.streams import EventStream
 
@@ -63,8 +63,8 @@ class Wanted:
         self._told: OrderedDict[str, None] = OrderedDict()
         self.is_everything = not (self._statuses or query.user or query.project or query.job_id)
 
-    def of(self, news: News) -> list[Said]:
-        return [said for said in news.jobs if self._has(said.document)]
+    def of(self, news: ChangeBatch) -> list[ChangedJob]:
+        return [changed for changed in news.jobs if self._has(changed.document)]
 
     def _has(self, job: JobDocument) -> bool:
         query = self._query
@@ -89,17 +89,17 @@ class Wanted:
 def answer(hub: Hub, query: ChangesQuery, last_event_id: str | None) -> EventStream:
     """The stream.  Raises InvalidRequest before it begins."""
     begun_at = last_event_id or query.position
-    position = Position.of(begun_at) if begun_at else None
+    position = ChangePosition.of(begun_at) if begun_at else None
     return EventStream(_body(hub, Wanted(query), position))
 
 
-async def _body(hub: Hub, wanted: Wanted, position: Position | None) -> AsyncIterator[bytes]:
+async def _body(hub: Hub, wanted: Wanted, position: ChangePosition | None) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MS)
     counts: Mapping[Status, int] | None = None
     async with aclosing(hub.listen(position)) as listening:
         async for heard in listening:
             match heard:
-                case News():
+                case ChangeBatch():
                     is_told = heard.missed or heard.counts != counts
                     counts = heard.counts
                     for event in _told(heard, wanted, is_told=is_told):
@@ -110,17 +110,19 @@ async def _body(hub: Hub, wanted: Wanted, position: Position | None) -> AsyncIte
                     yield KEEPALIVE_COMMENT
 
 
-def _told(news: News, wanted: Wanted, *, is_told: bool) -> Iterator[bytes]:
+def _told(news: ChangeBatch, wanted: Wanted, *, is_told: bool) -> Iterator[bytes]:
     if wanted.is_everything:
         yield news.once("event", lambda: _event(news, list(news.jobs)))
     elif (jobs := wanted.of(news)) or is_told:
         yield _event(news, jobs)
 
 
-def _event(news: News, jobs: list[Said]) -> bytes:
+def _event(news: ChangeBatch, jobs: list[ChangedJob]) -> bytes:
     """A `Changes` document; each job is encoded once for all listeners."""
     frame: dict[str, Any] = {"life": news.life, "seq": news.seq, "counts": news.counts, "missed": news.missed}
-    documents = ",".join(said.once("json", lambda said=said: _encoded(said.document)) for said in jobs)
+    documents = ",".join(
+        changed.once("json", lambda changed=changed: _encoded(changed.document)) for changed in jobs
+    )
     data = f'{json.dumps(frame)[:-1]}, "jobs": [{documents}]}}'
     return format_sse_event(event="jobs", data_str=data, id=str(news.position))
 

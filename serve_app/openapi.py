@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter
@@ -18,6 +18,7 @@ from scheduler.api.logs import LOG_EVENTS
 from serve_app.caller import base_of
 from serve_app.problems import MEDIA_TYPE
 
+router = APIRouter(include_in_schema=False)
 Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"
 _PUBLISHED_AS = {"JobAction": "Action"}
@@ -155,11 +156,14 @@ def body(kind: TypeAdapter[Any], example: Json) -> Json:
 
 
 def add(app: FastAPI) -> None:
-    @app.get("/openapi.json", include_in_schema=False)
-    async def description(request: Request) -> Response:
-        """Behind a proxy that serves us below a path, with that path."""
-        base = base_of(request.scope)
-        return JSONResponse(app.openapi() | ({"servers": [{"url": base}]} if base else {}))
+    app.include_router(router)
+
+
+@router.get("/openapi.json")
+async def description(request: Request) -> Response:
+    """Behind a proxy that serves us below a path, with that path."""
+    base = base_of(request.scope)
+    return JSONResponse(request.app.openapi() | ({"servers": [{"url": base}]} if base else {}))
 
 
 def describe(app: FastAPI, *, wants_token: bool) -> Json:

@@ -129,9 +129,9 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _summary(problems: Sequence[Problem], found: int) -> str:
-    told = "; ".join(str(one) for one in problems[:_MAX_IN_SENTENCE])
+    text = "; ".join(str(one) for one in problems[:_MAX_IN_SENTENCE])
     more = found - min(found, _MAX_IN_SENTENCE)
-    return told + (f"; and {more} more" if more else "")
+    return text + (f"; and {more} more" if more else "")
 
 
 def _sentence(error: Mapping[str, Any], known: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scheduler.core.redaction import HIDDEN
 from scheduler.errors import BodyTooLarge, InvalidRequest, Problem, SchedulerError
 from serve_app.caller import who_asks
-from serve_app.places import Places
+from serve_app.concurrency_limit import ConcurrencyLimit
 from serve_app.problems import invalid, invalid_spec, path_of, shown
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Deadline:
     def __init__(self, app: ASGIApp, within_s: float) -> None:
         self._app, self._within_s = app, within_s
         remedy = "send it again when they have come"
-        self._under_way = Places("bodies", MOST_UNDER_WAY, MOST_UNDER_WAY_EACH, remedy)
+        self._under_way = ConcurrencyLimit("bodies", MOST_UNDER_WAY, MOST_UNDER_WAY_EACH, remedy)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_http = scope["type"] == "http"
@@ -49,7 +49,7 @@ class Deadline:
         is_whole = False
 
         async def timed() -> Message:
-            """Raises SlowBody and NoPlace."""
+            """Raises SlowBody and LimitReached."""
             nonlocal is_whole
             if is_whole:
                 return await receive()
@@ -61,7 +61,7 @@ class Deadline:
 
     async def _next(self, receive: Receive, who: str, until_s: float) -> Message:
         try:
-            with self._under_way.taken(who):
+            with self._under_way.hold(who):
                 async with asyncio.timeout_at(until_s):
                     return await receive()
         except TimeoutError:

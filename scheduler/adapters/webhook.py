@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import hmac
 from contextlib import suppress
 from http import HTTPStatus
 
 import httpx
 from pydantic_core import to_json
+from standardwebhooks import Webhook
 
 from scheduler.api.http_clients import by_proxy, http_client
 from scheduler.core.model import Json, Status
@@ -51,7 +50,7 @@ class HttpWebhook:
     def __init__(self, url: str, secret: str, *, cluster: str, timeout_s: float, clock: Clock) -> None:
         """Raises NotReady when *url* or *secret* cannot be used; *secret* is base64, `whsec_` before it or not."""
         self._url, self._host = _checked(url)
-        self._key = _key(secret)
+        self._signer = Webhook(_key(secret))
         self._cluster, self._timeout_s, self._clock = cluster, timeout_s, clock
         try:
             self._client = http_client(httpx.AsyncClient, url, timeout=timeout_s, follow_redirects=False)
@@ -91,20 +90,13 @@ class HttpWebhook:
 
     def _headers(self, notice: OutboxRow, body: bytes) -> dict[str, str]:
         message_id = f"msg_{notice.job.id}_{notice.job.version}"
-        at = str(int(self._clock.now().timestamp()))
+        now = self._clock.now()
         return {
             "content-type": "application/json",
             "webhook-id": message_id,
-            "webhook-timestamp": at,
-            "webhook-signature": signature(self._key, message_id, at, body),
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._signer.sign(message_id, now, body.decode()),
         }
-
-
-def signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
-    """The value of the header `webhook-signature`."""
-    signed = b".".join((message_id.encode(), timestamp.encode(), body))
-    digest = hmac.new(key, signed, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
 
 
 def _payload(notice: OutboxRow, cluster: str) -> Json:

@@ -68,7 +68,7 @@ def moments(now_s: float, up_s: float, quiet_s: float | None) -> dict[str, float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class ReportedTimes:
     """What an observation says of time beside what is shown."""
 
     now_s: float | None = None
@@ -79,11 +79,11 @@ class Told:
     """How long ago it saw the newest step; None before the first."""
 
 
-def take_moments(observation: Observation) -> tuple[Observation, Told]:
+def take_moments(observation: Observation) -> tuple[Observation, ReportedTimes]:
     """Split an answer into what is shown, and what it tells of time."""
     phases = dict(observation.phases)
     now, began, moved = (phases.pop(name, None) for name in (NOW, BEGAN, MOVED))
-    told = Told(
+    told = ReportedTimes(
         now_s=now,
         up_s=None if now is None or began is None else now - began,
         quiet_s=None if now is None or moved is None else now - moved,

@@ -1,4 +1,4 @@
-"""Who is first: priority, then the place in the line."""
+"""Who is first: priority, then the place in the queue."""
 
 from __future__ import annotations
 

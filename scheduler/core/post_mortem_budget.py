@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from scheduler.core.diagnosis import Died, Raised
 from scheduler.core.model import Json
@@ -24,7 +25,11 @@ def within_budget(evidence: Json, worst: Sequence[int] = (), limit_bytes: int = 
     The ranks of *worst* come first, then the others by number, each with all that is there of it or not at all; only
     the very first is cut, to its end, where it alone is too long.  `note` names those that were left out.
     """
-    sections = {name: by_rank for name, by_rank in evidence.items() if isinstance(by_rank, dict) and by_rank}
+    sections = {
+        name: cast("Json", by_rank)
+        for name, by_rank in evidence.items()
+        if isinstance(by_rank, dict) and by_rank
+    }
     if not sections:
         return evidence or None
     kept: dict[str, Json] = {name: {} for name in sections}

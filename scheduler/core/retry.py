@@ -17,7 +17,7 @@ class RetryPolicy:
     max_losses: int = 3
     """Runs that the infrastructure may lose before the job fails."""
     max_preemptions: int = 1000
-    """Runs that may give way to others before the job fails."""
+    """Preemptions of a job before the job fails."""
     max_repeats: int = 3
     """Runs in a row that may fail in the same way before they saved anything."""
     backoff_s: float = 1.0
@@ -26,7 +26,7 @@ class RetryPolicy:
     on_hang: Literal["retry", "fail"] = "retry"
     """What becomes of a job whose run was ended because it hung."""
     preempted_keep_place: bool = True
-    """A preempted job returns to its old place in the line; else to the end."""
+    """A preempted job returns to its old place in the queue; else to the end."""
 
     def pause(self, job: Job, tries: int) -> timedelta:
         """Doubling, and half of it by lot, so that what failed together does not return together.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
 from scheduler.core.codec import UNREADABLE_LOOP
 from scheduler.core.model import SPEC, Fence, Job, JobSpec, Reason
@@ -80,7 +80,6 @@ def job_of(row: Row) -> Job:
     )
 
 
-def _problem(detail: object) -> Problem:
-    assert isinstance(detail, dict)
+def _problem(detail: ErrorDetails) -> Problem:
     where = ".".join(["spec", *map(str, detail["loc"])])
-    return Problem(where, str(detail["msg"]).removeprefix("Value error, "))
+    return Problem(where, detail["msg"].removeprefix("Value error, "))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from scheduler.core.lifecycle import NODE_LOST, AskStop, StopRun
 from scheduler.core.model import Job, Json, NodeId, Phase, Reason, StopKind
-from scheduler.core.observation import Sighting, Told, take_moments
+from scheduler.core.observation import ReportedTimes, Sighting, take_moments
 from scheduler.core.plain_values import EVIDENCE, METRICS, plain_dict
 from scheduler.core.post_mortem_budget import within_budget
 from scheduler.engine.change_feed import ChangeFeed
@@ -152,7 +152,7 @@ class RunMonitor:
         held = [node for node, _ in job.allocation.ranks] if job.allocation else []
         return [self._names.get(node) or node for node in held if node not in alive] if alive else []
 
-    def _out_of_time(self, job: Job, told: Told) -> AskStop | None:
+    def _out_of_time(self, job: Job, told: ReportedTimes) -> AskStop | None:
         """Judged only when the run answers: of one that began before this life, it knows best how long ago."""
         limit = job.spec.max_runtime_s
         if limit is None or self._times.going_s(job, told) <= limit:

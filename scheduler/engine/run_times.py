@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from scheduler.core.model import Job, NodeId, Phase
-from scheduler.core.observation import Observation, Told
+from scheduler.core.observation import Observation, ReportedTimes
 from scheduler.ports import Clock, Run
 
 
@@ -55,7 +55,7 @@ class RunTimes:
         self._since_s = {run: since_s for run, since_s in self._since_s.items() if run in runs}
         self._moves = {run: moved for run, moved in self._moves.items() if run in runs}
 
-    def moved_s(self, run: Run, observation: Observation, told: Told, asked_s: float) -> float:
+    def moved_s(self, run: Run, observation: Observation, told: ReportedTimes, asked_s: float) -> float:
         """When something new was last seen of this run; *observation* is as it came, in the time of its node."""
         before = self._moves.get(run)
         if before and before[0] == observation.stepped_at:
@@ -65,7 +65,7 @@ class RunTimes:
         self._moves[run] = observation.stepped_at, asked_s - quiet_s
         return asked_s - quiet_s
 
-    def going_s(self, job: Job, told: Told) -> float:
+    def going_s(self, job: Job, told: ReportedTimes) -> float:
         """How long the run of *job* has been going on.  One that began before this life says it itself; of an older
         actor, which does not, only the wall clock can tell."""
         run = (job.id, job.fence)

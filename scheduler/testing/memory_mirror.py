@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from scheduler.adapters.supabase.row_codec import Listing, rows_of, to_apply, to_vouch
+from scheduler.adapters.supabase.row_codec import RowBatch, rows_of, to_apply, to_vouch
 from scheduler.core.model import JobId, Json, Status
 from scheduler.core.reconcile import Row, Stub
 from scheduler.errors import MirrorRefused, MirrorUnavailable, Superseded
@@ -179,7 +179,7 @@ class MemoryMirror:
     def _read(self, rows: Iterable[Json]) -> Rows:
         vouched_at = self.database.vouched_at.get(self.cluster)
         return rows_of(
-            Listing(
+            RowBatch(
                 rows=[_document(row) | {"attempts": self._runs_of(row["id"])} for row in rows],
                 read_at=self.database.clock.now(),
                 vouched_at=datetime.fromisoformat(vouched_at) if vouched_at else None,

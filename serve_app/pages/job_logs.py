@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.jobs import JobDocument
@@ -17,10 +17,11 @@ from scheduler.errors import SchedulerError
 from serve_app import log_stream
 from serve_app.log_stream import LastEventId, StreamQuery
 from serve_app.pages.calls import job_id_in, soon
-from serve_app.pages.rendering import Renderer
+from serve_app.pages.site import OfSite
 from serve_app.problems import invalid, shown
 from serve_app.streams import Stream
 
+router = APIRouter(include_in_schema=False)
 TAIL_BYTES = 16_000
 _PART_BYTES = 1_000_000
 
@@ -29,25 +30,29 @@ class LiveQuery(StreamQuery):
     jobId: str = ""
 
 
-def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi) -> None:
-    @app.get("/training/logs/stream", include_in_schema=False)
-    async def stream(query: Annotated[LiveQuery, Query()], last_event_id: LastEventId = None) -> Response:
-        """As the API streams it; here for browsers, which know the password of the pages alone."""
-        return await log_stream.answer(
-            registry, job_id_in(query.jobId), query, last_event_id, show=visible_log
-        )
+@router.get("/training/logs/stream")
+async def stream(
+    site: OfSite, query: Annotated[LiveQuery, Query()], last_event_id: LastEventId = None
+) -> Response:
+    """As the API streams it; here for browsers, which know the password of the pages alone."""
+    return await log_stream.answer(
+        site.registry, job_id_in(query.jobId), query, last_event_id, show=visible_log
+    )
 
-    @app.get("/training/logs/download", include_in_schema=False)
-    async def download(request: Request, jobId: str = "", rank: str = "0", attempt: str = "") -> Response:
-        try:
-            chosen = number(rank, "rank") or 0
-            first = await soon(_part(registry, job_id_in(jobId), chosen, number(attempt, "attempt"), 0))
-        except SchedulerError as error:
-            heading = "This log cannot be downloaded"
-            return renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
-        name = f"{first.job_id[:8]}-attempt-{first.attempt}-rank-{first.rank}.log"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Stream(_whole(registry, first), headers=headers, media_type="text/plain; charset=utf-8")
+
+@router.get("/training/logs/download")
+async def download(
+    request: Request, site: OfSite, jobId: str = "", rank: str = "0", attempt: str = ""
+) -> Response:
+    try:
+        chosen = number(rank, "rank") or 0
+        first = await soon(_part(site.registry, job_id_in(jobId), chosen, number(attempt, "attempt"), 0))
+    except SchedulerError as error:
+        heading = "This log cannot be downloaded"
+        return site.renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
+    name = f"{first.job_id[:8]}-attempt-{first.attempt}-rank-{first.rank}.log"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Stream(_whole(site.registry, first), headers=headers, media_type="text/plain; charset=utf-8")
 
 
 async def tail(registry: SchedulerApi, job: JobDocument, rank: int, attempt: int | None) -> LogChunk | None:

@@ -44,8 +44,8 @@ class Visitor:
     @classmethod
     def of(cls, request: Request) -> Visitor:
         known = request.cookies.get(CSRF, "")
-        told = unquote(request.cookies.get(ME, "")), basic_user(request.headers.get("authorization", ""))
-        name = next(filter(None, map(_printable, told)), "")
+        given = unquote(request.cookies.get(ME, "")), basic_user(request.headers.get("authorization", ""))
+        name = next(filter(None, map(_printable, given)), "")
         query = f"?{request.url.query}" if request.url.query else ""
         here = f"{request.url.path}{query}" if request.method == "GET" else "/training"
         return cls(name=name, csrf=known or secrets.token_urlsafe(24), is_new=not known, here=here)

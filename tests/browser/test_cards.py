@@ -66,7 +66,7 @@ class TestTheRecoveryCard:
         expect(heading(page)).to_have_text("Waiting in the queue")
         expect(page.locator(".stands")).to_contain_text("Position 2, behind first-in-line")
         expect(page.locator(".stands")).to_contain_text("0 of 4 CPUs free")
-        page.get_by_text("1 before it in the line").click()
+        page.get_by_text("1 ahead of it in the queue").click()
         expect(page.get_by_role("link", name="first-in-line")).to_be_visible()
 
     @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ class TestCharts:
 
     def test_a_loop_that_says_nothing_is_no_error(self, served: Served, page: Page) -> None:
         page.goto(monitor(submit_until(served, Status.RUNNING)))
-        expect(page.locator("#charts")).to_contain_text("The loop has not said any numbers yet.")
+        expect(page.locator("#charts")).to_contain_text("The loop has not reported any numbers yet.")
 
 
 class TestLive:
@@ -254,9 +254,9 @@ class TestLive:
         fill(served)
         first, _, job_id = (submit(served, f"waits-{number}") for number in range(3))
         page.goto(monitor(job_id))
-        page.get_by_text("2 before it in the line").click()
+        page.get_by_text("2 ahead of it in the queue").click()
         served.call(served.service.commands.act(first, JobAction.CANCEL, "ana"))
-        expect(page.get_by_text("1 before it in the line")).to_be_visible()
+        expect(page.get_by_text("1 ahead of it in the queue")).to_be_visible()
         expect(page.get_by_role("link", name="waits-1")).to_be_visible()
 
     def test_a_change_comes_by_itself(self, served: Served, page: Page) -> None:

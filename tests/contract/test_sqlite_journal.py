@@ -25,7 +25,8 @@ from scheduler.errors import JournalUnusable, JournalUnwritable, Superseded, Ver
 from scheduler.ports import JobQuery, Journal, Sort
 from scheduler.testing import a_change, a_job, a_repair, a_spec, advanced
 from tests.contract.disk_shim import build
-from tests.contract.suites.journal_contract import JournalContract, Stored
+from tests.contract.suites.journal_contract import JournalContract
+from tests.contract.suites.journal_store import Stored
 
 
 class FileStore:

@@ -270,7 +270,7 @@ async def test_a_row_that_claims_to_wait_is_not_held_before_it_was_looked_at(wor
     service = await world.life()
     job_id = JobId(str(uuid.uuid4()))
     world.database.insert(job_id, spec={"loop": 7}, status="queued")
-    with pytest.raises(NotAllowed, match="not taken into the line yet"):
+    with pytest.raises(NotAllowed, match="not accepted into the queue yet"):
         await service.commands.act(job_id, JobAction.PAUSE, "ann")
 
 

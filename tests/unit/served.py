@@ -42,7 +42,7 @@ from scheduler.server import health
 from scheduler.server.dispatch import method_of
 from scheduler.settings import Settings
 from serve_app.app import create_app
-from serve_app.places import Places
+from serve_app.concurrency_limit import ConcurrencyLimit
 
 LOOP = "tests:scripted"
 TOKEN = "correct-horse"
@@ -253,7 +253,7 @@ class Served:
     url: str
     wire: Wire
     unready: Unready
-    streams: Places
+    streams: ConcurrencyLimit
     service: Engine
     registry: Any
     """What the API asks.  An error put into `registry.away` is raised by every call from then on."""

@@ -78,7 +78,7 @@ class TestForecast:
         first = await submit(world, "first")
         second = await submit(world, "second")
         untold = await forecast(world, second)
-        assert untold.message == "next; nobody can tell when: first has not told its steps"
+        assert untold.message == "next; nobody can tell when: first has not reported its steps"
         await tell(world, first, 40, of=100)
         assert (await forecast(world, second)).message == "next; starts in about 6 min"
 
@@ -236,7 +236,7 @@ class TestExplain:
         job_id = await submit(world, "it")
         await world.service.commands.act(job_id, JobAction.PAUSE, "ann")
         told = await world.service.queries.explain(job_id)
-        assert told.message.startswith("next; held for a person (held in the line by ann")
+        assert told.message.startswith("next; held for a person (held in the queue by ann")
         assert told.next_steps[0].command == f"scheduler resume {job_id}"
 
     async def test_a_completed_job_says_where_its_output_is(self, world: World) -> None:

@@ -78,11 +78,11 @@ class TestPlay:
     def test_a_run_that_has_not_told_its_steps_is_named(self) -> None:
         """A guess would be shown as if it were known."""
         start = play("a", scene([waiting("a", ranks=4)], running("r", None)))
-        assert start == Start(why="nobody can tell when: r has not told its steps")
+        assert start == Start(why="nobody can tell when: r has not reported its steps")
 
     def test_two_runs_that_tell_nothing_are_both_named(self) -> None:
         start = play("a", scene([waiting("a", ranks=4)], running("r", None), running("s", None)))
-        assert start.why == "nobody can tell when: r and s have not told their steps"
+        assert start.why == "nobody can tell when: r and s have not reported their steps"
 
     def test_a_job_ahead_of_which_no_run_is_known_is_named(self) -> None:
         line = [waiting("a", ranks=4), waiting("b", ranks=4)]
@@ -294,7 +294,7 @@ class TestUsual:
         assert Usual([completed(40)]).length_s(job) == 10
 
 
-UNTOLD = "nobody can tell when: A has not told its steps"
+UNTOLD = "nobody can tell when: A has not reported its steps"
 
 
 @pytest.mark.parametrize(

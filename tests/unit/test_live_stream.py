@@ -14,7 +14,7 @@ from scheduler.api.jobs import CHANGE_EVENTS, Changes
 from scheduler.client import Client
 from scheduler.client.event_stream import Decoder, ServerSentEvent
 from scheduler.core.model import Status
-from serve_app.change_hub import News, Said
+from serve_app.change_hub import ChangeBatch, ChangedJob
 from serve_app.change_stream import ChangesQuery, Wanted
 from tests.unit.edge import client_of, problem_of
 from tests.unit.recording_registry import RecordingRegistry, a_document
@@ -172,7 +172,7 @@ def test_a_job_that_leaves_the_statuses_is_told_once_more() -> None:
     """Else a list of running jobs would keep what runs no longer."""
     wanted = Wanted(ChangesQuery(status="running"))
     for status, is_told in [("queued", False), ("running", True), ("completed", True), ("completed", False)]:
-        news = News(1, 1, (Said(a_document(status=Status(status)), 1),), {}, missed=False)
+        news = ChangeBatch(1, 1, (ChangedJob(a_document(status=Status(status)), 1),), {}, missed=False)
         assert bool(wanted.of(news)) == is_told, status
 
 

@@ -35,12 +35,12 @@ from scheduler.runs.run_dir import RunDir
 from scheduler.settings import Settings
 from serve_app import log_stream
 from serve_app.app import create_app
-from serve_app.log_stream import Follower, Pace, Position, Stage, StreamQuery
+from serve_app.log_stream import Follower, LogPosition, PollTiming, Stage, StreamQuery
 from tests.unit.edge import SUBMIT, client_of, problem_of
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry
 
 URL = f"{SUBMIT}/{JOB_ID}/logs/stream"
-NO_PAUSE = Pace(shortest_s=0.0, longest_s=0.0)
+NO_PAUSE = PollTiming(shortest_s=0.0, longest_s=0.0)
 RUNNING: dict[str, Any] = {"status": Status.RUNNING, "attempt": 1, "reason": "attempt 1 is training"}
 DONE: dict[str, Any] = {"status": Status.COMPLETED, "reason": "every rank returned"}
 RETRY: dict[str, Any] = {"status": Status.QUEUED, "reason": "rank 1 was killed; tried again"}
@@ -382,10 +382,10 @@ async def test_a_stream_that_had_ended_is_not_told_again_unless_the_job_went_on(
     st.dictionaries(st.integers(0, 4095), st.integers(0, 2**49), max_size=5),
 )
 def test_a_position_is_read_as_it_was_written(attempt: int, stage: Stage, offsets: dict[int, int]) -> None:
-    position = Position(attempt, stage, offsets)
+    position = LogPosition(attempt, stage, offsets)
     text = str(position)
     if attempt < 10**9:
-        assert Position.of(text) == position
+        assert LogPosition.of(text) == position
 
 
 # Whole lines
@@ -422,7 +422,7 @@ def looks(follower: Follower, *logs: tuple[float, bytes]) -> list[str]:
 
 def test_the_beginning_of_a_line_waits_for_its_end_but_not_for_ever() -> None:
     """Ranks that write at the same time would break into each other's lines; a prompt has no end of line."""
-    follower = Follower(position=Position(1, Stage.OPEN, {0: 0}), ranks=(0,))
+    follower = Follower(position=LogPosition(1, Stage.OPEN, {0: 0}), ranks=(0,))
     third = b"one\ntwo\nth"
     said = looks(follower, (0.0, b"one\ntw"), (0.5, third), (0.9, third), (2.0, third))
     assert said == ["one\n", "two\n", "", "th"]
@@ -431,7 +431,7 @@ def test_the_beginning_of_a_line_waits_for_its_end_but_not_for_ever() -> None:
 
 def test_half_a_character_waits_for_the_other_half_however_long() -> None:
     """Half of an umlaut, sent too early, is a replacement character for ever."""
-    follower = Follower(position=Position(1, Stage.OPEN, {0: 0}), ranks=(0,))
+    follower = Follower(position=LogPosition(1, Stage.OPEN, {0: 0}), ranks=(0,))
     whole = "€\n".encode()
     assert looks(follower, (0.0, whole[:2]), (9.0, whole[:2]), (9.5, whole)) == ["", "", "€\n"]
 
@@ -544,7 +544,7 @@ async def test_the_answer_is_an_event_stream_that_no_proxy_keeps_back(tmp_path: 
 async def test_a_quiet_stream_is_kept_open_while_the_registry_is_slow(tmp_path: Path) -> None:
     """A proxy cuts what is silent; a registry that hangs must not keep the heartbeat back."""
     registry = Story(tmp_path, RUNNING)
-    pace = Pace(shortest_s=0.0, longest_s=0.0, heartbeat_s=0.01)
+    pace = PollTiming(shortest_s=0.0, longest_s=0.0, heartbeat_s=0.01)
     answer: Any = await log_stream.answer(registry, JOB_ID, StreamQuery(), None, pace)
     registry.hangs.add("log_view")
     body = answer.body_iterator
@@ -700,5 +700,5 @@ def test_httpx_is_told_to_wait_longer_than_the_heartbeat() -> None:
 
     timeout_s = calls.log_stream(JOB_ID, ranks=None, attempt=None, tail_bytes=None).timeout_s
     assert timeout_s is not None
-    assert timeout_s > 2 * Pace().heartbeat_s
+    assert timeout_s > 2 * PollTiming().heartbeat_s
     assert httpx.Timeout(timeout_s).read == timeout_s

@@ -40,7 +40,7 @@ _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class JournalLife:
     """What a scheduler is told when it opens the file."""
 
     opened: int
@@ -50,7 +50,9 @@ class Life:
     """When an earlier life said last that it was alive.  Microseconds since the epoch."""
 
 
-def open_file(path: Path, *, busy_timeout_s: float) -> tuple[sqlite3.Connection, sqlite3.Connection, Life]:
+def open_file(
+    path: Path, *, busy_timeout_s: float
+) -> tuple[sqlite3.Connection, sqlite3.Connection, JournalLife]:
     """Return a connection that writes, one that reads, and the life that begins.
 
     Makes the file when there is none.  Raises JournalUnusable for a file that must not be written to,
@@ -103,14 +105,14 @@ def running_in(path: Path) -> tuple[tuple[JobId, Fence], ...]:
 def in_words(error: sqlite3.Error | OSError, path: Path) -> JournalUnusable | JournalUnwritable:
     """What SQLite or the disk said, and what to do about it."""
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-        return torn(path, str(error))
+        return corrupt(path, str(error))
     return JournalUnwritable(
         f"the disk refused the journal {path}: {error}; nothing was accepted. Check free space, permissions, "
         "and that no other program holds the file locked, then try again"
     )
 
 
-def torn(path: Path, finding: str) -> JournalUnusable:
+def corrupt(path: Path, finding: str) -> JournalUnusable:
     return JournalUnusable(
         f"the journal {path} is damaged ({finding}). Do not delete it: move it aside together with its "
         "-wal file, check the disk, and put a backup in its place"
@@ -118,7 +120,7 @@ def torn(path: Path, finding: str) -> JournalUnusable:
 
 
 def _make_unless_there(path: Path, busy_timeout_s: float) -> None:
-    """A journal appears whole or not at all, so that a file cut short is always a torn one."""
+    """A journal appears whole or not at all, so that a file cut short is always a corrupt one."""
     if path.exists():
         _check_is_not_cut(path)
         return
@@ -139,7 +141,7 @@ def _make_unless_there(path: Path, busy_timeout_s: float) -> None:
 def _check_is_not_cut(path: Path) -> None:
     size = path.stat().st_size
     if size < _HEADER_BYTES:  # SQLite would take it for a new, empty database
-        raise torn(path, f"the file ends after {size} bytes")
+        raise corrupt(path, f"the file ends after {size} bytes")
 
 
 def _publish(draft: Path, path: Path) -> None:
@@ -164,7 +166,7 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _take(connection: sqlite3.Connection, path: Path) -> Life:
+def _take(connection: sqlite3.Connection, path: Path) -> JournalLife:
     _check_is_ours(connection, path)
     _check_is_whole(connection, path)
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -199,7 +201,7 @@ def _check_is_ours(connection: sqlite3.Connection, path: Path) -> None:
 def _check_is_whole(connection: sqlite3.Connection, path: Path) -> None:
     finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if finding != "ok":
-        raise torn(path, finding)
+        raise corrupt(path, finding)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -224,11 +226,11 @@ def _run_whole(connection: sqlite3.Connection, script: str, version: int) -> Non
             connection.execute("ROLLBACK")
 
 
-def _begin_life(connection: sqlite3.Connection) -> Life:
+def _begin_life(connection: sqlite3.Connection) -> JournalLife:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(QUERIES["take"])
-        life = Life(*connection.execute(QUERIES["life"]).fetchone())
+        life = JournalLife(*connection.execute(QUERIES["life"]).fetchone())
         connection.execute("COMMIT")
         return life
     finally:

@@ -16,7 +16,7 @@ from scheduler.core.codec import Columns
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Job, JobEvent, JobId
 from scheduler.ports import OutboxRow
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 

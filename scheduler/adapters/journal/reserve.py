@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 GIVES_BACK = frozenset({"AskStop", "RunEnded", "GiveUp"})
 """Kinds of events that end something, or are on the way to it.  Whatever begins something waits for room."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from scheduler.adapters.journal import listing, pruning, tables
-from scheduler.adapters.journal.files import QUERIES, Life, in_words, open_file
+from scheduler.adapters.journal.files import QUERIES, JournalLife, in_words, open_file
 from scheduler.adapters.journal.group_commit import CLOSED, GroupCommit
 from scheduler.adapters.journal.moments import microseconds, moment
 from scheduler.adapters.journal.reading import Documents
@@ -38,7 +38,7 @@ class SqliteJournal:
     def __init__(
         self,
         path: Path,
-        life: Life,
+        life: JournalLife,
         writing: tuple[ThreadPoolExecutor, sqlite3.Connection],
         reading: tuple[ThreadPoolExecutor, sqlite3.Connection],
         reserve: Reserve,
@@ -59,7 +59,7 @@ class SqliteJournal:
         """Open or make the file at *path* and take the next incarnation; close it with `close`.
 
         *reserve_bytes* of the disk are kept for cancels, pauses and ends of runs.
-        Raises JournalUnusable for a file that is torn, foreign or newer (it is left as it is), and
+        Raises JournalUnusable for a file that is corrupt, foreign or newer (it is left as it is), and
         JournalUnwritable when the disk refuses or another program holds it locked for *busy_timeout_s*.
         """
         threads = [ThreadPoolExecutor(1, f"journal-{name}") for name in ("write", "read")]
@@ -195,7 +195,7 @@ class SqliteJournal:
                 f"the journal {self.path} was removed or replaced while it was open; what was written now "
                 "would be lost. Put the file back and restart the scheduler"
             )
-        life = Life(*connection.execute(QUERIES["life"]).fetchone())
+        life = JournalLife(*connection.execute(QUERIES["life"]).fetchone())
         if life.opened != self._opened:
             raise Superseded(
                 f"the journal {self.path} was opened by incarnation {life.incarnation} of the scheduler; this one is "

@@ -18,7 +18,7 @@ from scheduler.core.reconcile import Repair
 from scheduler.errors import VersionConflict
 from scheduler.ports import Change
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 REPAIR: TypeAdapter[Repair] = TypeAdapter(Repair)
 REPAIRS_KEPT = 10_000

@@ -49,7 +49,7 @@ NO_TOKEN = ("sb_secret_", PUBLISHABLE)
 """How keys begin that are no JWT."""
 
 
-class Connection:
+class SupabaseConnection:
     """One project, seen with one key.  It opens with the first call.  No message of its errors holds the key."""
 
     def __init__(self, url: str, key: str, timeout_s: float) -> None:

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from scheduler.adapters.supabase.connection import MIGRATE, SET_KEY, Connection, refused
-from scheduler.adapters.supabase.row_codec import Listing, rows_of, to_apply, to_vouch
+from scheduler.adapters.supabase.connection import MIGRATE, SET_KEY, SupabaseConnection, refused
+from scheduler.adapters.supabase.row_codec import RowBatch, rows_of, to_apply, to_vouch
 from scheduler.core.model import JobId, Status
 from scheduler.core.reconcile import Row, Stub
 from scheduler.ports import JobQuery, Mark, MirrorChange, ProgressUpdate, Pruned, Rows
@@ -58,7 +58,7 @@ class SupabaseMirror:
     """
 
     def __init__(self, url: str, key: str, cluster: str, timeout_s: float = 10.0) -> None:
-        self._database = Connection(url, key, timeout_s)
+        self._database = SupabaseConnection(url, key, timeout_s)
         self._cluster = cluster
         self._incarnation: int | None = None
 
@@ -121,8 +121,8 @@ class SupabaseMirror:
         await self._database.close()
 
     async def _rows(self, function: str, **arguments: Any) -> Rows:
-        listing = await self._call(function, Listing, **arguments)
-        return await asyncio.to_thread(rows_of, listing)
+        batch = await self._call(function, RowBatch, **arguments)
+        return await asyncio.to_thread(rows_of, batch)
 
     async def _write(self, function: str, returns: type[T], **arguments: Any) -> T:
         if self._incarnation is None:

@@ -23,7 +23,7 @@ from scheduler.ports import MirrorChange, ProgressUpdate, Rows
 
 STAND_IN = "\N{REPLACEMENT CHARACTER}"
 """For NUL, which no text of PostgreSQL holds."""
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 ROW: TypeAdapter[Row] = TypeAdapter(Row)
 REASON: TypeAdapter[Reason] = TypeAdapter(Reason)
@@ -32,7 +32,7 @@ NUL_IN_JSON = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class RowBatch:
     """What the database answers when it is asked for rows."""
 
     rows: list[Json]
@@ -56,10 +56,10 @@ def to_vouch(signs: Collection[ProgressUpdate]) -> str:
     return json.dumps([plain(asdict(sign)).value for sign in signs], ensure_ascii=False)
 
 
-def rows_of(listing: Listing) -> Rows:
+def rows_of(batch: RowBatch) -> Rows:
     """Rows that cannot be read at all are left out, and the log names them."""
-    rows = tuple(row for row in map(row_of, listing.rows) if row is not None)
-    return Rows(rows=rows, read_at=listing.read_at, vouched_at=listing.vouched_at)
+    rows = tuple(row for row in map(row_of, batch.rows) if row is not None)
+    return Rows(rows=rows, read_at=batch.read_at, vouched_at=batch.vouched_at)
 
 
 def row_of(document: Json) -> Row | None:

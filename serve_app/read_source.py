@@ -12,17 +12,17 @@ from typing import TypeVar
 from scheduler.errors import SchedulerError
 
 T = TypeVar("T")
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class NoAnswer:
     """Nobody answered, and why."""
 
     why: str
 
 
-class Side:
+class ReadSource:
     """The registry, or the database, as *who*.
 
     Whoever waits for most of *budget_s* in vain is the only one: from then on all are told at once that there is no
@@ -33,47 +33,47 @@ class Side:
         self, who: str, probe: Callable[[], Awaitable[object]], *, budget_s: float, pause_s: float
     ) -> None:
         self._who, self._probe, self._budget_s, self._pause_s = who, probe, budget_s, pause_s
-        self._silence: Silence | None = None
+        self._no_answer: NoAnswer | None = None
         self._probing: asyncio.Task[None] | None = None
 
     async def ask(
         self, call: Callable[[], Awaitable[T]], until_s: float, *, anyway: bool = False
-    ) -> T | Silence:
-        """The answer.  What is refused is raised; that it cannot answer is as good as silence.
+    ) -> T | NoAnswer:
+        """The answer.  What is refused is raised; that it cannot answer is as good as no answer.
 
         Asked *anyway*, also one that was silent is waited for: its word is worth more than the time.
         """
-        if self._silence and not anyway:
-            return self._silence
+        if self._no_answer and not anyway:
+            return self._no_answer
         left_s = until_s - time.monotonic()
         try:
             async with asyncio.timeout(left_s):
                 answer = await call()
-            self._silence = None
+            self._no_answer = None
             return answer
         except TimeoutError:
-            silence = Silence(f"{self._who} did not answer within {left_s:.2g} s")
+            no_answer = NoAnswer(f"{self._who} did not answer within {left_s:.2g} s")
             if left_s >= self._budget_s / 2:  # less is no measure of it
-                self._remember(silence)
-            return silence
+                self._remember(no_answer)
+            return no_answer
         except SchedulerError as error:
             if error.http_status < 500:
                 raise
-            return Silence(error.message)
+            return NoAnswer(error.message)
 
-    def _remember(self, silence: Silence) -> None:
-        if self._silence is None:
-            log.warning("%s; lists do without it until it answers again", silence.why)
-            self._silence = Silence(f"{silence.why}, and is not waited for until it does")
+    def _remember(self, no_answer: NoAnswer) -> None:
+        if self._no_answer is None:
+            log.warning("%s; lists do without it until it answers again", no_answer.why)
+            self._no_answer = NoAnswer(f"{no_answer.why}, and is not waited for until it does")
             self._probing = asyncio.create_task(self._until_it_answers())
 
     async def _until_it_answers(self) -> None:
-        while self._silence:
+        while self._no_answer:
             await asyncio.sleep(self._pause_s)
             try:
                 async with asyncio.timeout(self._budget_s):
                     await self._probe()
             except (TimeoutError, SchedulerError):
                 continue
-            self._silence = None
+            self._no_answer = None
             log.info("%s answers again", self._who)

@@ -18,7 +18,7 @@ _CLAIMS = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
+class PageComparison:
     """The jobs of one page as each side has them, by id."""
 
     documents: Mapping[str, JobDocument]
@@ -44,7 +44,7 @@ class Sides:
         is_same_version = document and row and row.version == document.version
         return self._differs(job_id) and not is_same_version
 
-    def seen_again(self, job_ids: Collection[str], rows: Mapping[str, Row]) -> Sides:
+    def seen_again(self, job_ids: Collection[str], rows: Mapping[str, Row]) -> PageComparison:
         """With the *rows* of these jobs as they are now.  One that a newer version was written to meanwhile says nothing
         about what the registry told before."""
         moved = {

@@ -9,13 +9,14 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from scheduler.client.event_stream import Decoder
 from serve_app.problems import invalid, shown
 
+router = APIRouter(include_in_schema=False)
 MOST = 24
 """Streams in one connection: so many paths fit into an address that proxies let through."""
 _HEARTBEAT_S = 10.0
@@ -25,31 +26,30 @@ _KEPT = ("type", "asgi", "http_version", "method", "scheme", "server", "client",
 _LEFT_OUT = (b"last-event-id", b"hx-request")
 
 
-def add(app: FastAPI) -> None:
-    @app.get("/training/streams", include_in_schema=False)
-    async def streams(request: Request) -> Response:
-        """Those whose paths `of` has, one a line; see `_Part` for what is said of each."""
-        paths = request.query_params.get("of", "").split("\n")
-        if len(paths) > MOST:
-            raise invalid("of", f"names {len(paths)} streams; at most {MOST} are sent together")
-        for path in paths:
-            if not path.startswith("/training/") or path.startswith("/training/streams"):
-                raise invalid("of", f"{shown(path)} is no stream of a page")
-        # Each of the streams has a place of its own; together they need no other.
-        headers = {"X-Accel-Buffering": "no"}
-        return StreamingResponse(_together(app, request, paths), 200, headers, "text/event-stream")
+@router.get("/training/streams")
+async def streams(request: Request) -> Response:
+    """Those whose paths `of` has, one a line; see `_Part` for what is said of each."""
+    paths = request.query_params.get("of", "").split("\n")
+    if len(paths) > MOST:
+        raise invalid("of", f"names {len(paths)} streams; at most {MOST} are sent together")
+    for path in paths:
+        if not path.startswith("/training/") or path.startswith("/training/streams"):
+            raise invalid("of", f"{shown(path)} is no stream of a page")
+    # Each of the streams has a place of its own; together they need no other.
+    headers = {"X-Accel-Buffering": "no"}
+    return StreamingResponse(_together(request.app, request, paths), 200, headers, "text/event-stream")
 
 
 async def _together(app: FastAPI, request: Request, paths: list[str]) -> AsyncIterator[bytes]:
-    said: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
+    events_out: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
     parts = [
-        asyncio.create_task(_Part(number, said).play(app, _asking_for(path, request)))
+        asyncio.create_task(_Part(number, events_out).play(app, _asking_for(path, request)))
         for number, path in enumerate(paths)
     ]
     try:
-        while not (said.empty() and all(part.done() for part in parts)):
+        while not (events_out.empty() and all(part.done() for part in parts)):
             try:
-                yield await asyncio.wait_for(said.get(), _HEARTBEAT_S)
+                yield await asyncio.wait_for(events_out.get(), _HEARTBEAT_S)
             except TimeoutError:
                 yield KEEPALIVE_COMMENT
     finally:
@@ -75,8 +75,8 @@ class _Part:
     Of the stream itself say the kinds `open` and, with its status and what it was refused with, `closed`.
     """
 
-    def __init__(self, number: int, said: asyncio.Queue[bytes]) -> None:
-        self._number, self._said = number, said
+    def __init__(self, number: int, events_out: asyncio.Queue[bytes]) -> None:
+        self._number, self._events_out = number, events_out
         self._status, self._events = 0, Decoder()
         self._refusal, self._is_asked = b"", False
 
@@ -105,7 +105,7 @@ class _Part:
 
     async def _tell(self, kind: str, **more: Any) -> None:
         words = json.dumps({"of": self._number, "kind": kind, **more})
-        await self._said.put(format_sse_event(data_str=words))
+        await self._events_out.put(format_sse_event(data_str=words))
 
     def _why(self) -> str:
         try:
