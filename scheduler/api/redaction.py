@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -31,10 +31,12 @@ def _of(value: Any, tell: Callable[[str], str]) -> Any:
         case BaseModel():
             return retold(value, tell)
         case list():
-            items = [_of(one, tell) for one in value]
-            return items if any(now is not one for now, one in zip(items, value, strict=True)) else value
+            items = cast("list[Any]", value)
+            now = [_of(one, tell) for one in items]
+            return now if any(a is not b for a, b in zip(now, items, strict=True)) else items
         case Mapping():
-            found = {key: _of(one, tell) for key, one in value.items()}
-            return found if any(found[key] is not one for key, one in value.items()) else value
+            parts = cast("Mapping[str, Any]", value)
+            found = {key: _of(one, tell) for key, one in parts.items()}
+            return found if any(found[key] is not one for key, one in parts.items()) else parts
         case _:
             return value

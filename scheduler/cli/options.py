@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -54,7 +54,7 @@ def connect(url: str | None) -> Client:
 
 
 @contextmanager
-def watching(job_id: str) -> Iterator[None]:
+def watching(job_id: str) -> Generator[None]:
     """Ctrl-C ends the watching, not the job; say so."""
     try:
         yield
