@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 import httpx
+from httpx_sse import EventSource, ServerSentEvent
 
 from scheduler.client.calls import Call, is_event_stream
 from scheduler.client.connection import Connection
@@ -73,6 +74,10 @@ class AsyncTransport(Connection):
             await answer.aread()
         return answer
 
-    async def _read(self, reading: Reading) -> bytes | None:
-        reading.pieces = reading.pieces or reading.response.aiter_bytes()
-        return await anext(reading.pieces, None)
+    async def _read(self, reading: Reading) -> ServerSentEvent | None:
+        if reading.events is None:
+            reading.response.encoding = (
+                "utf-8"  # events have no other, whatever a proxy writes in the headers
+            )
+            reading.events = EventSource(reading.response).aiter_sse()
+        return await anext(reading.events, None)

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 import httpx
+from httpx_sse import EventSource, ServerSentEvent
 
 from scheduler.client.calls import Call, is_event_stream
 from scheduler.client.connection import Connection
@@ -70,6 +71,10 @@ class Transport(Connection):
             answer.read()
         return answer
 
-    def _read(self, reading: Reading) -> bytes | None:
-        reading.pieces = reading.pieces or reading.response.iter_bytes()
-        return next(reading.pieces, None)
+    def _read(self, reading: Reading) -> ServerSentEvent | None:
+        if reading.events is None:
+            reading.response.encoding = (
+                "utf-8"  # events have no other, whatever a proxy writes in the headers
+            )
+            reading.events = EventSource(reading.response).iter_sse()
+        return next(reading.events, None)

@@ -21,7 +21,7 @@ _WORDS = (
     (r"\basync_(transport|handle|client)\b", r"blocking_\1"),
     (r"\bAsync(Transport|Client|JobHandle|Iterator|Generator|View)\b", r"\1"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
-    (r"\ba(closing|close|read|iter_bytes)\b", r"\1"),
+    (r"\ba(closing|close|read|iter_sse)\b", r"\1"),
     (r"\banext\(", "next("),
     (r"\basyncio\b", "time"),
 )
