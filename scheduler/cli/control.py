@@ -9,9 +9,10 @@ import typer
 
 from scheduler.api.jobs import AttemptDocument, CheckpointDocument
 from scheduler.cli.acting import Yes, act, ask_first, jobs_in
-from scheduler.cli.follow import duration, printable, size
+from scheduler.cli.follow import printable, size
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.views import print_json
+from scheduler.core.durations import exact_span
 from scheduler.core.model import Status
 from scheduler.errors import InvalidRequest
 
@@ -31,7 +32,7 @@ def pause(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pause a running job: it saves, and holds nothing once it is `paused`.  A queued one is held in the line."""
+    """Pause a running job: it saves, and holds nothing once it is `paused`.  A queued one is held in the queue."""
     act(job_ids, connect(url).pause, as_json)
 
 
@@ -58,7 +59,7 @@ def restart(
 def preempt(
     job_ids: Annotated[list[str], jobs_in(Status.RUNNING)], url: Url = None, as_json: AsJson = False
 ) -> None:
-    """Let a running job give way: it saves, gives its nodes back, and waits for its turn again."""
+    """Preempt a running job: it saves, gives its nodes back, and is queued again."""
     act(job_ids, connect(url).preempt, as_json)
 
 
@@ -121,7 +122,7 @@ def _attempt(attempt: AttemptDocument) -> str:
     begun = f"from {resumed.checkpoint} (step {resumed.step})" if resumed and resumed.checkpoint else "anew"
     facts = [
         f"{attempt.attempt:>3}  {attempt.started_at:%Y-%m-%d %H:%M:%S}",
-        duration((ended - attempt.started_at).total_seconds()),
+        exact_span((ended - attempt.started_at).total_seconds()),
         begun,
         *([f"to step {attempt.last_step}"] if attempt.last_step is not None else []),
         *([f"{attempt.steps_lost} steps lost"] if attempt.steps_lost else []),
@@ -133,7 +134,7 @@ def _attempt(attempt: AttemptDocument) -> str:
 def _checkpoint(checkpoint: CheckpointDocument) -> str:
     facts = [
         f"{'>' if checkpoint.next else ' '} {checkpoint.checkpoint:<6} {checkpoint.at:%Y-%m-%d %H:%M:%S}",
-        f"step {checkpoint.step}" if checkpoint.step is not None else "no step told",
+        f"step {checkpoint.step}" if checkpoint.step is not None else "no step reported",
         *([f"loss {checkpoint.loss:.4g}"] if checkpoint.loss is not None else []),
         size(checkpoint.num_bytes),
         f"saved in {checkpoint.seconds:.1f} s",

@@ -152,7 +152,7 @@ def _watch(client: Client, filters: Mapping[str, Any], columns: list[str]) -> No
 
 
 def _in_doubt(found: Listing, error: SchedulerError, age_s: float) -> Listing:
-    """The last answer, said to be old."""
+    """The last answer, marked as old."""
     note = f"as it was {age_s:.0f} s ago, because there is no answer now: {error.message}"
     return Listing(found.jobs, verified=False, notes=(note,), counts=found.counts, has_more=found.has_more)
 
@@ -162,10 +162,10 @@ def _screenful(screen: Console, found: Listing, columns: list[str]) -> Group:
     names = chosen(columns, width=screen.width)
     room = max(1, screen.height - 4 - len(_notes(found)))
     shown = found.jobs[:room]
-    said = [*_notes(found), *_summary(found, len(shown))]
+    foot = [*_notes(found), *_summary(found, len(shown))]
     return Group(
         table(shown, names, width=screen.width),
-        *(Text(line, style="dim" if line not in _notes(found) else "yellow") for line in said),
+        *(Text(line, style="dim" if line not in _notes(found) else "yellow") for line in foot),
     )
 
 

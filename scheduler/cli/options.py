@@ -55,7 +55,7 @@ def connect(url: str | None) -> Client:
 
 @contextmanager
 def watching(job_id: str) -> Generator[None]:
-    """Ctrl-C ends the watching, not the job; say so."""
+    """Ctrl-C ends the watching, not the job; the last line on stderr has that."""
     try:
         yield
     except KeyboardInterrupt:

@@ -87,7 +87,7 @@ class AsyncClient(AsyncTransport):
     ) -> JobDocument:
         """Return the job once it is completed, failed or cancelled; with *progress* show a bar meanwhile.
 
-        Raises WaitTimedOut after *timeout_s*; the job goes on.  A restart of the server is sat out.
+        Raises WaitTimedOut after *timeout_s*; the job goes on.  A restart of the server does not end it.
         """
         return await self._job(job_id).wait(timeout_s, progress=progress, **watch)
 
@@ -130,11 +130,11 @@ class AsyncClient(AsyncTransport):
         return await self._job(job_id).pause()
 
     async def resume(self, job_id: str, checkpoint: str | None = None) -> JobDocument:
-        """Put a paused, failed or cancelled job in the line, to go on from its last checkpoint or the one given."""
+        """Put a paused, failed or cancelled job in the queue, to go on from its last checkpoint or the one given."""
         return await self._job(job_id).resume(checkpoint)
 
     async def restart(self, job_id: str) -> JobDocument:
-        """Put a paused, failed, cancelled or queued job in the line, to begin again from the beginning."""
+        """Put a paused, failed, cancelled or queued job in the queue, to begin again from the beginning."""
         return await self._job(job_id).restart()
 
     async def preempt(self, job_id: str) -> JobDocument:
@@ -150,7 +150,7 @@ class AsyncClient(AsyncTransport):
         return await self._job(job_id).checkpoints()
 
     async def force_start(self, job_id: str) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the line, from the beginning."""
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
         return await self._job(job_id).force_start()
 
     async def mark_failed(self, job_id: str) -> JobDocument:
@@ -164,7 +164,7 @@ class AsyncClient(AsyncTransport):
     def logs(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> AsyncGenerator[str]:
         """The log of one rank, or of all, piece by piece; with *follow* until the job has ended, retries included.
 
-        Followed live, whole lines at a time; of a job that waits, it waits too.  A restart of the server is sat out.
+        Followed live, whole lines at a time; of a job that waits, it waits too.  A restart of the server does not end it.
         """
         return self._job(job_id).logs(follow, **where)
 
@@ -186,11 +186,11 @@ class AsyncClient(AsyncTransport):
         return await self.call(calls.loops())
 
     async def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
-        """Compare registry, runs and database now, and put right what differs; or only say what would be done."""
+        """Compare registry, runs and database now, and repair what differs; or only answer what would be repaired."""
         return await self.call(calls.reconcile(dry_run=dry_run))
 
     async def repairs(self, limit: int | None = None) -> AsyncIterator[RepairDocument]:
-        """What was put right, newest first; pages are fetched as you go."""
+        """What was repaired, newest first; pages are fetched as you go."""
         async for page in self.items(self.repairs_flow(limit)):
             for repair in page.repairs:
                 yield repair

@@ -99,11 +99,11 @@ class AsyncJobHandle(AsyncView):
         return self._seen(await self._transport.call(calls.pause(self.id)))
 
     async def resume(self, checkpoint: str | None = None) -> JobDocument:
-        """Put it in the line, to go on from its last checkpoint or the one given."""
+        """Put it in the queue, to go on from its last checkpoint or the one given."""
         return self._seen(await self._transport.call(calls.resume(self.id, checkpoint)))
 
     async def restart(self) -> JobDocument:
-        """Put it in the line, to begin again from the beginning."""
+        """Put it in the queue, to begin again from the beginning."""
         return self._seen(await self._transport.call(calls.restart(self.id)))
 
     async def preempt(self) -> JobDocument:
@@ -115,7 +115,7 @@ class AsyncJobHandle(AsyncView):
         return self._seen(await self._transport.call(calls.mark_failed(self.id)))
 
     async def force_start(self) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the line, from the beginning."""
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
         return await self._transport.call(calls.force_start(self.id))
 
     async def attempts(self) -> AttemptPage:

@@ -69,7 +69,7 @@ class Filters(TypedDict, total=False):
 
 class Whose(TypedDict, total=False):
     status: Status | str | Iterable[Status | str]
-    """Jobs in these; and those that leave them, once they were told."""
+    """Jobs in these; and those that leave them, once they were sent."""
     user: str
     project: str
     job_id: str

@@ -45,12 +45,12 @@ class AsyncView:
 
     def _seeing(self, watch: Watch) -> Watch:
         """Keeps `last` the newest even when the wait times out."""
-        tell = watch.get("on_update")
+        on_update = watch.get("on_update")
 
         def see(job: JobDocument) -> None:
             self._seen(job)
-            if tell:
-                tell(job)
+            if on_update:
+                on_update(job)
 
         return {**watch, "on_update": see}
 
@@ -86,7 +86,7 @@ def steps_in_words(job: JobDocument) -> str:
 
 
 def step_of(job: JobDocument) -> tuple[float | None, float | None]:
-    """The step it is at, and how many there are; None where the loop did not say."""
+    """The step it is at, and how many there are; None where the loop reported none."""
     return number(job.progress, "step"), number(job.progress, "total_steps")
 
 
@@ -126,5 +126,5 @@ def _bar(job: JobDocument) -> str:
 
 
 def number(progress: Json | None, name: str) -> float | None:
-    """None where the loop said nothing, or nothing that is a finite number."""
+    """None where the loop reported nothing, or nothing that is a finite number."""
     return finite((progress or {}).get(name))

@@ -18,17 +18,17 @@ Show = Callable[[JobDocument], None]
 
 @contextmanager
 def showing(progress: bool, watch: Watch, url_of: Callable[[str], str]) -> Generator[Watch]:
-    """*watch* with a display that is told of each update, if *progress*; it is closed at the end."""
+    """*watch* with a display that follows each update, if *progress*; it is closed at the end."""
     if not progress:
         yield watch
         return
-    tell = watch.get("on_update")
+    on_update = watch.get("on_update")
     with _in_notebook(url_of) if is_notebook() else _in_terminal() as show:
 
         def update(job: JobDocument) -> None:
             show(job)
-            if tell:
-                tell(job)
+            if on_update:
+                on_update(job)
 
         yield {**watch, "on_update": update}
 
@@ -42,7 +42,7 @@ def is_notebook() -> bool:
 
 @contextmanager
 def _in_notebook(url_of: Callable[[str], str]) -> Generator[Show]:
-    shell: Any = import_module("IPython.display")  # of which its types say too little
+    shell: Any = import_module("IPython.display")  # its types are not complete
     cell = shell.display(shell.HTML(""), display_id=True)
     yield lambda job: cell.update(shell.HTML(as_html(job, url_of(job.job_id), "seen")))
 

@@ -16,7 +16,7 @@ _CORE = "tag:yaml.org,2002:"
 MAX_VALUES = 100_000
 """Aliases may repeat what is large; what they stand for, written out, may not be larger than this."""
 _MAX_DEPTH = 100
-_MOST_TOLD = 20
+_MOST_PROBLEMS = 20
 _MERGE = f"{_CORE}merge"
 
 _DOUBTFUL: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -74,7 +74,7 @@ def yaml_value(text: str, source: str) -> tuple[Any, yaml.Node | None]:
     refuse_unprintable(text, source)
     node = _composed(text, source)
     check_nodes(node, source)
-    if problems := list(islice(_ambiguous(node, source), _MOST_TOLD)):
+    if problems := list(islice(_ambiguous(node, source), _MOST_PROBLEMS)):
         raise InvalidSpec.of(*problems)
     if node is None:
         return None, None
@@ -90,7 +90,7 @@ def yaml_value(text: str, source: str) -> tuple[Any, yaml.Node | None]:
 
 
 def nodes_of_json(text: str, source: str) -> yaml.Node | None:
-    """Where the parts of a JSON text stand; None where YAML cannot tell.  JSON is YAML, but for tabs."""
+    """Where the parts of a JSON text stand; None where YAML cannot read it.  JSON is YAML, but for tabs."""
     try:
         return _composed(text.replace("\t", " "), source)
     except InvalidSpec:
