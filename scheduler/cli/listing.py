@@ -28,9 +28,27 @@ from scheduler.ports import Sort
 
 WATCH_EVERY_S = 2.0
 AWAY = (ServerUnreachable, RegistryUnavailable)
-_STATUSES = completion.one_of_many(Status)
-_COLUMNS = completion.one_of_many(COLUMNS)
-_SORTS = completion.one_of(Sort)
+Statuses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--status",
+        help=f"Only these, repeated or with commas: {', '.join(Status)}.",
+        autocompletion=completion.one_of_many(Status),
+    ),
+]
+SortBy = Annotated[
+    str | None,
+    typer.Option(
+        help=f"One of {', '.join(Sort)}; `-` begins at the other end.", autocompletion=completion.one_of(Sort)
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Which, and in which order, with commas: {', '.join(COLUMNS)}.",
+        autocompletion=completion.one_of_many(COLUMNS),
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +66,15 @@ class Listing:
 
 
 def list_jobs(
-    statuses: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status",
-            help=f"Only these, repeated or with commas: {', '.join(Status)}.",
-            autocompletion=_STATUSES,
-        ),
-    ] = None,
+    statuses: Statuses = None,
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
     mine: Annotated[bool, typer.Option("--mine", help="Only your own.")] = False,
     project: Annotated[str | None, typer.Option(help="Only this project's.")] = None,
     search: Annotated[
         str | None, typer.Option(help="A part of the name, or the beginning of the id.")
     ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            help=f"One of {', '.join(Sort)}; `-` begins at the other end.",
-            autocompletion=_SORTS,
-        ),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Which, and in which order, with commas: {', '.join(COLUMNS)}.",
-            autocompletion=_COLUMNS,
-        ),
-    ] = None,
+    sort: SortBy = None,
+    columns: Columns = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Keep the list on the screen up to date.")
