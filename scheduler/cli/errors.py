@@ -22,7 +22,7 @@ from scheduler.errors import (
 EXIT_CODES = """\b
 Exit codes:
   0    ok; for `wait` and `submit --wait`: the job completed
-  1    the job, or the request, failed; or you answered no
+  1    the job, or the request, failed; or you said no
   2    wrong usage, or the spec is not valid
   3    no such job, or no such checkpoint
   4    no scheduler answers, or it is not ready

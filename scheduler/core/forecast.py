@@ -6,6 +6,7 @@ runs like it took.  Where that is not known, the forecast says so instead of gue
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -160,7 +161,7 @@ def sentence(position: int, ahead: Sequence[str], start: Start) -> str:
 
 
 def about(seconds: float) -> str:
-    return f"about {span(max(1.0, seconds))}"
+    return f"about {span(max(1, math.ceil(seconds)))}"
 
 
 def _listed(names: Sequence[str], count: int) -> str:
