@@ -1,4 +1,4 @@
-"""`python -m tests.paths`: the files of `scheduler/` that four operations pass, and how often they hop from one to another.
+"""`python -m tests.paths`: the files of `scheduler/` that four operations pass, and how often they hop between them.
 
 Whoever wants to understand a submit has to open these files.  The engine runs on the fakes of `scheduler/testing`:
 what stands there, or is called from there, is an adapter's own business and is not counted.
@@ -17,10 +17,12 @@ from typing import Any
 
 from scheduler.core.model import Fence, JobId
 from scheduler.testing.fake_runner import COMPLETED
-from tests.unit.test_service import World
+from tests.unit.test_service import World, a_loop
 
 ROOT = Path(__file__).resolve().parents[1]
 HOUSE, FAKES = (f"{ROOT / folder}/" for folder in ("scheduler", "scheduler/testing"))
+PAGE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- paths: made by `python -m tests.paths --write` -->", "<!-- /paths -->"
 
 
 @dataclass
@@ -72,7 +74,8 @@ async def paths() -> dict[str, FilesPassed]:
         with walked[name].recorded():
             return await step()
 
-    job_id = await walk("submit", world.submit)
+    spec = a_loop()
+    job_id = await walk("submit", lambda: world.submit(spec))
     await walk("tick", world.service.tick_once)
     await world.settle()
     await walk("status", lambda: world.status(job_id))
@@ -88,9 +91,35 @@ async def _turns() -> None:
         await asyncio.sleep(0)
 
 
+def section(walked: dict[str, FilesPassed]) -> str:
+    """As it stands in docs/architecture.md."""
+    parts = [
+        "\n".join(
+            [
+                f"**{name[0].upper()}{name[1:]}**: {len(path.files)} files",
+                "",
+                *(f"{number}. `{file}`" for number, file in enumerate(path.files, 1)),
+            ]
+        )
+        for name, path in walked.items()
+    ]
+    return "\n\n".join(parts)
+
+
+def with_section(page: str, section: str) -> str:
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{section}\n{END}{after}"
+
+
 def main() -> None:
-    for name, path in asyncio.run(paths()).items():
-        print(f"{name}: {len(path.files)} files, {path.hops} hops", *path.files, sep="\n    ")
+    """Prints the paths; `--write` puts them into the page."""
+    walked = asyncio.run(paths())
+    made = section(walked)
+    if "--write" in sys.argv:
+        PAGE.write_text(with_section(PAGE.read_text(), made))
+    print(made)
+    print(*(f"{name}: {len(path.files)} files, {path.hops} hops" for name, path in walked.items()), sep="\n")
 
 
 if __name__ == "__main__":
