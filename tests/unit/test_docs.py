@@ -101,3 +101,17 @@ def _has(module: str, attribute: str) -> bool:
         return hasattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError:
         return False
+
+
+def test_each_word_of_the_glossary_is_there_once_and_stands_where_it_says() -> None:
+    rows = [line for line in (ROOT / "docs" / "glossary.md").read_text().splitlines() if line[:4] == "| **"]
+    words = [word for row in rows for word in re.findall(r"\*\*(.+?)\*\*", row.split("|")[1])]
+    assert len(words) == len(set(words)) > 60
+    for row in rows:
+        where = row.split("|")[-2]
+        *_, names = where.partition(": ")
+        files = [ROOT / file for file in FILE.findall(where)]
+        assert files, row
+        assert all(re.search(rf"\b{one}\b", files[0].read_text()) for one in re.findall(r"`(\w+)`", names)), (
+            row
+        )
