@@ -42,7 +42,7 @@ def prose(page: Path) -> str:
     text = re.sub(
         r"^```.*?^```|^\| `scheduler_\w+`.*?$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE
     )
-    return re.sub(r"`[^`\n]*`", "``", text)
+    return re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", text)
 
 
 def name(page: Path) -> str:
