@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.cli import COMMANDS
+from scheduler.settings import ClientSettings, Settings
+from serve_app.app import create_app
 from tests.paths import PAGE, paths, section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +25,9 @@ FILE = re.compile(rf"(?<![\w./-])(?:{FOLDERS})(?:/[\w.-]+)*/[\w-]+\.(?:py|sql|md
 FOLDER = re.compile(rf"`((?:{FOLDERS})(?:/[\w-]+)*)/?`")
 MODULE = re.compile(r"(?<![\w./-])(?:scheduler|serve_app|train_loops)(?:\.[a-zA-Z_]\w*)+")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]*)?\)")
+CODE = re.compile(r"^```.*?\n(.*?)^```|`([^`\n]+)`", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"(?:^|[(|]) *(scheduler|make) ([a-z][a-z-]*)", re.MULTILINE)
+API = re.compile(r"/api/training[\w/{}-]*|/health\b(?![.\w])")
 UNUSUAL = {
     r"\bcertificates? (of|says|reports)\b|\bthe certificate\b": "resume report",
     r"\btorn\b": "incomplete or corrupt",
@@ -70,6 +76,32 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_setting_that_a_page_names_exists(page: Path) -> None:
+    named = set(re.findall(r"\bSCHEDULER_([A-Z_]+)\b", page.read_text()))
+    fields = {field.upper() for field in (*Settings.model_fields, *ClientSettings.model_fields)}
+    assert named - fields == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_that_a_page_names_exists(page: Path) -> None:
+    """What a newcomer types; the options are tried by test_cli_page."""
+    there = {"scheduler": {one for names in COMMANDS.values() for one in names}, "make": _targets()}
+    code = [block or span for block, span in CODE.findall(page.read_text())]
+    named = {pair for text in code for pair in COMMAND.findall(text)}
+    assert [pair for pair in sorted(named) if pair[1] not in there[pair[0]]] == []
+
+
+def test_every_path_of_the_api_that_a_page_names_exists() -> None:
+    class Nobody:
+        """No path is called."""
+
+    paths = {_shape(path) for path in create_app(Nobody(), Settings()).openapi()["paths"]}  # type: ignore[arg-type]
+    named = {path for page in PAGES for path in API.findall(page.read_text())}
+    assert len(named) > 8
+    assert sorted(path for path in named if _shape(path) not in paths) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_pages_use_the_words_of_the_field(page: Path) -> None:
     """Whoever searches a page for `queue` finds it."""
     found = [
@@ -83,6 +115,14 @@ def test_pages_use_the_words_of_the_field(page: Path) -> None:
 def test_the_path_of_a_job_is_that_of_the_code() -> None:
     """After a change: python -m tests.paths --write"""
     assert section(asyncio.run(paths())) in PAGE.read_text()
+
+
+def _targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"\{\w+\}|JOB_ID", "{}", path.rstrip("/"))
 
 
 def _is_there(dotted: str) -> bool:
