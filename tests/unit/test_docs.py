@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.util
 import re
@@ -115,6 +116,36 @@ def test_pages_use_the_words_of_the_field(page: Path) -> None:
 def test_the_path_of_a_job_is_that_of_the_code() -> None:
     """After a change: python -m tests.paths --write"""
     assert section(asyncio.run(paths())) in PAGE.read_text()
+
+
+def test_the_problems_that_the_guide_explains_are_those_of_health() -> None:
+    """Whoever searches the guide for the sentence on the screen finds it."""
+    guide = (
+        (ROOT / "docs" / "operations.md")
+        .read_text()
+        .partition("## What its problems mean")[2]
+        .partition("\n## ")[0]
+    )
+    quoted = re.findall(r"^\| \*(.+?)\* \|", guide, re.MULTILINE)
+    messages = [text for file in (ROOT / "scheduler").rglob("*.py") for text in _messages(file)]
+    assert len(quoted) > 4
+    for sentence in quoted:
+        parts = [part.strip() for part in re.split(r"\.\.\.|\bN\b", sentence) if part.strip(" ,")]
+        assert any(all(part in text for part in parts) for text in messages), sentence
+
+
+def _messages(file: Path) -> list[str]:
+    """Its texts; what is filled in is left out."""
+    nodes = [*ast.walk(ast.parse(file.read_text()))]
+    filled = [
+        "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
+        for node in nodes
+        if isinstance(node, ast.JoinedStr)
+    ]
+    return [
+        *filled,
+        *(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)),
+    ]
 
 
 def _targets() -> set[str]:
