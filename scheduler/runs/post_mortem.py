@@ -14,6 +14,7 @@ from scheduler.core.plain_values import plain_error, plain_text
 from scheduler.core.post_mortem_budget import within_budget, worst_first
 from scheduler.core.run_end import ending_by_record
 from scheduler.errors import CheckpointTorn
+from scheduler.runs.ray_internals import draining_nodes, is_death_of_rank
 from scheduler.runs.run_dir import RunDir
 
 TAIL_BYTES = 4096
@@ -45,11 +46,7 @@ def failure(folder: RunDir, error: Exception) -> Outcome:
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     raised = _raised(folder)
     untold = {rank: seen for rank, seen in failures.items() if rank not in {one.rank for one in raised}}
-    died = {
-        rank: _words(seen)
-        for rank, seen in untold.items()
-        if type(seen).__name__.startswith("WorkerHealthCheck")
-    }
+    died = {rank: _words(seen) for rank, seen in untold.items() if is_death_of_rank(seen)}
     return _diagnosed(
         folder,
         raised=(*raised, *(_unwritten(rank, seen) for rank, seen in untold.items() if rank not in died)),
@@ -148,11 +145,10 @@ def _unwritten(rank: int, error: Exception) -> Raised:
 def _nodes_gone(folder: RunDir) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of nodes of the run that are dead, and of those that were told to empty themselves."""
     import ray
-    from ray._private.state import state
 
     held = {rank.node_id for rank in folder.ranks()} | {folder.node()}
     nodes = [node for node in ray.nodes() if node["NodeID"] in held]
-    draining = set(state.get_draining_nodes())
+    draining = draining_nodes()
     dead = [node for node in nodes if not node["Alive"]]
     drained = [node for node in nodes if node["NodeID"] in draining]
     return _names(dead), _names(drained)

@@ -26,10 +26,11 @@ from scheduler.runs.checkpoint_store import CheckpointStore
 from scheduler.runs.metric_history import MetricHistories
 from scheduler.runs.post_mortem import TAIL_BYTES, lost, with_operators_word
 from scheduler.runs.processes import end_here
+from scheduler.runs.ray_internals import draining_nodes, free_resources_by_node
 from scheduler.runs.run_actor import RunActor, RunPlan, run_name, run_of
 from scheduler.runs.run_dir import RunDir, newest_fence
 
-log = logging.getLogger("scheduler.runs.ray_runner")
+log = logging.getLogger(__name__)
 
 POLITE = frozenset({StopKind.PAUSE, StopKind.PREEMPT, StopKind.TIMEOUT})
 """Stops that let the loop save a checkpoint first.  A run that hangs would not."""
@@ -277,9 +278,7 @@ def _on_node(function: Callable[..., Any], node_id: str) -> Any:
 
 
 def _nodes() -> tuple[Node, ...]:
-    from ray._private.state import available_resources_per_node, state
-
-    available, draining = available_resources_per_node(), set(state.get_draining_nodes())
+    available, draining = free_resources_by_node(), draining_nodes()
     return tuple(
         _node(node, available.get(node["NodeID"]), draining=node["NodeID"] in draining)
         for node in ray.nodes()

@@ -22,15 +22,16 @@ from scheduler.errors import CheckpointTorn
 from scheduler.ports import Observation
 from scheduler.runs.checkpoint_callback import CheckpointCallback
 from scheduler.runs.checkpoint_store import CheckpointStore, train_name
-from scheduler.runs.placement_groups import Named, SignIn, trainer_without_helper
+from scheduler.runs.placement_groups import Named, SignIn
 from scheduler.runs.post_mortem import failure, finished, silent
 from scheduler.runs.processes import end_here
 from scheduler.runs.progress import ProgressReader
+from scheduler.runs.ray_internals import trainer_without_cleaner
 from scheduler.runs.resume_report import certificate, take_control_words
 from scheduler.runs.run_dir import RunDir
 from scheduler.runs.train_worker import WorkerPlan, run_rank
 
-log = logging.getLogger("scheduler.run")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +138,7 @@ class RunActor:
 
         start, gang = self._plan.start, self._plan.start.spec.resources
         nodes, checkpoints = start.allocation.node_of_each_rank, self._plan.checkpoints
-        return trainer_without_helper()(
+        return trainer_without_cleaner()(
             run_rank,
             train_loop_config=dict(
                 WorkerPlan(

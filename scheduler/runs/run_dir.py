@@ -51,7 +51,7 @@ from scheduler.ports import LogPart, RankProcess
 from scheduler.runs.progress import ProgressReader, row_of
 from scheduler.runs.resume_report import take_control_words
 
-log = logging.getLogger("scheduler.run")
+log = logging.getLogger(__name__)
 
 STARTED_VERSION = 1
 """Of the form in which a run keeps its job; other releases know by it whether they can read it."""

@@ -12,7 +12,7 @@ from scheduler.engine.periodic import Backoff
 from scheduler.errors import RegistryUnavailable, Superseded
 from scheduler.ports import Clock
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ SCRIPT = """
 import builtins, threading, time
 from scheduler.runs import warm_worker
 before = builtins.__import__
-warm_worker.FIRST_LOOK_S = 0.0
+warm_worker.LOOK_EVERY_S = 0.0
 warm_worker.MODULES = ("slow.part",)
 warm_worker._has_work = lambda: False
 warm_worker.begin()
