@@ -58,6 +58,7 @@ class RayRunner:
         self._env_vars, self._function_of = dict(env_vars), function_of
         self._observe_timeout_s, self._stop_grace_s = observe_timeout_s, stop_grace_s
         self._on_start = on_start
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, action: StartRun) -> None:
         folder = self._folder((action.job_id, action.fence))
@@ -73,7 +74,7 @@ class RayRunner:
         actor = await asyncio.to_thread(self._create, plan)
         actor.run.remote()
         node = action.allocation.node_of_each_rank[0]
-        asyncio.get_running_loop().create_task(self._tell_whether_warm(actor, node))
+        self._hold(asyncio.create_task(self._report_start(actor, node)))
 
     async def stop(self, action: StopRun) -> None:
         run = (action.job_id, action.fence)
@@ -192,11 +193,22 @@ class RayRunner:
             .remote(plan)
         )
 
-    async def _tell_whether_warm(self, actor: Any, node: NodeId) -> None:
+    async def _report_start(self, actor: Any, node: NodeId) -> None:
+        """Whether the run started in a prepared process."""
         try:
             self._on_start(node, await actor.was_warm.remote())
         except (RayActorError, ActorUnschedulableError):
             return  # it died first: `wait` reports that
+
+    def _hold(self, task: asyncio.Task[None]) -> None:
+        """The event loop alone does not keep a task alive, and nobody else would see its error."""
+        self._tasks.add(task)
+        task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a task of a run failed: %s", error, exc_info=error)
 
     async def _actor(self, run: Run) -> Any | None:
         try:
