@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class SignIn(ControllerCallback):
+class RecordController(ControllerCallback):
     """Goes into `RunConfig(callbacks=[...])`: writes the controller's actor id to *file* before any rank starts."""
 
     def __init__(self, file: Path) -> None:
@@ -42,7 +42,7 @@ class SignIn(ControllerCallback):
         self._file.write_text(ray.get_runtime_context().get_actor_id() or "")
 
 
-class Named(ControllerCallback):
+class NamePlacementGroups(ControllerCallback):
     """Goes into `RunConfig(callbacks=[...])`: the placement groups of the run carry *name* on the Ray dashboard.
 
     Ray Train has no setting for it, so the function by which it makes them is wrapped, in the controller's process
@@ -76,7 +76,7 @@ def release(controller: str, within_s: float = 5.0) -> None:
     while groups := placement_groups_made_by(controller):
         if is_dead(controller) or time.monotonic() > until_s:
             for group in groups:
-                log.info("removing the placement group %s that a dead run left", group.id.hex())
+                log.info("orphan placement group %s of a dead run removed", group.id.hex())
                 ray.util.remove_placement_group(group)
             return
         time.sleep(0.05)

@@ -13,7 +13,7 @@ from scheduler.core.model import OPERATOR_DOWN, Cause, Ending, Outcome, Reason
 from scheduler.core.plain_values import plain_error, plain_text
 from scheduler.core.post_mortem_budget import within_budget, worst_first
 from scheduler.core.run_end import ending_by_record
-from scheduler.errors import CheckpointTorn
+from scheduler.errors import CheckpointUnusable
 from scheduler.runs.ray_internals import draining_nodes, is_death_of_rank
 from scheduler.runs.run_dir import RunDir
 
@@ -38,7 +38,7 @@ def finished(folder: RunDir) -> Outcome | None:
 
 def failure(folder: RunDir, error: Exception) -> Outcome:
     """Of a run whose `fit()` raised *error*."""
-    if isinstance(error, CheckpointTorn):
+    if isinstance(error, CheckpointUnusable):
         reason = Reason(code=error.code, message=error.message)
         return Outcome(ending=Ending.FAILED, cause=Cause.USER, reason=reason, signature=error.code)
     if done := finished(folder):
@@ -79,7 +79,7 @@ def lost(folder: RunDir, seen: str, error: Exception | None = None) -> Outcome:
     return folder.account(Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason))
 
 
-def with_operators_word(folder: RunDir, outcome: Outcome) -> Outcome:
+def stopped_by_operator(folder: RunDir, outcome: Outcome) -> Outcome:
     """Who ends a scheduler leaves word in the folder of each run first: what died after that, died of it."""
     told = folder.ended()
     if told is None or told.code != OPERATOR_DOWN:

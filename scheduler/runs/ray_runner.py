@@ -24,7 +24,7 @@ from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.runs import placement_groups, stack_dump
 from scheduler.runs.checkpoint_store import CheckpointStore
 from scheduler.runs.metric_history import MetricHistories
-from scheduler.runs.post_mortem import TAIL_BYTES, lost, with_operators_word
+from scheduler.runs.post_mortem import TAIL_BYTES, lost, stopped_by_operator
 from scheduler.runs.processes import end_here
 from scheduler.runs.ray_internals import draining_nodes, free_resources_by_node
 from scheduler.runs.run_actor import RunActor, RunPlan, run_name, run_of
@@ -252,7 +252,9 @@ class RayRunner:
         else:
             return  # its node is gone, and the process with it
         if left:
-            log.error("ranks %s on node %s outlive a SIGKILL", [rank.pid for rank in left], node_id)
+            log.error(
+                "processes %s of ranks on node %s survived SIGKILL", [rank.pid for rank in left], node_id
+            )
 
 
 async def _ended(actor: Any) -> None:
@@ -264,7 +266,7 @@ async def _ended(actor: Any) -> None:
 
 def _once_gone(folder: RunDir, outcome: Outcome) -> Outcome:
     """What the folder says when nothing of the run is left: a checkpoint may have become complete to the very end."""
-    return with_operators_word(folder, replace(outcome, saved=folder.saved() or outcome.saved))
+    return stopped_by_operator(folder, replace(outcome, saved=folder.saved() or outcome.saved))
 
 
 def _written(write: Callable[[], None]) -> bool:
@@ -272,7 +274,7 @@ def _written(write: Callable[[], None]) -> bool:
     try:
         write()
     except OSError as error:
-        log.error("the folder of the run cannot be written to: %s", error)
+        log.error("the run directory cannot be written: %s", error)
         return False
     return True
 

@@ -31,7 +31,7 @@ READY_WITHIN_S = 60.0
 HEAD = {"node:__internal_head__": 0.001}
 GOES_ON_BY_ITSELF = (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOYING, ApplicationStatus.UNHEALTHY)
 """Serve is at work on it, or serves: to deploy it once more would only end the streams that are open."""
-log = logging.getLogger("scheduler.server.driver")
+log = logging.getLogger("scheduler.server.driver")  # not __name__: it runs as __main__
 
 
 def connect(address: str, settings: Settings) -> None:
@@ -71,10 +71,10 @@ class Driver:
             except Exception as error:  # noqa: BLE001  whatever it is, it is said, and tried again
                 self._failures += 1
                 pause_s = self._backoff.pause_s(self._failures)
-                log.warning("waiting for %s (%s: %s); trying again in %.1f s", what, *_named(error), pause_s)
+                log.warning("%s is not up (%s: %s); retry in %.1f s", what, *_named(error), pause_s)
                 return pause_s
         if self._failures:
-            log.info("all is up again")
+            log.info("actor and API are up again")
         self._failures = 0
         return EVERY_S
 
@@ -82,7 +82,7 @@ class Driver:
         """Also tells it that, as long as this process lives, preparing processes is worth while."""
         actor = self._actor()
         if not self._is_prepared:
-            log.info("the registry is up, incarnation %s", _get(actor.ready, READY_WITHIN_S))
+            log.info("the scheduler actor is up, incarnation %s", _get(actor.ready, READY_WITHIN_S))
             ray.remote(prepare_cluster).options(
                 num_cpus=0, resources=HEAD, runtime_env={"env_vars": RUN_ENVIRONMENT}
             ).remote()

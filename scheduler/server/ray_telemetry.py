@@ -35,7 +35,7 @@ class RayTelemetry:
         except Exception as error:  # noqa: BLE001  metrics must never stop the work they measure
             if measure.name not in self._refused:
                 self._refused.add(measure.name)
-                log.error("%s cannot be measured: %s: %s", measure.name, type(error).__name__, error)
+                log.error("metric %s cannot be recorded: %s: %s", measure.name, type(error).__name__, error)
 
 
 def _metric(measure: Measure, cluster: str) -> Any:

@@ -39,8 +39,8 @@ def test_what_fails_is_tried_again_with_backoff_and_said(caplog: pytest.LogCaptu
     assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=False))
     assert pauses[8] == EVERY_S
     said = [record.getMessage() for record in caplog.records]
-    assert said[0].startswith("waiting for the API (RuntimeError: port 8000 is taken, 0); trying again in")
-    assert said[-1] == "all is up again"
+    assert said[0].startswith("the API is not up (RuntimeError: port 8000 is taken, 0); retry in")
+    assert said[-1] == "actor and API are up again"
     assert keeper.pass_once() == EVERY_S
 
 
