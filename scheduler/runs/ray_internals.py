@@ -65,10 +65,20 @@ def is_dead(actor_id: str) -> bool:
     return state.actor_table(actor_id).get("State", "DEAD") == "DEAD"
 
 
+def is_made_of(actor: Any, kind: type) -> bool:
+    """Whether an actor, found by its name, was made of this class where it stands now.
+
+    When its process ends, Ray makes a new one of the same class, by its name.  If another release has it elsewhere, that
+    fails, for ever, and the name stays taken.
+    """
+    made_of = actor._ray_actor_creation_function_descriptor
+    return (made_of.module_name, made_of.class_name) == (kind.__module__, kind.__name__)
+
+
 def placement_groups_made_by(actor_id: str) -> list[PlacementGroup]:
     """Those that are still there.  The public table does not say who made a group."""
     from ray._private.state import state
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # pyright: ignore[reportAttributeAccessIssue]
     from ray.util.placement_group import PlacementGroup
 
     table = state._connect_and_get_accessor().get_placement_group_table()
@@ -89,12 +99,12 @@ def prestart_processes(node_id: str, environment: str, count: int, keep_s: int) 
     """
     from ray.core.generated import common_pb2, node_manager_pb2, runtime_environment_pb2
 
-    info = runtime_environment_pb2.RuntimeEnvInfo(
+    info = runtime_environment_pb2.RuntimeEnvInfo(  # pyright: ignore[reportAttributeAccessIssue]
         serialized_runtime_env=environment,
-        runtime_env_config=runtime_environment_pb2.RuntimeEnvConfig(setup_timeout_seconds=600),
+        runtime_env_config=runtime_environment_pb2.RuntimeEnvConfig(setup_timeout_seconds=600),  # pyright: ignore[reportAttributeAccessIssue]
     )
-    request = node_manager_pb2.PrestartWorkersRequest(
-        language=common_pb2.PYTHON,
+    request = node_manager_pb2.PrestartWorkersRequest(  # pyright: ignore[reportAttributeAccessIssue]
+        language=common_pb2.PYTHON,  # pyright: ignore[reportAttributeAccessIssue]
         job_id=bytes.fromhex(ray.get_runtime_context().get_job_id()),
         runtime_env_info=info,
         keep_alive_duration_secs=keep_s,
@@ -107,7 +117,7 @@ def pids_on(node_id: str) -> frozenset[int]:
     """The worker processes that a node has."""
     from ray.core.generated import node_manager_pb2
 
-    reply = _ask_node(node_id, "GetWorkerPIDs", node_manager_pb2.GetWorkerPIDsRequest())
+    reply = _ask_node(node_id, "GetWorkerPIDs", node_manager_pb2.GetWorkerPIDsRequest())  # pyright: ignore[reportAttributeAccessIssue]
     return frozenset(reply.pids)
 
 
@@ -189,7 +199,7 @@ def wrap_making_of_placement_groups(wrap: Callable[[Callable[..., Any]], Callabl
 
     if not hasattr(worker_group, "placement_group"):
         return False
-    worker_group.placement_group = wrap(worker_group.placement_group)
+    worker_group.placement_group = wrap(worker_group.placement_group)  # pyright: ignore[reportPrivateImportUsage]
     return True
 
 

@@ -145,7 +145,7 @@ class RayRunner:
             ) from error
 
     async def live(self) -> frozenset[Run]:
-        names = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        names: list[Any] = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
         ours = (run_of(entry["name"]) for entry in names if entry["namespace"] == self._namespace)
         return frozenset(run for run in ours if run)
 

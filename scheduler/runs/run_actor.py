@@ -7,7 +7,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import ray
@@ -142,7 +142,7 @@ class RunActor:
         start, gang = self._plan.start, self._plan.start.spec.resources
         nodes, checkpoints = start.allocation.node_of_each_rank, self._plan.checkpoints
         return trainer_without_cleaner()(
-            run_rank,
+            cast(Any, run_rank),  # a WorkerPlan is a dict
             train_loop_config=dict(
                 WorkerPlan(
                     folder=str(self._plan.folder.path),
@@ -167,21 +167,26 @@ class RunActor:
                 storage_filesystem=checkpoints.filesystem,
                 # Each try is a run of its own, with a new fence and a new placement: Ray must not retry.
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
-                callbacks=[
-                    RecordController(self._plan.folder.controller_file),
-                    NamePlacementGroups(run_name(start.job_id, start.fence)),
-                    CheckpointCallback(
-                        url=self._plan.checkpoint_url,
-                        job_id=start.job_id,
-                        fence=start.fence,
-                        policy=start.spec.checkpoints,
-                        origin=start.origin,
-                        saved_file=self._plan.folder.saved_file,
-                        resumed_from=resume_from.id if resume_from else None,
-                    ),
-                ],
+                callbacks=self._callbacks(resume_from),
             ),
         )
+
+    def _callbacks(self, resume_from: Checkpoint | None) -> list[Any]:
+        """No `UserCallback`s, as Ray Train has it in its signature: see ray_internals.py."""
+        start, folder = self._plan.start, self._plan.folder
+        return [
+            RecordController(folder.controller_file),
+            NamePlacementGroups(run_name(start.job_id, start.fence)),
+            CheckpointCallback(
+                url=self._plan.checkpoint_url,
+                job_id=start.job_id,
+                fence=start.fence,
+                policy=start.spec.checkpoints,
+                origin=start.origin,
+                saved_file=folder.saved_file,
+                resumed_from=resume_from.id if resume_from else None,
+            ),
+        ]
 
     def _observe(self) -> Observation:
         folder = self._plan.folder
