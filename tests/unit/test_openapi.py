@@ -24,7 +24,7 @@ from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Runner
-from scheduler.runs.metric_history import told_by
+from scheduler.runs.metric_history import reported_by
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_node, a_spec
 from scheduler.testing.memory import MemoryJournal
@@ -55,7 +55,7 @@ class IdleRunner(Runner):
         return []
 
     async def metrics(self, job_id: JobId, points: int) -> MetricsDocument:
-        return told_by({}).document(job_id, points)
+        return reported_by({}).document(job_id, points)
 
 
 def a_scheduler() -> Any:
