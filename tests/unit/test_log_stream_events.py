@@ -489,7 +489,8 @@ async def test_a_refusal_in_the_middle_ends_the_stream_with_it(tmp_path: Path) -
         ("from=last", {}, 422, "from"),
         ("rank=1&from=1.open.0-0", {}, 422, "from"),
         ("", {"Last-Event-ID": "1.open.0-x"}, 422, "from"),
-        ("", {"Last-Event-ID": "1" * 6000}, 422, "last-event-id"),
+        ("", {"Last-Event-ID": "1" * 5000}, 422, "from"),  # read, and no position
+        ("", {"Last-Event-ID": "1" * 5001}, 422, "last-event-id"),  # too long to be read
         ("tail=1", {}, 422, "tail"),
     ],
 )
