@@ -87,7 +87,7 @@ demo-down: $(VENV)/.installed  ## stop what the demo left running
 supabase: $(POSTGREST)/.installed  ## a Supabase of your own: prints its URL and keys, ends with Ctrl-C
 	$(BIN)/python -m tests.stack
 
-check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-linter
+check: $(VENV)/.installed-dev  ## ruff, pyright, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
