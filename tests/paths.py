@@ -76,7 +76,7 @@ async def paths() -> dict[str, FilesPassed]:
 
     spec = a_loop()
     job_id = await walk("submit", lambda: world.submit(spec))
-    await walk("tick", world.service.tick_once)
+    await walk("tick", world.service.scheduling.once)
     await world.settle()
     await walk("status", lambda: world.status(job_id))
     world.runner.end((JobId(job_id), Fence(1)), COMPLETED)
