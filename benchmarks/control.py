@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cluster import Cluster, free_port, wait_until
 from benchmarks.record import write
 from benchmarks.start_latency import quiet
 from scheduler.client import Client
@@ -28,7 +29,6 @@ from scheduler.core.model import Fence, JobId
 from scheduler.runs.run_dir import RunDir
 from scheduler.server import local_cluster
 from scheduler.settings import Settings
-from tests.conftest import Cluster, free_port, wait_until
 
 STEP_S = 0.1
 EVERY = 20
@@ -136,7 +136,7 @@ def measure(pauses: int, kills: int, warm_kills: int) -> dict[str, Any]:
         retry_backoff_max_s=0.1,
     )
     info = local_cluster.up(settings, num_cpus=2)
-    cluster = Cluster(Client(url=info.api_url), settings, info)
+    cluster = Cluster(Client(url=info.api_url), settings)
     try:
         job_id = cluster.client.submit({"loop": "torch_ddp", "config": CONFIG}).id
         running(cluster, job_id)

@@ -25,7 +25,7 @@ from scheduler.core.lifecycle import accept  # noqa: E402 - run as a file too
 from scheduler.core.model import SPEC, Job, JobId, JobSpec  # noqa: E402
 from scheduler.engine.registry import Registry  # noqa: E402
 from scheduler.testing import a_change  # noqa: E402
-from tests.contract.disk_shim import build  # noqa: E402
+from scheduler.testing.disk_shim import build  # noqa: E402
 
 PAIRS = 5
 SECONDS = 2.0

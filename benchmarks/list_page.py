@@ -8,6 +8,7 @@ paint, and from a change in the scheduler to the word on the screen.  Writes ben
 from __future__ import annotations
 
 import asyncio
+import shutil
 import statistics
 import tempfile
 import time
@@ -24,9 +25,16 @@ from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.commands import JobAction
 from scheduler.core.model import Job, Status
 from scheduler.testing import a_change
-from tests.browser.conftest import CHROMIUM, QUIET
 from tests.unit.served import Served, scheduler_at
 
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 JOBS = 100_000
 REQUESTS = 30
 MAX_P50_MS = 50.0

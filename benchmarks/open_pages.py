@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from benchmarks.cluster import free_port
 from benchmarks.record import write
 from scheduler.client import Client
 from scheduler.server import local_cluster
 from scheduler.settings import Settings
-from tests.conftest import free_port
 from tests.unit.served import scheduler_at
 
 PAGES = 200

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
+from benchmarks.cluster import free_port
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
 from scheduler.adapters.journal.sqlite import SqliteJournal
@@ -30,7 +31,6 @@ from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_change
 from scheduler.testing.fake_runner import FakeRunner
-from tests.conftest import free_port
 from tests.stack.stack import Stack
 
 PAIRS = 5

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.cluster import free_port, wait_until
 from benchmarks.record import kept, write
 from scheduler.client import Client
 from scheduler.server import local_cluster
 from scheduler.settings import Settings
-from tests.conftest import free_port, wait_until
 
 STEPS = 20
 CONFIG = {"steps": STEPS, "checkpoint_every_steps": STEPS}

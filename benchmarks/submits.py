@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.cluster import free_port
 from benchmarks.record import write
 from scheduler.client import Client
 from scheduler.server import local_cluster
 from scheduler.settings import Settings
-from tests.conftest import free_port
 
 PAIRS = 7
 SINGLE = 20

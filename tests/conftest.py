@@ -39,6 +39,23 @@ hypothesis_settings.register_profile("big", deadline=None, max_examples=2000)  #
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+RAY_FOLDERS = ("tests/integration/", "tests/browser/", "tests/chaos/")
+"""Where `make test` looks for tests that need Ray; the others need not even be read for them."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before any are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lost = [
+        item.nodeid
+        for item in items
+        if item.get_closest_marker("ray") and not item.nodeid.startswith(RAY_FOLDERS)
+    ]
+    if lost:
+        raise pytest.UsageError(
+            f"no part of `make test` runs {lost[0]}: tests that need Ray belong in {RAY_FOLDERS}"
+        )
+
+
 def wait_until(seen: Callable[[], T], *, within_s: float, what: str) -> T:
     """Return the first true value of *seen*; fail in words when there is none in time."""
     until_s = time.monotonic() + within_s

@@ -22,13 +22,13 @@ class ProblemField(Document):
 class ReasonDocument(Document):
     code: str = Field(description="A stable word for programs.")
     message: str = Field(description="A sentence for people.")
-    detail: str | None = Field(None, description="What was seen, such as a traceback.")
+    detail: str | None = Field(default=None, description="What was seen, such as a traceback.")
 
 
 class DoubtNotice(Document):
     """The data of the event `doubt`: the registry does not answer; the stream goes on when it does."""
 
-    message: str | None = Field(None, description="What is wrong; null: it answers again.")
+    message: str | None = Field(default=None, description="What is wrong; null: it answers again.")
 
 
 class ProblemDocument(Document):
@@ -39,4 +39,4 @@ class ProblemDocument(Document):
     status: int
     detail: str
     code: str
-    errors: list[ProblemField] = Field(default_factory=list)
+    errors: list[ProblemField] = Field(default_factory=list[ProblemField])

@@ -18,10 +18,12 @@ class JobRef(Document):
 class Forecast(Document):
     """When a job would start, as things stand."""
 
-    position: int | None = Field(None, description="1 is next.")
-    ahead: list[JobRef] = Field(default_factory=list, description="Who is before it in the line, at most 10.")
+    position: int | None = Field(default=None, description="1 is next.")
+    ahead: list[JobRef] = Field(
+        default_factory=list[JobRef], description="Who is before it in the line, at most 10."
+    )
     num_ahead: int = 0
-    starts_in_s: float | None = Field(None, description="0: now; null: nobody can tell.")
+    starts_in_s: float | None = Field(default=None, description="0: now; null: nobody can tell.")
     message: str = Field(description="A sentence: `position 3, behind A and B; starts in about 6 min`.")
 
 
@@ -32,8 +34,8 @@ class EffectDocument(Document):
     action: str
     allowed: bool
     message: str = Field(description="What would happen, or why it may not; one sentence for people.")
-    remedy: str | None = Field(None, description="What to do instead, when it is not allowed.")
-    forecast: Forecast | None = Field(None, description="For what puts the job in the line.")
+    remedy: str | None = Field(default=None, description="What to do instead, when it is not allowed.")
+    forecast: Forecast | None = Field(default=None, description="For what puts the job in the line.")
 
 
 class NextStep(Document):
@@ -53,8 +55,8 @@ class Explanation(Document):
     status: Status
     message: str = Field(description="One sentence: where it stands, and why.")
     reason: ReasonDocument
-    forecast: Forecast | None = Field(None, description="Only while it waits.")
-    next_steps: list[NextStep] = Field(default_factory=list)
+    forecast: Forecast | None = Field(default=None, description="Only while it waits.")
+    next_steps: list[NextStep] = Field(default_factory=list[NextStep])
 
 
 class MemoryEstimate(Document):
@@ -63,7 +65,7 @@ class MemoryEstimate(Document):
     total_bytes: int
     parts: dict[str, int] = Field(description="`weights`, `gradients`, `optimizer`, `activations`, ...")
     available_bytes: int | None = Field(
-        None, description="On the smallest GPU, or else of the smallest node; null: not known."
+        default=None, description="On the smallest GPU, or else of the smallest node; null: not known."
     )
     message: str
 
@@ -73,12 +75,14 @@ class PlanAnswer(Document):
 
     valid: bool
     errors: list[ProblemField] = Field(
-        default_factory=list, description="Every field that is wrong, and the remedy."
+        default_factory=list[ProblemField], description="Every field that is wrong, and the remedy."
     )
     fits: bool | None = Field(
-        None, description="Whether the cluster could hold it now; null when it is not valid."
+        default=None, description="Whether the cluster could hold it now; null when it is not valid."
     )
     forecast: Forecast | None = None
-    memory: MemoryEstimate | None = Field(None, description="For loops that can tell.")
+    memory: MemoryEstimate | None = Field(default=None, description="For loops that can tell.")
     message: str = Field(description="The answer in a sentence.")
-    spec: dict[str, Any] | None = Field(None, description="As it would run: with every default written out.")
+    spec: dict[str, Any] | None = Field(
+        default=None, description="As it would run: with every default written out."
+    )

@@ -60,7 +60,7 @@ class NodeHealth(Document):
     free_cpus: float
     free_gpus: float
     draining: bool = False
-    held_by: list[HolderDocument] = Field(default_factory=list)
+    held_by: list[HolderDocument] = Field(default_factory=list[HolderDocument])
 
 
 class PoolHealth(Document):
@@ -76,34 +76,40 @@ class PoolHealth(Document):
 class DatabaseHealth(Document):
     """The mirror: how writing to the database, and reading from it, went."""
 
-    configured: bool = Field(False, description="False: the journal on disk is the only store.")
+    configured: bool = Field(default=False, description="False: the journal on disk is the only store.")
     ok: bool | None = Field(
-        None, description="Whether the last call succeeded; null when none was made, or none is configured."
+        default=None,
+        description="Whether the last call succeeded; null when none was made, or none is configured.",
     )
     last_success_at: datetime | None = None
-    last_error: str | None = Field(None, description="The newest error, in words; kept after a success.")
-    incarnation: int | None = Field(
-        None, description="Which life of the scheduler the database takes writes from."
+    last_error: str | None = Field(
+        default=None, description="The newest error, in words; kept after a success."
     )
-    note: str = Field("", description="A sentence for people.")
+    incarnation: int | None = Field(
+        default=None, description="Which life of the scheduler the database takes writes from."
+    )
+    note: str = Field(default="", description="A sentence for people.")
 
 
 class Health(Document):
     status: str = Field(description="`healthy` or `degraded`.")
-    problems: list[str] = Field(default_factory=list, description="Why it is degraded, in words.")
+    problems: list[str] = Field(default_factory=list[str], description="Why it is degraded, in words.")
     service: str = "training-scheduler"
     version: str
     cluster: str = ""
     gpu_available: bool = False
-    gpu_info: list[Json] = Field(default_factory=list)
+    gpu_info: list[Json] = Field(default_factory=list[Json])
     registry: Json = Field(default_factory=dict, description="incarnation, pid, since, jobs by status.")
     database: DatabaseHealth = Field(default_factory=DatabaseHealth)
-    loops: dict[str, LoopHealth] = Field(default_factory=dict)
+    loops: dict[str, LoopHealth] = Field(default_factory=dict[str, LoopHealth])
     unmirrored_writes: int = 0
     pruned_events: int = Field(
-        0, description="Events deleted since the start, of jobs that ended more than SCHEDULER_KEEP_DAYS ago."
+        default=0,
+        description="Events deleted since the start, of jobs that ended more than SCHEDULER_KEEP_DAYS ago.",
     )
-    notices_refused: int = Field(0, description="Notices that the webhook's receiver refuses; tried again.")
-    notices_given_up: int = Field(0, description="Notices not sent again before the next start.")
-    nodes: list[NodeHealth] = Field(default_factory=list)
+    notices_refused: int = Field(
+        default=0, description="Notices that the webhook's receiver refuses; tried again."
+    )
+    notices_given_up: int = Field(default=0, description="Notices not sent again before the next start.")
+    nodes: list[NodeHealth] = Field(default_factory=list[NodeHealth])
     pool: PoolHealth | None = None

@@ -8,7 +8,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.request import proxy_bypass_environment
+from urllib.request import (
+    proxy_bypass_environment,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]  typeshed has it not
+)
 
 import httpx
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -17,10 +17,10 @@ def _without_unknown_fields(spec: Any) -> Any:
     """A spec forbids what it does not know; in an answer of a newer server it is no mistake."""
     if not isinstance(spec, dict):
         return spec
-    known = _known(JobSpec, spec)
+    known = _known(JobSpec, cast(Json, spec))
     for name, kind in (("resources", Gang), ("checkpoints", CheckpointPolicy), ("code", ShippedCode)):
         if isinstance(part := known.get(name), dict):
-            known[name] = _known(kind, part)
+            known[name] = _known(kind, cast(Json, part))
     return known
 
 
@@ -38,7 +38,7 @@ class Liveness(StrEnum):
 
 class ResultDocument(Document):
     output_dir: str | None = Field(
-        None, description="The final adapter or model, on the storage of the cluster."
+        default=None, description="The final adapter or model, on the storage of the cluster."
     )
     metrics: Json = Field(
         default_factory=dict,
@@ -46,7 +46,7 @@ class ResultDocument(Document):
         "reported.  A value that is no mapping stands under `returned`.",
     )
     notes: list[str] = Field(
-        default_factory=list, description="What of it was cut, renamed or kept in another form."
+        default_factory=list[str], description="What of it was cut, renamed or kept in another form."
     )
 
 
@@ -55,7 +55,7 @@ class SavedDocument(Document):
 
     checkpoint: str = Field(description="Its id, `<attempt>.<number>`.")
     step: int | None = Field(
-        None, description="The step after which it was taken; null: the loop did not say."
+        default=None, description="The step after which it was taken; null: the loop did not say."
     )
     at: datetime
 
@@ -64,16 +64,16 @@ class ResumptionDocument(Document):
     """The certificate of a resumed run: where it went on, and what was found to be as it was."""
 
     checkpoint: str | None = Field(
-        None,
+        default=None,
         description="Where it went on; null: there were checkpoints and none was whole, so it began again.",
     )
     step: int | None = None
-    checked: list[str] = Field(default_factory=list, description="What was compared and is equal.")
+    checked: list[str] = Field(default_factory=list[str], description="What was compared and is equal.")
     differs: list[str] = Field(
-        default_factory=list, description="What is not as it was; empty: the run goes on exactly."
+        default_factory=list[str], description="What is not as it was; empty: the run goes on exactly."
     )
     skipped: list[str] = Field(
-        default_factory=list, description="Newer checkpoints that were passed over, and why."
+        default_factory=list[str], description="Newer checkpoints that were passed over, and why."
     )
 
 
@@ -83,7 +83,9 @@ class StopDocument(Document):
     kind: str = Field(description="`cancel`, `pause`, `preempt`, `timeout` or `hung`.")
     by: str
     asked_at: datetime
-    acknowledged_at: datetime | None = Field(None, description="When the loop saw that it should stop.")
+    acknowledged_at: datetime | None = Field(
+        default=None, description="When the loop saw that it should stop."
+    )
     why: str | None = None
 
 
@@ -93,59 +95,66 @@ class JobDocument(Document):
     job_id: str
     name: str
     status: Status
-    phase: Phase | None = Field(None, description="Where the run stands; only while running.")
-    phases: dict[str, datetime] = Field(default_factory=dict, description="When each phase of the run began.")
+    phase: Phase | None = Field(default=None, description="Where the run stands; only while running.")
+    phases: dict[str, datetime] = Field(
+        default_factory=dict[str, datetime], description="When each phase of the run began."
+    )
     reason: ReasonDocument = Field(description="Why it is so; for a waiting job, why it waits.")
     attempt: int = Field(description="How many runs the job has had.")
-    queue_position: int | None = Field(None, description="1 is next; only while queued.")
-    progress: Json | None = Field(None, description="What the loop last said: step, total_steps, loss, ...")
+    queue_position: int | None = Field(default=None, description="1 is next; only while queued.")
+    progress: Json | None = Field(
+        default=None, description="What the loop last said: step, total_steps, loss, ..."
+    )
     created_at: datetime
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     updated_at: datetime
     verified_at: datetime | None = Field(
-        None,
+        default=None,
         description="When the state was last checked against reality; for a running job, when its run last answered.",
     )
     liveness: Liveness | None = Field(
-        None,
+        default=None,
         description="Only while running: whether the run has answered lately.  One proved dead is not running.",
     )
-    evidence: str | None = Field(None, description="What backs the state, in words.")
+    evidence: str | None = Field(default=None, description="What backs the state, in words.")
     last_checkpoint: SavedDocument | None = Field(
-        None, description="Where the job would go on if its run ended now."
+        default=None, description="Where the job would go on if its run ended now."
     )
     unsaved_s: float | None = Field(
-        None,
+        default=None,
         description="What a kill would cost now: seconds since the last checkpoint, or since the first step; only "
         "while running. A pause saves first, and costs the time of a checkpoint.",
     )
     resumed: ResumptionDocument | None = Field(
-        None, description="The certificate of the newest run, if it went on from a checkpoint."
+        default=None, description="The certificate of the newest run, if it went on from a checkpoint."
     )
     stop: StopDocument | None = None
     version: int
     spec: Annotated[JobSpec, BeforeValidator(_without_unknown_fields)]
     result: ResultDocument | None = None
     verified: bool = Field(
-        True, description="False: as the database has it; the registry did not answer, or does not know it."
+        default=True,
+        description="False: as the database has it; the registry did not answer, or does not know it.",
     )
     stale: bool = Field(
-        False,
+        default=False,
         description="The row in the database says something else than the registry, and nothing is on its way to it.",
     )
     unmirrored: bool = Field(
-        False, description="The newest change of the job is still on its way to the database."
+        default=False, description="The newest change of the job is still on its way to the database."
     )
     database_status: Status | None = Field(
-        None, description="What the row says; only when stale; null when the database does not have the job."
+        default=None,
+        description="What the row says; only when stale; null when the database does not have the job.",
     )
     registry_status: Status | None = Field(
-        None, description="What the registry says; only when stale; null when it does not know the job."
+        default=None,
+        description="What the registry says; only when stale; null when it does not know the job.",
     )
     overdue: bool = Field(
-        False,
+        default=False,
         description="It has waited longer than it should: a person may want to start it, or to give it up.",
     )
 
@@ -161,13 +170,16 @@ class JobDocument(Document):
 
 class JobPage(Document):
     jobs: list[JobDocument]
-    next_cursor: str | None = Field(None, description="Pass as `cursor` for the next page; null on the last.")
-    verified: bool = Field(
-        True, description="False when the registry did not answer for some of the jobs: those may be old."
+    next_cursor: str | None = Field(
+        default=None, description="Pass as `cursor` for the next page; null on the last."
     )
-    note: str | None = Field(None, description="What could not be compared, and why, in words.")
+    verified: bool = Field(
+        default=True,
+        description="False when the registry did not answer for some of the jobs: those may be old.",
+    )
+    note: str | None = Field(default=None, description="What could not be compared, and why, in words.")
     counts: dict[Status, int] | None = Field(
-        None,
+        default=None,
         description="Jobs in each status that match the other filters; null when the registry did not answer.",
     )
 
@@ -181,7 +193,9 @@ class Changes(Document):
     seq: int
     jobs: list[JobDocument] = Field(description="Each changed job once, as it is now.")
     counts: dict[Status, int] = Field(description="Jobs in each status, of everybody.")
-    missed: bool = Field(False, description="More has changed than is remembered: load everything anew.")
+    missed: bool = Field(
+        default=False, description="More has changed than is remembered: load everything anew."
+    )
 
 
 class SubmittedJob(Document):
@@ -220,7 +234,9 @@ class EventDocument(Document):
 class EventPage(Document):
     job_id: str
     events: list[EventDocument]
-    note: str | None = Field(None, description="Why the history does not begin at the beginning, in words.")
+    note: str | None = Field(
+        default=None, description="Why the history does not begin at the beginning, in words."
+    )
 
 
 class AttemptDocument(Document):
@@ -230,19 +246,21 @@ class AttemptDocument(Document):
     started_at: datetime
     ended_at: datetime | None = None
     ending: str | None = Field(
-        None, description="`completed`, `failed`, `lost` or `stopped`; null while it runs."
+        default=None, description="`completed`, `failed`, `lost` or `stopped`; null while it runs."
     )
     cause: str | None = Field(
-        None, description="Who is answerable: `user`, `infrastructure` or `preemption`; null where nobody is."
+        default=None,
+        description="Who is answerable: `user`, `infrastructure` or `preemption`; null where nobody is.",
     )
     reason: ReasonDocument | None = None
-    resumed: ResumptionDocument | None = Field(None, description="Null: it began at the beginning.")
+    resumed: ResumptionDocument | None = Field(default=None, description="Null: it began at the beginning.")
     last_step: int | None = None
-    saved: SavedDocument | None = Field(None, description="The newest checkpoint that it completed.")
-    steps_lost: int | None = Field(None, description="Steps done that no checkpoint holds.")
+    saved: SavedDocument | None = Field(default=None, description="The newest checkpoint that it completed.")
+    steps_lost: int | None = Field(default=None, description="Steps done that no checkpoint holds.")
     nodes: list[str] = Field(description="The node of each rank.")
     evidence: Json | None = Field(
-        None, description="What was seen before it was ended: `stacks` and `logs` (last lines) of each rank."
+        default=None,
+        description="What was seen before it was ended: `stacks` and `logs` (last lines) of each rank.",
     )
 
 
@@ -263,7 +281,7 @@ class CheckpointDocument(Document):
     num_files: int
     seconds: float = Field(description="From the loop's report until it was complete.")
     metrics: Json = Field(default_factory=dict, description="What the loop reported with it.")
-    next: bool = Field(False, description="The next run would go on from here.")
+    next: bool = Field(default=False, description="The next run would go on from here.")
 
 
 class CheckpointPage(Document):

@@ -32,7 +32,7 @@ class AttemptNotice(Document):
 
     attempt: int
     state: Literal["began", "ended"]
-    reason: ReasonDocument | None = Field(None, description="Why it ended.")
+    reason: ReasonDocument | None = Field(default=None, description="Why it ended.")
 
 
 class WaitNotice(Document):
@@ -40,7 +40,7 @@ class WaitNotice(Document):
 
     status: Status
     reason: ReasonDocument
-    queue_position: int | None = Field(None, description="1 is next; only while queued.")
+    queue_position: int | None = Field(default=None, description="1 is next; only while queued.")
 
 
 class EndNotice(Document):
@@ -49,7 +49,7 @@ class EndNotice(Document):
     over: Literal["job", "attempt", "stream"] = Field(
         description="`job`: it ended or is paused; `attempt`: the one that was asked for is over; `stream`: it failed."
     )
-    status: Status | None = Field(None, description="The job's; null when it could not be asked.")
+    status: Status | None = Field(default=None, description="The job's; null when it could not be asked.")
     attempt: int = Field(description="The last one that was followed; 0: none.")
     reason: ReasonDocument
 
@@ -89,6 +89,6 @@ class LogView(Document):
     queue_position: int | None = None
     newest_attempt: int
     most_ranks: int = Field(description="Ranks that an attempt of it may have.")
-    is_over: bool = Field(False, description="The processes of the attempt asked for are gone.")
-    ending: ReasonDocument | None = Field(None, description="Why it is over.")
-    logs: list[RankLog] = Field(default_factory=list)
+    is_over: bool = Field(default=False, description="The processes of the attempt asked for are gone.")
+    ending: ReasonDocument | None = Field(default=None, description="Why it is over.")
+    logs: list[RankLog] = Field(default_factory=list[RankLog])

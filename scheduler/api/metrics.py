@@ -44,5 +44,5 @@ class MetricsDocument(Document):
     total_points: int = Field(
         description="How many there are; more than are here, when they were thinned out."
     )
-    resumptions: list[ResumptionMark] = Field(default_factory=list)
-    samples: list[SampleDocument] = Field(default_factory=list, description="Newest first.")
+    resumptions: list[ResumptionMark] = Field(default_factory=list[ResumptionMark])
+    samples: list[SampleDocument] = Field(default_factory=list[SampleDocument], description="Newest first.")

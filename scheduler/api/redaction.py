@@ -1,9 +1,9 @@
-"""Documents whose texts are told otherwise, however deep they stand: without secrets, or with what hides in them shown."""
+"""Documents with each of their texts replaced, however deep it stands: without secrets, or with what hides in it shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -17,24 +17,26 @@ def redacted(document: D, redactor: Redactor) -> D:
     return retold(document, redactor.text)
 
 
-def retold(document: D, tell: Callable[[str], str]) -> D:
-    """*document* with what *tell* makes of each text; itself where that changes nothing."""
-    changed = {name: now for name, value in document if (now := _of(value, tell)) is not value}
+def retold(document: D, change: Callable[[str], str]) -> D:
+    """*document* with what *change* makes of each text; itself where that changes nothing."""
+    changed = {name: now for name, value in document if (now := _of(value, change)) is not value}
     return document.model_copy(update=changed) if changed else document
 
 
-def _of(value: Any, tell: Callable[[str], str]) -> Any:
+def _of(value: Any, change: Callable[[str], str]) -> Any:
     """*value* itself where nothing in it changes."""
     match value:
         case str():
-            return tell(value) if type(value) is str else value
+            return change(value) if type(value) is str else value
         case BaseModel():
-            return retold(value, tell)
+            return retold(value, change)
         case list():
-            items = [_of(one, tell) for one in value]
-            return items if any(now is not one for now, one in zip(items, value, strict=True)) else value
+            items = cast("list[Any]", value)
+            now = [_of(one, change) for one in items]
+            return now if any(a is not b for a, b in zip(now, items, strict=True)) else items
         case Mapping():
-            found = {key: _of(one, tell) for key, one in value.items()}
-            return found if any(found[key] is not one for key, one in value.items()) else value
+            parts = cast("Mapping[str, Any]", value)
+            found = {key: _of(one, change) for key, one in parts.items()}
+            return found if any(found[key] is not one for key, one in parts.items()) else parts
         case _:
             return value

@@ -1,4 +1,4 @@
-"""From what the scheduler knows to what it says: jobs as documents."""
+"""From what the scheduler knows to what it answers: jobs as documents."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from typing import TypeVar
 
-from scheduler.api.base import ReasonDocument
+from scheduler.api.base import Document, ReasonDocument
 from scheduler.api.jobs import (
     AttemptDocument,
     CheckpointDocument,
@@ -24,6 +25,7 @@ from scheduler.api.jobs import (
 from scheduler.api.redaction import redacted
 from scheduler.core import codec
 from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.durations import span
 from scheduler.core.finite import finite
 from scheduler.core.hangs import Silence
 from scheduler.core.model import (
@@ -44,11 +46,13 @@ from scheduler.core.reconcile import Row
 from scheduler.core.redaction import Redactor
 from scheduler.core.rows import job_of
 
-log = logging.getLogger("scheduler")
+D = TypeVar("D", bound=Document)
+
+log = logging.getLogger(__name__)
 
 SILENT_AFTER_S = 15.0
 """Runs are asked every second: one that was not heard for so long is not known to be alive."""
-_UNTOLD = Reason(code="untold", message="the database gives no reason")
+_NO_REASON = Reason(code="untold", message="the database gives no reason")
 
 
 def job_document(
@@ -62,7 +66,7 @@ def job_document(
     overdue_after_s: float,
     silence: Silence | None = None,
 ) -> JobDocument:
-    """`waits` is why placement left the job in the line, `looked_at` when it last looked."""
+    """`waits` is why placement left the job in the queue, `looked_at` when it last looked."""
     observation, redactor = seen.observation if seen else None, Redactor.of(job.spec)
     document = JobDocument(
         job_id=job.id,
@@ -97,7 +101,7 @@ def job_document(
 
 
 def is_overdue(job: Job, now: datetime, after_s: float) -> bool:
-    """It waits, nobody told it to, and it has done so for longer than *after_s*."""
+    """It waits without being held, and has done so for longer than *after_s*."""
     if job.status not in (Status.PENDING, Status.QUEUED) or job.held:
         return False
     since = max(filter(None, (job.queued_at or job.created_at, job.retry_at)))
@@ -146,7 +150,7 @@ def _stand_in(job: Job, words: str) -> JobDocument:
 
 
 def row_document(row: Row, *, now: datetime, overdue_after_s: float, doubt: str) -> JobDocument:
-    """A job as the database has it, not verified; *doubt* says why nobody vouches for it."""
+    """A job as the database has it, not verified; *doubt* is why."""
     job = job_of(row)
     render = partial(_row_document, job, row, now=now, overdue_after_s=overdue_after_s, doubt=doubt)
     found = document_or_stand_in(replace(job, status=row.status), render)
@@ -159,7 +163,7 @@ def _row_document(job: Job, row: Row, *, now: datetime, overdue_after_s: float, 
         job_id=row.id,
         name=row.name or job.spec.name,
         status=row.status,
-        reason=_reason(row.reason or _UNTOLD),
+        reason=_reason(row.reason or _NO_REASON),
         attempt=row.attempt,
         queue_position=row.queue_position,
         progress=row.progress,
@@ -192,51 +196,27 @@ def submitted(document: JobDocument) -> SubmittedJob:
 
 
 def event_document(event: JobEvent) -> EventDocument:
-    return EventDocument(
-        version=event.version,
-        kind=event.kind,
-        at=event.at,
-        by=event.by,
-        from_status=event.from_status,
-        to_status=event.to_status,
-        reason=_reason(event.reason),
-    )
+    return EventDocument.model_validate(event, from_attributes=True)
 
 
 def attempt_document(attempt: Attempt) -> AttemptDocument:
-    return AttemptDocument(
-        attempt=attempt.fence,
-        started_at=attempt.started_at,
-        ended_at=attempt.ended_at,
-        ending=attempt.ending,
-        cause=attempt.cause,
-        reason=_reason(attempt.reason) if attempt.reason else None,
-        resumed=_resumption_document(attempt.resumed),
-        last_step=attempt.last_step,
-        saved=saved_document(attempt.saved),
-        steps_lost=attempt.steps_lost,
-        nodes=list(attempt.allocation.node_of_each_rank),
-        evidence=attempt.evidence,
-    )
+    nodes = list(attempt.allocation.node_of_each_rank)
+    return _by_attributes(AttemptDocument, attempt, attempt=attempt.fence, nodes=nodes)
 
 
 def checkpoint_document(checkpoint: Checkpoint, *, is_next: bool) -> CheckpointDocument:
-    return CheckpointDocument(
+    return _by_attributes(
+        CheckpointDocument,
+        checkpoint,
         checkpoint=checkpoint.id,
         attempt=checkpoint.fence,
-        step=checkpoint.step,
-        at=checkpoint.at,
         loss=finite(checkpoint.metrics.get("loss")),
-        num_bytes=checkpoint.num_bytes,
-        num_files=checkpoint.num_files,
-        seconds=checkpoint.seconds,
-        metrics=checkpoint.metrics,
         next=is_next,
     )
 
 
 def saved_document(saved: Saved | None) -> SavedDocument | None:
-    return SavedDocument(checkpoint=saved.checkpoint, step=saved.step, at=saved.at) if saved else None
+    return SavedDocument.model_validate(saved, from_attributes=True) if saved else None
 
 
 def last_saved(job: Job, seen: Sighting | None) -> Saved | None:
@@ -245,22 +225,14 @@ def last_saved(job: Job, seen: Sighting | None) -> Saved | None:
 
 
 def resumption_of(job: Job, seen: Sighting | None) -> Resumption | None:
-    """The certificate of the newest run; a running one speaks for itself."""
+    """The resume report of the newest run; while it runs, as it reported it."""
     if job.status is Status.RUNNING:
         return seen.observation.resumed if seen else None
     return job.resumed
 
 
 def _resumption_document(resumed: Resumption | None) -> ResumptionDocument | None:
-    if resumed is None:
-        return None
-    return ResumptionDocument(
-        checkpoint=resumed.checkpoint,
-        step=resumed.step,
-        checked=list(resumed.checked),
-        differs=list(resumed.differs),
-        skipped=list(resumed.skipped),
-    )
+    return ResumptionDocument.model_validate(resumed, from_attributes=True) if resumed else None
 
 
 def _stop_document(job: Job, seen: Sighting | None) -> StopDocument | None:
@@ -279,11 +251,11 @@ def _unsaved_s(job: Job, seen: Sighting | None, now: datetime) -> float | None:
     """Since this run's newest checkpoint, else since its first step; None before that."""
     if job.status is not Status.RUNNING or seen is None:
         return None
-    said = seen.observation
-    began_s = said.phases.get(Phase.TRAINING)
-    if said.saved is None and began_s is None:
+    reported = seen.observation
+    began_s = reported.phases.get(Phase.TRAINING)
+    if reported.saved is None and began_s is None:
         return None
-    since = said.saved.at if said.saved else datetime.fromtimestamp(began_s or 0.0, UTC)
+    since = reported.saved.at if reported.saved else datetime.fromtimestamp(began_s or 0.0, UTC)
     return max(0.0, (now - since).total_seconds())
 
 
@@ -294,19 +266,21 @@ def _phase(job: Job, seen: Sighting | None) -> Phase | None:
 
 
 def progress_of(job: Job, seen: Sighting | None) -> Json | None:
-    """A running attempt speaks for itself: what the one before it said is no word of this one."""
+    """While it runs, what this run reported, and nothing of the one before."""
     if job.status is Status.RUNNING:
         return seen.observation.progress if seen else None
     return job.progress
 
 
 def why(job: Job, waits: Reason | None, seen: Sighting | None, silence: Silence | None = None) -> Reason:
-    """The newest there is to say: why it waits, how far it is, or what the last event left."""
+    """The newest that is known: why it waits, how far it is, or what the last event left."""
     if job.status is Status.QUEUED and waits:
         return waits
     if job.status is Status.RUNNING and seen and not job.stop:
-        said = seen.observation.progress or {}
-        step = f", step {said['step']} of {said.get('total_steps', '?')}" if "step" in said else ""
+        progress = seen.observation.progress or {}
+        step = (
+            f", step {progress['step']} of {progress.get('total_steps', '?')}" if "step" in progress else ""
+        )
         words = f"attempt {job.attempt} is {seen.observation.phase}{step}"
         if silence and silence.verdict != "usual":
             return Reason(code="suspect", message=f"{words}; suspect: {silence.words}")
@@ -317,7 +291,13 @@ def why(job: Job, waits: Reason | None, seen: Sighting | None, silence: Silence 
 
 
 def _reason(reason: Reason) -> ReasonDocument:
-    return ReasonDocument(code=reason.code, message=reason.message, detail=reason.detail)
+    return ReasonDocument.model_validate(reason, from_attributes=True)
+
+
+def _by_attributes(kind: type[D], source: object, **given: object) -> D:
+    """A document with what is *given*, and of the rest what *source* has under the same names."""
+    same = {name: getattr(source, name) for name in kind.model_fields.keys() - given if hasattr(source, name)}
+    return kind.model_validate(same | given, from_attributes=True)
 
 
 def _verified_at(job: Job, looked_at: datetime | None, seen: Sighting | None) -> datetime | None:
@@ -351,12 +331,11 @@ def _evidence(job: Job, looked_at: datetime | None, seen: Sighting | None, now: 
 
 
 def _evidence_of_waiting(job: Job, looked_at: datetime | None, now: datetime) -> str:
-    """A pass of placement before the job came into the line says nothing of it."""
+    """A pass of placement before the job came into the queue does not count."""
     if looked_at is None or (job.queued_at and looked_at < job.queued_at):
-        return "in the line, on disk; placement has not looked since it came"
-    return f"in the line; placement looked {_age(now, looked_at)} ago"
+        return "in the queue, on disk; placement has not looked since it came"
+    return f"in the queue; placement looked {_age(now, looked_at)} ago"
 
 
 def _age(now: datetime, then: datetime) -> str:
-    seconds = max(0.0, (now - then).total_seconds())
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return span((now - then).total_seconds())

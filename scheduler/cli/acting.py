@@ -1,4 +1,4 @@
-"""One action on one job or several: told before it is done where it costs something, and told after."""
+"""One action on one job or several: shown before it is done where it costs something, and after."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def act(job_ids: list[str], do: Act, as_json: bool) -> None:
 
 
 def ask_first(client: Client, job_ids: Iterable[str], action: str) -> None:
-    """Tell what *action* would do to each job that it may be done to, and go on only when a person agrees.
+    """Show what *action* would do to each job that it may be done to, and go on only when a person agrees.
 
     Nobody is asked where nobody could answer: without a terminal.
     """
@@ -64,7 +64,7 @@ def ask_first(client: Client, job_ids: Iterable[str], action: str) -> None:
         return
     effects = [effect for job_id in job_ids if (effect := client.effect(job_id, action)).allowed]
     for effect in effects:
-        print(_told(effect), file=sys.stderr)
+        print(_in_words(effect), file=sys.stderr)
     if effects and not _agreed(f"{action} {'it' if len(effects) == 1 else f'these {len(effects)} jobs'}?"):
         print("nothing was done", file=sys.stderr)
         raise typer.Exit(1)
@@ -78,7 +78,7 @@ def _agreed(question: str) -> bool:
         raise typer.Exit(130) from None
 
 
-def _told(effect: EffectDocument) -> str:
+def _in_words(effect: EffectDocument) -> str:
     forecast = f"; {effect.forecast.message}" if effect.forecast else ""
     return printable(f"{effect.action} {effect.job_id}: {effect.message}{forecast}")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from scheduler.api.jobs import AttemptDocument, CheckpointDocument
-from scheduler.cli.follow import duration, printable, size
+from scheduler.cli.follow import printable, size
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.views import print_json
+from scheduler.core.durations import exact_span
 
 
 def attempts(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
@@ -36,7 +37,7 @@ def _attempt(attempt: AttemptDocument) -> str:
     begun = f"from {resumed.checkpoint} (step {resumed.step})" if resumed and resumed.checkpoint else "anew"
     facts = [
         f"{attempt.attempt:>3}  {attempt.started_at:%Y-%m-%d %H:%M:%S}",
-        duration((ended - attempt.started_at).total_seconds()),
+        exact_span((ended - attempt.started_at).total_seconds()),
         begun,
         *([f"to step {attempt.last_step}"] if attempt.last_step is not None else []),
         *([f"{attempt.steps_lost} steps lost"] if attempt.steps_lost else []),
@@ -48,7 +49,7 @@ def _attempt(attempt: AttemptDocument) -> str:
 def _checkpoint(checkpoint: CheckpointDocument) -> str:
     facts = [
         f"{'>' if checkpoint.next else ' '} {checkpoint.checkpoint:<6} {checkpoint.at:%Y-%m-%d %H:%M:%S}",
-        f"step {checkpoint.step}" if checkpoint.step is not None else "no step told",
+        f"step {checkpoint.step}" if checkpoint.step is not None else "no step reported",
         *([f"loss {checkpoint.loss:.4g}"] if checkpoint.loss is not None else []),
         size(checkpoint.num_bytes),
         f"saved in {checkpoint.seconds:.1f} s",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
 import httpx
+from httpx_sse import ServerSentEvent
 from pydantic import ValidationError
 
 from scheduler import errors
@@ -29,7 +30,6 @@ from scheduler.api.jobs import (
 from scheduler.api.logs import LOG_EVENTS, LogChunk, LogEvent
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
-from scheduler.client.event_stream import ServerSentEvent
 from scheduler.client.specs import to_wire
 from scheduler.core.model import JobSpec, Status
 from scheduler.errors import InvalidRequest, Problem, SchedulerError, ServerUnreachable, Unauthorized
@@ -294,13 +294,13 @@ def _stream(path: str, params: Mapping[str, str | int], last_event_id: str) -> C
 
 
 def _event(event: ServerSentEvent, known: Mapping[str, type[Any]], stream: str) -> Any:
-    document = known.get(event.kind)
+    document = known.get(event.event)
     try:
         return document.model_validate_json(event.data) if document else None
     except ValidationError as error:
         what = error.errors(include_url=False)[0]["msg"]
         raise ServerUnreachable(
-            f"the stream of {stream} says {event.kind!r} in a way that is not known: {what}"
+            f"the stream of {stream} sent the event {event.event!r} in a form that is not known: {what}"
         ) from None
 
 
@@ -360,11 +360,11 @@ def _refusal(answer: httpx.Response, url: str) -> SchedulerError:
 def _stranger(answer: httpx.Response, url: str) -> SchedulerError:
     """It does not speak as a scheduler does: a proxy, or another program on that port."""
     asked = f"{answer.request.method} {shown(str(answer.request.url))}"
-    said = f"{asked} was answered {answer.status_code} {answer.reason_phrase}{by_proxy(url)}"
+    words = f"{asked} was answered {answer.status_code} {answer.reason_phrase}{by_proxy(url)}"
     if answer.status_code == 401:
-        return Unauthorized(f"{said}; set SCHEDULER_TOKEN to the token of this scheduler")
+        return Unauthorized(f"{words}; set SCHEDULER_TOKEN to the token of this scheduler")
     return ServerUnreachable(
-        f"{said}, which is no answer of a training scheduler; check that one runs at {shown(url)}, "
+        f"{words}, which is no answer of a training scheduler; check that one runs at {shown(url)}, "
         "or set SCHEDULER_URL to where it does"
     )
 

@@ -69,7 +69,7 @@ class Filters(TypedDict, total=False):
 
 class Whose(TypedDict, total=False):
     status: Status | str | Iterable[Status | str]
-    """Jobs in these; and those that leave them, once they were told."""
+    """Jobs in these; and those that leave them, once they were sent."""
     user: str
     project: str
     job_id: str
@@ -94,7 +94,8 @@ class Where(TypedDict, total=False):
 class Connection:
     """To one scheduler: where it is, who asks, how patiently; and each question as a flow."""
 
-    transport: Callable[..., Any]
+    http_client: Callable[..., Any]
+    """httpx's: the blocking one or the one to be awaited."""
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class Connection:
         self.user = "".join(filter(str.isprintable, user or login_name()))[:200]
         self._retry_s, self.has_met = retry_s, False
         self._http = http_client(
-            self.transport,
+            self.http_client,
             self.url,
             base_url=self.url,
             timeout=timeout_s,

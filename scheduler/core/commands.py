@@ -35,9 +35,11 @@ class ActionRule:
     """There it has been done already: allowed, and nothing changes."""
     asks_in: frozenset[Status] = frozenset()
     """There a terminal asks first: it ends something.  Not empty: the pages show it as dangerous."""
-    takes_checkpoint: bool = False
     stop: StopKind | None = None
     """How a run is stopped, where the action is a stop."""
+    queues: bool = False
+    """It puts the job into the queue, whose spec is checked again first."""
+    takes_checkpoint: bool = False
 
     method: str
     """Its name where a name must be an identifier: the operation of the API, and the method of the clients."""
@@ -117,6 +119,7 @@ ACTIONS: Mapping[JobAction, ActionRule] = {
     JobAction.RESUME: ActionRule(
         acts_in=_NOT_RUNNING,
         takes_checkpoint=True,
+        queues=True,
         method="resume",
         in_database="resume",
         done="resumed",
@@ -128,6 +131,7 @@ ACTIONS: Mapping[JobAction, ActionRule] = {
     ),
     JobAction.RESTART: ActionRule(
         acts_in=_NOT_RUNNING,
+        queues=True,
         method="restart",
         in_database="restart",
         done="restarted",
@@ -140,6 +144,7 @@ ACTIONS: Mapping[JobAction, ActionRule] = {
     ),
     JobAction.FORCE_START: ActionRule(
         acts_in=frozenset({Status.PENDING, Status.QUEUED, Status.FAILED, Status.CANCELLED}),
+        queues=True,
         method="force_start",
         in_database="force_start",
         done="force-started",
@@ -170,11 +175,13 @@ _IN_DATABASE = {rule.in_database: action for action, rule in ACTIONS.items() if 
 
 def looks_at_spec(action: JobAction, job: Job) -> bool:
     """Whether the spec is checked again first: it goes into the queue, and may be old."""
-    if ACTIONS[action].stop or action is JobAction.FAIL:
+    if not ACTIONS[action].queues:
         return False
     if job.spec.loop == UNREADABLE_LOOP:
         return True
-    return job.status in ACTIONS[action].acts_in - {Status.QUEUED}
+    if action is JobAction.FORCE_START:
+        return job.status in ACTIONS[action].acts_in - {Status.QUEUED}
+    return job.status is not Status.QUEUED
 
 
 def event(

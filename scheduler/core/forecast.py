@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from scheduler.core import ordering, placement
+from scheduler.core.durations import span
 from scheduler.core.finite import finite
 from scheduler.core.hangs import Pace
 from scheduler.core.model import Allocation, Gang, Job, JobId, Json, Node, NodeId, Snapshot, Status
@@ -160,18 +161,7 @@ def sentence(position: int, ahead: Sequence[str], start: Start) -> str:
 
 
 def about(seconds: float) -> str:
-    return f"about {span(seconds)}"
-
-
-def span(seconds: float) -> str:
-    """In the unit in which people would say it: "12 s", "6 min", "2.5 h", "3 days"."""
-    if seconds < 90:
-        return f"{max(1, math.ceil(seconds))} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.0f} days"
+    return f"about {span(max(1, math.ceil(seconds)))}"
 
 
 def _listed(names: Sequence[str], count: int) -> str:

@@ -12,17 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray.train.v2._internal.execution.callback import ControllerCallback, ReportCallback
-
 from scheduler.core.checkpoints import Checkpoint, to_delete
 from scheduler.core.finite import whole
 from scheduler.core.model import CheckpointId, CheckpointPolicy, Fence, JobId, Json, Origin
 from scheduler.runs.checkpoint_store import CheckpointStore
+from scheduler.runs.ray_internals import ControllerCallback, ReportCallback
 
 if TYPE_CHECKING:
-    from ray.train.v2._internal.execution.training_report import _TrainingReport
+    from scheduler.runs.ray_internals import TrainingReport
 
-log = logging.getLogger("scheduler.runs.checkpoint_callback")
+log = logging.getLogger(__name__)
 
 
 # Not a `UserCallback`: Ray Train tells those of reports, but does not wait for them at the end of the run.
@@ -51,7 +50,7 @@ class CheckpointCallback(ReportCallback, ControllerCallback):
         self._num_reported = 0
         self._thread: ThreadPoolExecutor | None = None  # made in the controller: threads do not pickle
 
-    def after_report(self, training_report: _TrainingReport, metrics: list[dict[str, Any]]) -> None:
+    def after_report(self, training_report: TrainingReport, metrics: list[dict[str, Any]]) -> None:
         if training_report.checkpoint is None:
             return
         self._num_reported += 1

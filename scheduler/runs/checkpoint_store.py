@@ -6,7 +6,7 @@
             ...                the files of the loop
             manifest.json      written last: sizes and hashes of all the others
 
-All methods block.  An `OSError` means that the storage did not answer; it never makes a checkpoint torn.
+All methods block.  An `OSError` means that the storage did not answer; it never makes a checkpoint corrupt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import posixpath
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +29,8 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalF
 from scheduler.core.checkpoints import Checkpoint, checkpoint_id, newest_first
 from scheduler.core.model import CheckpointId, Fence, JobId, Json
 from scheduler.core.plain_values import METRICS, plain_dict
-from scheduler.errors import CheckpointTorn
+from scheduler.errors import CheckpointUnusable
+from scheduler.runs.atomic_write import fsync, write_whole
 
 MANIFEST = "manifest.json"
 
@@ -87,10 +87,10 @@ class CheckpointStore:
         looks = map(self._look, self._folders())
         return newest_first(found for found in looks if isinstance(found, Checkpoint))
 
-    def torn(self) -> list[tuple[str, str]]:
+    def unusable(self) -> list[tuple[str, str]]:
         """The path of each folder that is no complete checkpoint, and why."""
         looks = [(folder.path, self._look(folder)) for folder in self._folders()]
-        return [(path, found.message) for path, found in looks if isinstance(found, CheckpointTorn)]
+        return [(path, found.message) for path, found in looks if isinstance(found, CheckpointUnusable)]
 
     def seal(
         self,
@@ -108,7 +108,7 @@ class CheckpointStore:
         """
         folder = self._folder(fence, path)
         if not folder.sizes:
-            raise CheckpointTorn(f"{path} has no files")
+            raise CheckpointUnusable(f"{path} has no files")
         files = {
             name: {"size": size, "sha256": self._sha256(folder, name)} for name, size in folder.sizes.items()
         }
@@ -128,17 +128,17 @@ class CheckpointStore:
         return _checkpoint(path, manifest)
 
     def verify(self, checkpoint: Checkpoint) -> None:
-        """Read every byte of *checkpoint*; raise `CheckpointTorn` unless all is as the manifest says."""
+        """Read every byte of *checkpoint*; raise `CheckpointUnusable` unless all is as the manifest says."""
         folder = self._folder(checkpoint.fence, checkpoint.path)
         manifest = self._manifest(folder)
         if manifest["id"] != checkpoint.id:
-            raise CheckpointTorn(
+            raise CheckpointUnusable(
                 f"{checkpoint.path} is checkpoint {manifest['id']}, expected {checkpoint.id}"
             )
         _compare_sizes(folder, manifest)
         for name, file in manifest["files"].items():
             if (found := self._sha256(folder, name)) != file["sha256"]:
-                raise CheckpointTorn(
+                raise CheckpointUnusable(
                     f"{folder.path}/{name}: expected SHA-256 {file['sha256']}, found {found}"
                 )
 
@@ -148,7 +148,7 @@ class CheckpointStore:
         for checkpoint in candidates:
             try:
                 self.verify(checkpoint)
-            except CheckpointTorn as error:
+            except CheckpointUnusable as error:
                 skipped.append(f"checkpoint {checkpoint.id} was passed over: {error.message}")
             else:
                 return checkpoint, skipped
@@ -174,11 +174,11 @@ class CheckpointStore:
         """The newest attempt that Ray Train has begun here; 0 before the first."""
         return max(self._attempts(), default=Fence(0))
 
-    def _look(self, folder: _Folder) -> Checkpoint | CheckpointTorn:
+    def _look(self, folder: _Folder) -> Checkpoint | CheckpointUnusable:
         try:
             manifest = self._manifest(folder)
             _compare_sizes(folder, manifest)
-        except CheckpointTorn as error:
+        except CheckpointUnusable as error:
             return error
         return _checkpoint(folder.path, manifest)
 
@@ -221,20 +221,20 @@ class CheckpointStore:
         return posixpath.join(self.root, train_name(self.job_id, fence))
 
     def _manifest(self, folder: _Folder) -> Json:
-        """Raises `CheckpointTorn` when there is none, or it is not as it was written."""
+        """Raises `CheckpointUnusable` when there is none, or it is not as it was written."""
         path = posixpath.join(folder.path, MANIFEST)
         if not folder.has_manifest:
-            raise CheckpointTorn(f"{path} is missing: it was never complete")
+            raise CheckpointUnusable(f"{path} is missing: it was never complete")
         try:
             with self.filesystem.open_input_stream(path, compression=None) as stream:
                 written = json.loads(stream.read())
             if written["sha256"] == _digest(written["manifest"]):
                 return written["manifest"]
         except FileNotFoundError:
-            raise CheckpointTorn(f"{path} is missing: it is being deleted") from None
+            raise CheckpointUnusable(f"{path} is missing: it is being deleted") from None
         except (ValueError, KeyError, TypeError):
             pass
-        raise CheckpointTorn(f"{path} is not as it was written")
+        raise CheckpointUnusable(f"{path} is not as it was written")
 
     def _sha256(self, folder: _Folder, name: str) -> str:
         path = posixpath.join(folder.path, name)
@@ -244,17 +244,17 @@ class CheckpointStore:
             with self.filesystem.open_input_stream(path, compression=None, buffer_size=ahead) as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
         except FileNotFoundError:
-            raise CheckpointTorn(f"{path} is missing") from None
+            raise CheckpointUnusable(f"{path} is missing") from None
         except OSError as error:
             if error.errno == errno.EIO:  # a bad disk; asking again does not help
-                raise CheckpointTorn(f"{path} cannot be read: {error}") from error
+                raise CheckpointUnusable(f"{path} cannot be read: {error}") from error
             raise
 
     def _write(self, path: str, value: Json) -> None:
         """Whole or not at all: by rename on a disk; elsewhere one upload, whose half would not parse."""
         data = json.dumps(value, allow_nan=False).encode()
         if self._is_local:
-            return _write_through(Path(path), data)
+            return write_whole(Path(path), data)
         with self.filesystem.open_output_stream(path, compression=None) as stream:
             stream.write(data)
         return None
@@ -279,9 +279,9 @@ def _checkpoint(path: str, manifest: Json) -> Checkpoint:
 def _compare_sizes(folder: _Folder, manifest: Json) -> None:
     for name, file in manifest["files"].items():
         if name not in folder.sizes:
-            raise CheckpointTorn(f"{folder.path}/{name} is missing")
+            raise CheckpointUnusable(f"{folder.path}/{name} is missing")
         if (found := folder.sizes[name]) != file["size"]:
-            raise CheckpointTorn(f"{folder.path}/{name}: expected {file['size']} bytes, found {found}")
+            raise CheckpointUnusable(f"{folder.path}/{name}: expected {file['size']} bytes, found {found}")
 
 
 def _digest(manifest: Json) -> str:
@@ -292,20 +292,4 @@ def _sync(files: list[Path], *, up_to: Path) -> None:
     """Have the disk hold *files*, and the folders that name them, from theirs up to *up_to*."""
     folders = {parent for file in files for parent in file.parents if parent.is_relative_to(up_to)}
     for path in [*files, *sorted(folders, reverse=True)]:
-        _fsync(path)
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
-    _fsync(draft)
-    draft.rename(path)
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsync(path)

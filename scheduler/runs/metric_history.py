@@ -1,4 +1,4 @@
-"""What loops measured, read from the progress files of all runs of a job, whether they live or are long gone."""
+"""What loops reported, read from the progress files of all runs of a job, whether they live or are long gone."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class History:
     def __init__(self, storage: Path, job_id: JobId) -> None:
         self._storage, self._job_id = storage, job_id
         self._lock = threading.Lock()
-        self._told = Told()
+        self._told = Reported()
 
     @property
     def num_cells(self) -> int:
@@ -119,7 +119,7 @@ class History:
             files = list(_files(self._storage, self._job_id))
             sizes: dict[int, int] = {fence: size for fence, _, size in files}
             if any(sizes.get(fence, 0) < run.offset for fence, run in self._told.runs.items()):
-                self._told = Told()
+                self._told = Reported()
             left = limit_bytes
             for fence, folder, size in files:
                 run = self._told.run(fence, folder)
@@ -171,7 +171,7 @@ class Run:
 
 
 @dataclass(slots=True)
-class Told:
+class Reported:
     """All that the attempts of a job said, line by line."""
 
     table: MetricTable = field(default_factory=MetricTable)
@@ -188,7 +188,7 @@ class Told:
         try:
             row = from_json(line)
         except ValueError:
-            return  # torn by a kill; the next one is whole
+            return  # cut off by a kill; the next one is whole
         if not isinstance(row, dict):
             return
         run.at = seconds(row.get("time")) or run.at
@@ -215,9 +215,9 @@ class Told:
         )
 
 
-def told_by(lines_of_each_attempt: Mapping[int, Iterable[Mapping[str, Any]]]) -> Told:
+def reported_by(lines_of_each_attempt: Mapping[int, Iterable[Mapping[str, Any]]]) -> Reported:
     """As if the attempts had written these lines."""
-    all_told = Told()
+    all_told = Reported()
     for attempt, lines in lines_of_each_attempt.items():
         for line in lines:
             all_told.take(all_told.run(attempt), json.dumps(line))

@@ -13,7 +13,8 @@ from scheduler.core.model import OPERATOR_DOWN, Cause, Ending, Outcome, Reason
 from scheduler.core.plain_values import plain_error, plain_text
 from scheduler.core.post_mortem_budget import within_budget, worst_first
 from scheduler.core.run_end import ending_by_record
-from scheduler.errors import CheckpointTorn
+from scheduler.errors import CheckpointUnusable
+from scheduler.runs.ray_internals import draining_nodes, is_death_of_rank
 from scheduler.runs.run_dir import RunDir
 
 TAIL_BYTES = 4096
@@ -37,7 +38,7 @@ def finished(folder: RunDir) -> Outcome | None:
 
 def failure(folder: RunDir, error: Exception) -> Outcome:
     """Of a run whose `fit()` raised *error*."""
-    if isinstance(error, CheckpointTorn):
+    if isinstance(error, CheckpointUnusable):
         reason = Reason(code=error.code, message=error.message)
         return Outcome(ending=Ending.FAILED, cause=Cause.USER, reason=reason, signature=error.code)
     if done := finished(folder):
@@ -45,11 +46,7 @@ def failure(folder: RunDir, error: Exception) -> Outcome:
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     raised = _raised(folder)
     untold = {rank: seen for rank, seen in failures.items() if rank not in {one.rank for one in raised}}
-    died = {
-        rank: _words(seen)
-        for rank, seen in untold.items()
-        if type(seen).__name__.startswith("WorkerHealthCheck")
-    }
+    died = {rank: _words(seen) for rank, seen in untold.items() if is_death_of_rank(seen)}
     return _diagnosed(
         folder,
         raised=(*raised, *(_unwritten(rank, seen) for rank, seen in untold.items() if rank not in died)),
@@ -82,7 +79,7 @@ def lost(folder: RunDir, seen: str, error: Exception | None = None) -> Outcome:
     return folder.account(Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason))
 
 
-def with_operators_word(folder: RunDir, outcome: Outcome) -> Outcome:
+def stopped_by_operator(folder: RunDir, outcome: Outcome) -> Outcome:
     """Who ends a scheduler leaves word in the folder of each run first: what died after that, died of it."""
     told = folder.ended()
     if told is None or told.code != OPERATOR_DOWN:
@@ -148,11 +145,10 @@ def _unwritten(rank: int, error: Exception) -> Raised:
 def _nodes_gone(folder: RunDir) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of nodes of the run that are dead, and of those that were told to empty themselves."""
     import ray
-    from ray._private.state import state
 
     held = {rank.node_id for rank in folder.ranks()} | {folder.node()}
     nodes = [node for node in ray.nodes() if node["NodeID"] in held]
-    draining = set(state.get_draining_nodes())
+    draining = draining_nodes()
     dead = [node for node in nodes if not node["Alive"]]
     drained = [node for node in nodes if node["NodeID"] in draining]
     return _names(dead), _names(drained)

@@ -1,25 +1,49 @@
-"""Is a process really gone?  Asked on the node where it ran; a pid alone is not an identity."""
+"""Is a process really gone?  Asked on the machine where it ran; a pid alone is not an identity."""
 
 from __future__ import annotations
 
-import contextlib
+import os
 import shutil
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from scheduler.ports import RankProcess
 
+SCRATCH = "scheduler-rank-"
+"""How the temporary folders of ranks begin: nothing else is removed."""
+KILLED_WITHIN_S = 5.0
+
+
+def began_s(pid: int) -> float:
+    """When a process began, in seconds since the machine did: a clock that is set does not move it.
+
+    Where there is no /proc: seconds since the epoch.  Raises psutil.NoSuchProcess.
+    """
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            raise psutil.NoSuchProcess(pid) from None
+    return psutil.Process(pid).create_time()
+
+
+def living(pid: int, began: float) -> psutil.Process | None:
+    """The process that had this pid when it *began*, if it lives: by `began_s`, or in seconds since the epoch."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        is_same = abs(began_s(pid) - began) < 0.05 or abs(process.create_time() - began) < 1.0
+        if is_same and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
 
 def alive_here(ranks: Sequence[RankProcess]) -> list[RankProcess]:
     """Those of *ranks* that still live on this machine."""
-    return [rank for rank in ranks if _find(rank)]
-
-
-SCRATCH = "scheduler-rank-"
-"""How the temporary folders of ranks begin: nothing else is removed."""
+    return [rank for rank in ranks if living(rank.pid, rank.created_at_s)]
 
 
 def end_here(ranks: Sequence[RankProcess], grace_s: float) -> list[RankProcess]:
@@ -27,32 +51,14 @@ def end_here(ranks: Sequence[RankProcess], grace_s: float) -> list[RankProcess]:
 
     What they kept on this machine's disk goes with them.
     """
-    if not _wait_gone(ranks, grace_s):
-        for rank in ranks:
-            if process := _find(rank):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-        _wait_gone(ranks, 5.0)
-    left = alive_here(ranks)
+    processes = [found for rank in ranks if (found := living(rank.pid, rank.created_at_s))]
+    _, left = psutil.wait_procs(processes, timeout=grace_s)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=KILLED_WITHIN_S)
+    outlived = alive_here(ranks)
     for rank in ranks:
-        if rank not in left and Path(rank.scratch).name.startswith(SCRATCH):
+        if rank not in outlived and Path(rank.scratch).name.startswith(SCRATCH):
             shutil.rmtree(rank.scratch, ignore_errors=True)
-    return left
-
-
-def _wait_gone(ranks: Sequence[RankProcess], seconds: float) -> bool:
-    until_s = time.monotonic() + seconds
-    while alive_here(ranks):
-        if time.monotonic() >= until_s:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def _find(rank: RankProcess) -> psutil.Process | None:
-    try:
-        process = psutil.Process(rank.pid)
-        same = abs(process.create_time() - rank.created_at_s) < 1.0
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return None
+    return outlived

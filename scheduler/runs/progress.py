@@ -36,7 +36,7 @@ class ProgressReader:
         self.stepped_at_s: float | None = None
         """When the newest step of this run was done, in seconds since the epoch.  A line without one moves nothing."""
 
-    def said(self) -> Json | None:
+    def reported(self) -> Json | None:
         """What the loop has said so far, newest values, as plain JSON; None before it said anything."""
         is_new = False
         for line in self._new_lines():
@@ -73,7 +73,7 @@ class ProgressReader:
     def _take(self, line: bytes) -> None:
         row = row_of(line)
         if row is None:
-            return  # torn by a kill; the next one is whole
+            return  # cut off by a kill; the next one is whole
         at_s = seconds(row.pop("time", None))
         at_s = time.time() if at_s is None else at_s
         phase = row.pop("phase", None)
@@ -114,7 +114,7 @@ class ProgressReader:
 
 
 def row_of(line: bytes) -> Json | None:
-    """A line of JSON; None for what is no object, as one torn by a kill."""
+    """A line of JSON; None for what is no object, as one that a kill cut off."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

@@ -24,12 +24,13 @@ from scheduler.ports import LogPart, Observation, RankProcess, Run
 from scheduler.runs import placement_groups, stack_dump
 from scheduler.runs.checkpoint_store import CheckpointStore
 from scheduler.runs.metric_history import MetricHistories
-from scheduler.runs.post_mortem import TAIL_BYTES, lost, with_operators_word
+from scheduler.runs.post_mortem import TAIL_BYTES, lost, stopped_by_operator
 from scheduler.runs.processes import end_here
+from scheduler.runs.ray_internals import draining_nodes, free_resources_by_node
 from scheduler.runs.run_actor import RunActor, RunPlan, run_name, run_of
 from scheduler.runs.run_dir import RunDir, newest_fence
 
-log = logging.getLogger("scheduler.runs.ray_runner")
+log = logging.getLogger(__name__)
 
 POLITE = frozenset({StopKind.PAUSE, StopKind.PREEMPT, StopKind.TIMEOUT})
 """Stops that let the loop save a checkpoint first.  A run that hangs would not."""
@@ -57,6 +58,7 @@ class RayRunner:
         self._env_vars, self._function_of = dict(env_vars), function_of
         self._observe_timeout_s, self._stop_grace_s = observe_timeout_s, stop_grace_s
         self._on_start = on_start
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, action: StartRun) -> None:
         folder = self._folder((action.job_id, action.fence))
@@ -72,7 +74,7 @@ class RayRunner:
         actor = await asyncio.to_thread(self._create, plan)
         actor.run.remote()
         node = action.allocation.node_of_each_rank[0]
-        asyncio.get_running_loop().create_task(self._tell_whether_warm(actor, node))
+        self._hold(asyncio.create_task(self._report_start(actor, node)))
 
     async def stop(self, action: StopRun) -> None:
         run = (action.job_id, action.fence)
@@ -143,7 +145,7 @@ class RayRunner:
             ) from error
 
     async def live(self) -> frozenset[Run]:
-        names = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        names: list[Any] = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
         ours = (run_of(entry["name"]) for entry in names if entry["namespace"] == self._namespace)
         return frozenset(run for run in ours if run)
 
@@ -191,11 +193,22 @@ class RayRunner:
             .remote(plan)
         )
 
-    async def _tell_whether_warm(self, actor: Any, node: NodeId) -> None:
+    async def _report_start(self, actor: Any, node: NodeId) -> None:
+        """Whether the run started in a prepared process."""
         try:
             self._on_start(node, await actor.was_warm.remote())
         except (RayActorError, ActorUnschedulableError):
             return  # it died first: `wait` reports that
+
+    def _hold(self, task: asyncio.Task[None]) -> None:
+        """The event loop alone does not keep a task alive, and nobody else would see its error."""
+        self._tasks.add(task)
+        task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a task of a run failed: %s", error, exc_info=error)
 
     async def _actor(self, run: Run) -> Any | None:
         try:
@@ -239,7 +252,9 @@ class RayRunner:
         else:
             return  # its node is gone, and the process with it
         if left:
-            log.error("ranks %s on node %s outlive a SIGKILL", [rank.pid for rank in left], node_id)
+            log.error(
+                "processes %s of ranks on node %s survived SIGKILL", [rank.pid for rank in left], node_id
+            )
 
 
 async def _ended(actor: Any) -> None:
@@ -251,7 +266,7 @@ async def _ended(actor: Any) -> None:
 
 def _once_gone(folder: RunDir, outcome: Outcome) -> Outcome:
     """What the folder says when nothing of the run is left: a checkpoint may have become complete to the very end."""
-    return with_operators_word(folder, replace(outcome, saved=folder.saved() or outcome.saved))
+    return stopped_by_operator(folder, replace(outcome, saved=folder.saved() or outcome.saved))
 
 
 def _written(write: Callable[[], None]) -> bool:
@@ -259,7 +274,7 @@ def _written(write: Callable[[], None]) -> bool:
     try:
         write()
     except OSError as error:
-        log.error("the folder of the run cannot be written to: %s", error)
+        log.error("the run directory cannot be written: %s", error)
         return False
     return True
 
@@ -277,9 +292,7 @@ def _on_node(function: Callable[..., Any], node_id: str) -> Any:
 
 
 def _nodes() -> tuple[Node, ...]:
-    from ray._private.state import available_resources_per_node, state
-
-    available, draining = available_resources_per_node(), set(state.get_draining_nodes())
+    available, draining = free_resources_by_node(), draining_nodes()
     return tuple(
         _node(node, available.get(node["NodeID"]), draining=node["NodeID"] in draining)
         for node in ray.nodes()

@@ -1,4 +1,4 @@
-"""The certificate of a resumed run: what the scheduler verified, and what the loop says it restored."""
+"""The resume report: what the scheduler verified, and what the loop says it restored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scheduler.core.plain_values import plain_text
 UNTOLD = "the loop does not say what it restored"
 
 
-def certificate(chosen: Checkpoint | None, skipped: Sequence[str]) -> Resumption:
+def resume_report(chosen: Checkpoint | None, skipped: Sequence[str]) -> Resumption:
     """What is known before the loop is entered; without *chosen* none of the checkpoints was whole."""
     if chosen is None:
         return Resumption(checkpoint=None, step=None, skipped=tuple(skipped))
@@ -26,14 +26,14 @@ def certificate(chosen: Checkpoint | None, skipped: Sequence[str]) -> Resumption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class LoopReport:
     """What a loop says about its start and its stop, beside its progress (docs/architecture.md)."""
 
     resumed: Json | None = None
     stop_seen_at: datetime | None = None
 
     def complete(self, verified: Resumption | None, *, has_stepped: bool) -> Resumption | None:
-        """The whole certificate.  A loop that *has_stepped* has had its chance to say what it restored."""
+        """The whole report.  A loop that *has_stepped* has had its chance to say what it restored."""
         if verified is None or verified.checkpoint is None:
             return verified
         if self.resumed is None:
@@ -47,13 +47,13 @@ class Said:
         )
 
 
-def take_control_words(progress: Json | None) -> tuple[Json | None, Said]:
+def take_control_words(progress: Json | None) -> tuple[Json | None, LoopReport]:
     """Split what a loop said into the progress to show and the words meant for the scheduler."""
     if progress is None:
-        return None, Said()
+        return None, LoopReport()
     shown = {key: value for key, value in progress.items() if not _is_told_elsewhere(key, value)}
     resumed, seen = progress.get("resumed"), progress.get("stop_seen")
-    return shown or None, Said(
+    return shown or None, LoopReport(
         resumed=resumed if isinstance(resumed, dict) else None,
         stop_seen_at=moment(seen),
     )

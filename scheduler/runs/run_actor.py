@@ -7,7 +7,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import ray
@@ -18,19 +18,20 @@ from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, NodeId, Outcome, Phase
 from scheduler.core.observation import moments
 from scheduler.core.plain_values import plain_outcome
-from scheduler.errors import CheckpointTorn
+from scheduler.errors import CheckpointUnusable
 from scheduler.ports import Observation
 from scheduler.runs.checkpoint_callback import CheckpointCallback
 from scheduler.runs.checkpoint_store import CheckpointStore, train_name
-from scheduler.runs.placement_groups import Named, SignIn, trainer_without_helper
+from scheduler.runs.placement_groups import NamePlacementGroups, RecordController
 from scheduler.runs.post_mortem import failure, finished, silent
 from scheduler.runs.processes import end_here
 from scheduler.runs.progress import ProgressReader
-from scheduler.runs.resume_report import certificate, take_control_words
+from scheduler.runs.ray_internals import trainer_without_cleaner
+from scheduler.runs.resume_report import resume_report, take_control_words
 from scheduler.runs.run_dir import RunDir
 from scheduler.runs.train_worker import WorkerPlan, run_rank
 
-log = logging.getLogger("scheduler.run")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,10 @@ class RunActor:
         try:
             await asyncio.to_thread(self._plan.folder.write_final, outcome)
         except OSError:  # whoever waits for this gets it all the same; and the ranks left their own records
-            log.exception("the final record of %s cannot be written", self._plan.folder.path)
+            log.exception(
+                "run %s: final.json cannot be written",
+                run_name(self._plan.start.job_id, self._plan.start.fence),
+            )
         return outcome
 
     def _fit(self) -> Outcome:
@@ -116,7 +120,7 @@ class RunActor:
     def _resume_from(self) -> Checkpoint | None:
         """The newest whole checkpoint that continues the job's origin; what was found is written down.
 
-        Raises CheckpointTorn when a person chose the checkpoint and it is not whole: going on from another would
+        Raises CheckpointUnusable when a person chose the checkpoint and it is not whole: going on from another would
         be another job.
         """
         origin, checkpoints = self._plan.start.origin, self._plan.checkpoints
@@ -124,11 +128,11 @@ class RunActor:
         chosen, skipped = checkpoints.open_newest(lineage(checkpoints.all(), origin))
         if chosen is None and origin.checkpoint is not None:
             why = "; ".join(skipped) or "it is gone"
-            raise CheckpointTorn(
+            raise CheckpointUnusable(
                 f"checkpoint {origin.checkpoint}, which was chosen, cannot be used: {why}; choose another, or restart"
             )
         if chosen or skipped:
-            self._plan.folder.write_resumed(certificate(chosen, skipped))
+            self._plan.folder.write_resumed(resume_report(chosen, skipped))
         return chosen
 
     def _trainer(self, resume_from: Checkpoint | None) -> Any:
@@ -137,8 +141,8 @@ class RunActor:
 
         start, gang = self._plan.start, self._plan.start.spec.resources
         nodes, checkpoints = start.allocation.node_of_each_rank, self._plan.checkpoints
-        return trainer_without_helper()(
-            run_rank,
+        return trainer_without_cleaner()(
+            cast(Any, run_rank),  # a WorkerPlan is a dict
             train_loop_config=dict(
                 WorkerPlan(
                     folder=str(self._plan.folder.path),
@@ -163,25 +167,30 @@ class RunActor:
                 storage_filesystem=checkpoints.filesystem,
                 # Each try is a run of its own, with a new fence and a new placement: Ray must not retry.
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
-                callbacks=[
-                    SignIn(self._plan.folder.controller_file),
-                    Named(run_name(start.job_id, start.fence)),
-                    CheckpointCallback(
-                        url=self._plan.checkpoint_url,
-                        job_id=start.job_id,
-                        fence=start.fence,
-                        policy=start.spec.checkpoints,
-                        origin=start.origin,
-                        saved_file=self._plan.folder.saved_file,
-                        resumed_from=resume_from.id if resume_from else None,
-                    ),
-                ],
+                callbacks=self._callbacks(resume_from),
             ),
         )
 
+    def _callbacks(self, resume_from: Checkpoint | None) -> list[Any]:
+        """No `UserCallback`s, as Ray Train has it in its signature: see ray_internals.py."""
+        start, folder = self._plan.start, self._plan.folder
+        return [
+            RecordController(folder.controller_file),
+            NamePlacementGroups(run_name(start.job_id, start.fence)),
+            CheckpointCallback(
+                url=self._plan.checkpoint_url,
+                job_id=start.job_id,
+                fence=start.fence,
+                policy=start.spec.checkpoints,
+                origin=start.origin,
+                saved_file=folder.saved_file,
+                resumed_from=resume_from.id if resume_from else None,
+            ),
+        ]
+
     def _observe(self) -> Observation:
         folder = self._plan.folder
-        progress, said = take_control_words(self._progress.said())
+        progress, said = take_control_words(self._progress.reported())
         phases = {Phase.RESERVING.value: self._plan.requested_at_s, Phase.STARTING.value: self._began_at_s}
         phases |= self._progress.phases
         phases |= moments(time.time(), time.monotonic() - self._began_s, self._quiet_s())

@@ -17,19 +17,18 @@
         output/               the final adapter or model
         final.json            how it ended; written last, by rename
 
-Checkpoints lie in Ray Train's folders, `<checkpoint url>/<job_id>/train-<job>-<fence>/`: see checkpoints.py.
+Checkpoints lie in Ray Train's folders, `<checkpoint url>/<job_id>/train-<job>-<fence>/`: see checkpoint_store.py.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NotRequired, TypeVar
+from typing import NotRequired, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -48,16 +47,17 @@ from scheduler.core.model import (
 )
 from scheduler.core.run_end import Returned
 from scheduler.ports import LogPart, RankProcess
-from scheduler.runs.progress import ProgressReader, row_of
+from scheduler.runs.progress import ProgressReader
+from scheduler.runs.rank_log import read_part
+from scheduler.runs.records import as_record, read_json, read_lines, read_record, write_json
 from scheduler.runs.resume_report import take_control_words
 
-log = logging.getLogger("scheduler.run")
+log = logging.getLogger(__name__)
 
 STARTED_VERSION = 1
 """Of the form in which a run keeps its job; other releases know by it whether they can read it."""
 
 T = TypeVar("T")
-
 
 _RETURNED: TypeAdapter[Returned] = TypeAdapter(Returned)
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
@@ -143,7 +143,7 @@ class RunDir:
         """As it was when this run got its nodes.  None: the run was begun by a release that did not keep it, or by one
         that this one cannot read."""
         try:
-            row = _read_json(self.path / "started.json")
+            row = read_json(self.path / "started.json")
             if not isinstance(row, dict) or row.get("version") != STARTED_VERSION:
                 return None
             return JOB.validate_python(row["job"])
@@ -153,7 +153,7 @@ class RunDir:
 
     def node(self) -> NodeId | None:
         """Where the run's actor is, or was."""
-        row = _read_json(self.path / "started.json")
+        row = read_json(self.path / "started.json")
         return NodeId(str(row["node_id"])) if isinstance(row, dict) and "node_id" in row else None
 
     def has_begun(self) -> bool:
@@ -182,7 +182,7 @@ class RunDir:
         """What the ranks left in files `rank-<n><kind>.json`, as far as it can be read."""
         name = re.compile(rf"rank-\d+{re.escape(kind)}\.json")
         for path in sorted(self.path.glob("rank-*.json")):
-            if name.fullmatch(path.name) and (one := _read(path, adapter)) is not None:
+            if name.fullmatch(path.name) and (one := read_record(path, adapter)) is not None:
                 yield one
 
     def write_error(self, rank: int, error: Json) -> None:
@@ -197,33 +197,33 @@ class RunDir:
 
     def resumed(self) -> Resumption | None:
         """The checkpoint this run goes on from, as far as its actor checked it; None: from the beginning."""
-        return _read(self.path / "resumed.json", _RESUMED)
+        return read_record(self.path / "resumed.json", _RESUMED)
 
     def saved(self) -> Saved | None:
         """The newest checkpoint that this run completed."""
-        for line in reversed(_read_lines(self.saved_file)):
-            if "checkpoint" in line and (saved := _valid(line, _SAVED, self.saved_file)):
+        for line in reversed(read_lines(self.saved_file)):
+            if "checkpoint" in line and (saved := as_record(line, _SAVED, self.saved_file)):
                 return saved
         return None
 
     def write_ended(self, reason: Reason) -> None:
-        """Said before the run is ended by force, so that nobody takes it for an accident."""
+        """LoopReport before the run is ended by force, so that nobody takes it for an accident."""
         write_json(self.path / "ended.json", _REASON.dump_python(reason, mode="json"))
 
     def ended(self) -> Reason | None:
-        return _read(self.path / "ended.json", _REASON)
+        return read_record(self.path / "ended.json", _REASON)
 
     def account(self, outcome: Outcome) -> Outcome:
         """*outcome* with what the run left behind: progress, where it had begun, what it saved."""
         reader = ProgressReader(self.progress_file)
-        progress, said = take_control_words(reader.said())
+        progress, said = take_control_words(reader.reported())
         resumed = said.complete(self.resumed(), has_stepped=reader.stepped_at_s is not None)
         return replace(outcome, progress=progress, resumed=resumed, saved=self.saved())
 
     def has_nothing_to_save(self) -> bool:
         """It has not made a step of its own, as far as it says; a loop that says nothing may have."""
         reader = ProgressReader(self.progress_file)
-        said = reader.said()
+        said = reader.reported()
         if reader.phase is None:
             return True  # no rank has entered the loop
         return "step" in (said or {}) and reader.stepped_at_s is None
@@ -237,19 +237,10 @@ class RunDir:
         write_json(self.path / "final.json", _OUTCOME.dump_python(outcome, mode="json"))
 
     def final(self) -> Outcome | None:
-        return _read(self.path / "final.json", _OUTCOME)
+        return read_record(self.path / "final.json", _OUTCOME)
 
     def read_log(self, rank: int, offset: int, limit: int) -> LogPart:
-        try:
-            with self.log_file(rank).open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                start = max(0, size + offset) if offset < 0 else min(offset, size)
-                file.seek(start)
-                data = file.read(limit)
-        except FileNotFoundError:
-            return LogPart("", 0, 0, is_end=True)
-        whole = _whole_characters(data)
-        return LogPart(whole.decode(errors="replace"), start, start + len(whole), start + len(whole) >= size)
+        return read_part(self.log_file(rank), offset, limit)
 
 
 def newest_fence(storage: Path, job_id: JobId) -> Fence:
@@ -260,61 +251,3 @@ def newest_fence(storage: Path, job_id: JobId) -> Fence:
         return Fence(0)
     fences = (name.removeprefix("run-") for name in names if name.startswith("run-"))
     return Fence(max((int(fence) for fence in fences if fence.isdigit()), default=0))
-
-
-def write_json(path: Path, value: Any, mode: int = 0o666) -> None:
-    """Whole or not at all, and on disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.touch(mode)
-    with temporary.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-
-
-def _read(path: Path, adapter: TypeAdapter[T]) -> T | None:
-    """None for what is not there, and for what cannot be read: that a file is spoilt ends and blocks nothing."""
-    row = _read_json(path)
-    return None if row is None else _valid(row, adapter, path)
-
-
-def _valid(row: Any, adapter: TypeAdapter[T], path: Path) -> T | None:
-    try:
-        return adapter.validate_python(row)
-    except ValidationError as error:
-        log.warning("%s is not as it was written and is passed over: %s", path, error.errors()[0]["msg"])
-        return None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        log.warning("%s is not JSON and is passed over: %s", path, error)
-        return None
-
-
-def _read_lines(path: Path) -> list[Json]:
-    """The whole lines of a file of JSON lines; one torn by a kill is left out."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    return [row for line in lines if (row := row_of(line)) is not None]
-
-
-def _whole_characters(data: bytes) -> bytes:
-    """Without the beginning of a UTF-8 character that the limit cut in two."""
-    for cut in range(1, min(4, len(data)) + 1):
-        byte = data[-cut]
-        if byte < 0x80:
-            return data
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return data[:-cut] if cut < needed and len(data) > cut else data
-    return data

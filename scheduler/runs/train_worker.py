@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import linecache
 import os
 import sys
@@ -12,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, TypedDict
 
 import psutil
@@ -22,6 +22,7 @@ from scheduler.core.run_end import Returned
 from scheduler.ports import RankProcess
 from scheduler.runs.checkpoint_store import resolve
 from scheduler.runs.processes import SCRATCH
+from scheduler.runs.ray_internals import rank_context, resume_from
 from scheduler.runs.report_hook import Reports, keep_reports
 from scheduler.runs.run_dir import RunDir
 
@@ -64,7 +65,6 @@ def run_rank(plan: WorkerPlan) -> None:
 
 def _prepare(plan: WorkerPlan, folder: RunDir, rank: int) -> Reports:
     import ray
-    from ray.train.v2._internal.execution.context import get_train_context
 
     me, scratch, node_id = psutil.Process(), _own_scratch(), ray.get_runtime_context().get_node_id()
     folder.write_rank(
@@ -77,8 +77,7 @@ def _prepare(plan: WorkerPlan, folder: RunDir, rank: int) -> Reports:
     _use_cpus(plan["cpus_per_rank"])
     if plan["resume_from"]:
         _go_on_from(plan["checkpoint_url"], plan["resume_from"])
-    # Ray Train has no public way to listen here.
-    return keep_reports(get_train_context(), folder.progress_file if rank == 0 else None)
+    return keep_reports(rank_context(), folder.progress_file if rank == 0 else None)
 
 
 @contextmanager
@@ -167,15 +166,10 @@ def _set_environment(folder: RunDir, rank: int) -> None:
 
 
 def _go_on_from(url: str, path: str) -> None:
-    """Make `ray.train.get_checkpoint()` return the checkpoint that the scheduler verified.
-
-    Ray Train would pick one by its own snapshot of an earlier run of the same name, whole or not, and has no
-    public way to be told.
-    """
+    """Make `ray.train.get_checkpoint()` return the checkpoint that the scheduler verified."""
     from ray.train import Checkpoint
-    from ray.train.v2._internal.execution.context import get_train_context
 
-    get_train_context().checkpoint = Checkpoint(path, resolve(url)[0])
+    resume_from(Checkpoint(path, resolve(url)[0]))
 
 
 def _use_cpus(cpus: float) -> None:
@@ -192,8 +186,7 @@ def _function(plan: WorkerPlan) -> Any:
         function = cloudpickle.loads(base64.b64decode(plan["code"]))
         _show_in_tracebacks(function)
         return function
-    module, _, name = plan["function"].partition(":")
-    return getattr(importlib.import_module(module), name)
+    return resolve_name(plan["function"])
 
 
 def _show_in_tracebacks(function: Any) -> None:

@@ -9,11 +9,16 @@ from __future__ import annotations
 import builtins
 import importlib
 import logging
+import os
 import threading
 import time
 from typing import Any
 
-log = logging.getLogger("scheduler.runs.warm_worker")
+import ray
+
+from scheduler.runs import ray_internals
+
+log = logging.getLogger(__name__)
 
 MODULES = (
     "torch",
@@ -26,8 +31,11 @@ MODULES = (
     "train_loops.torch_ddp",
 )
 """In the order in which a run needs them; `torch._dynamo` is what the first optimizer brings in."""
-FIRST_LOOK_S = 0.5
+LOOK_EVERY_S = 0.5
 LONGEST_WAIT_S = 120.0
+
+_has_task = threading.Event()
+"""Ray gives no process to an actor that has run a task."""
 
 
 def begin() -> None:
@@ -71,35 +79,42 @@ class ImportGate:
 def prepare_cluster() -> None:
     """Make the two actors that Ray Train makes once in a cluster, so that the first run need not; on the head,
     so that they do not end with the node of that run.  Never raises: without it, the first start is slower."""
+    _has_task.set()
     try:
-        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-            get_or_create_autoscaling_coordinator,
-        )
-        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
-
-        get_or_create_autoscaling_coordinator()
-        get_or_create_state_actor()
+        ray_internals.make_cluster_wide_actors()
     except Exception:
         log.warning("Ray Train's cluster-wide actors could not be prepared", exc_info=True)
 
 
 def _go_on_while_idle(turns: ImportGate) -> None:
-    time.sleep(FIRST_LOOK_S)
+    time.sleep(LOOK_EVERY_S)
     for module in MODULES:
         if _has_work():
             break
         turns.take(module)
     turns.end()
+    if not _has_work():
+        _be_ready_until_it_has_work()
+
+
+def _be_ready_until_it_has_work() -> None:
+    """The warm pool counts who says so.  Never raises: a process that could not say it is there all the same."""
+    try:
+        node_id, pid = ray.get_runtime_context().get_node_id(), os.getpid()
+        ray_internals.announce_prepared(node_id, pid)
+        while not _has_work():
+            time.sleep(LOOK_EVERY_S)
+        ray_internals.withdraw_prepared(node_id, pid)
+    except Exception:
+        log.warning("process %s could not announce that it is prepared", os.getpid(), exc_info=True)
 
 
 def _has_work() -> bool:
-    import ray
-
-    return ray.get_runtime_context().get_actor_id() is not None
+    return _has_task.is_set() or ray.get_runtime_context().get_actor_id() is not None
 
 
 def _import(module: str) -> None:
     try:
         importlib.import_module(module)
     except Exception:
-        log.warning("could not prepare %s", module, exc_info=True)
+        log.warning("could not import %s ahead of need", module, exc_info=True)

@@ -12,7 +12,7 @@ from scheduler.engine.periodic import Backoff
 from scheduler.errors import RegistryUnavailable, Superseded
 from scheduler.ports import Clock
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Boot(Generic[T]):
                 return await self._make()
             except Superseded:
                 raise
-            except Exception as error:  # noqa: BLE001  whatever it is, it is logged, told to everybody, and tried again
+            except Exception as error:  # noqa: BLE001  whatever it is, it is logged, reported to everybody, and tried again
                 pause_s = self._failed(error)
             await asyncio.sleep(pause_s)
             self._next_at = None
@@ -57,7 +57,7 @@ class Boot(Generic[T]):
         self._error = f"{type(error).__name__}: {error}"
         pause_s = self._backoff.pause_s(self._failures)
         self._next_at = self._clock.now() + timedelta(seconds=pause_s)
-        log.error("start %s failed; the next one in %.1f s", self._failures, pause_s, exc_info=error)
+        log.error("scheduler start %s failed; retry in %.1f s", self._failures, pause_s, exc_info=error)
         self._told.set()
         return pause_s
 

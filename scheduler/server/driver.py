@@ -19,6 +19,7 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus, ProxyStatus
 
 from scheduler.engine.periodic import Backoff
+from scheduler.runs.ray_internals import is_made_of
 from scheduler.runs.warm_worker import prepare_cluster
 from scheduler.server.actor import ACTOR_NAME, RUN_ENVIRONMENT, SchedulerActor, default_roots, namespace
 from scheduler.settings import Settings
@@ -31,7 +32,7 @@ READY_WITHIN_S = 60.0
 HEAD = {"node:__internal_head__": 0.001}
 GOES_ON_BY_ITSELF = (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOYING, ApplicationStatus.UNHEALTHY)
 """Serve is at work on it, or serves: to deploy it once more would only end the streams that are open."""
-log = logging.getLogger("scheduler.server.driver")
+log = logging.getLogger("scheduler.server.driver")  # not __name__: it runs as __main__
 
 
 def connect(address: str, settings: Settings) -> None:
@@ -56,7 +57,7 @@ class Driver:
         self._backoff = Backoff(first_s=1.0, max_s=60.0, chance=random.random)
         self._failures = 0
         self._is_prepared = False
-        self._waits_for = ""
+        self._has_old_api = False
 
     def stay(self) -> None:
         """For ever."""
@@ -71,23 +72,34 @@ class Driver:
             except Exception as error:  # noqa: BLE001  whatever it is, it is said, and tried again
                 self._failures += 1
                 pause_s = self._backoff.pause_s(self._failures)
-                log.warning("waiting for %s (%s: %s); trying again in %.1f s", what, *_named(error), pause_s)
+                log.warning("%s is not up (%s: %s); retry in %.1f s", what, *_named(error), pause_s)
                 return pause_s
         if self._failures:
-            log.info("all is up again")
+            log.info("actor and API are up again")
         self._failures = 0
         return EVERY_S
 
     def _see_to_actor(self) -> None:
         """Also tells it that, as long as this process lives, preparing processes is worth while."""
         actor = self._actor()
+        if not is_made_of(actor, SchedulerActor):
+            self._end_old_release(actor)
+            raise RuntimeError("it was of another release, and is made anew")
         if not self._is_prepared:
-            log.info("the registry is up, incarnation %s", _get(actor.ready, READY_WITHIN_S))
-            ray.remote(prepare_cluster).options(
-                num_cpus=0, resources=HEAD, runtime_env={"env_vars": RUN_ENVIRONMENT}
-            ).remote()
-            self._is_prepared = True
+            log.info("the scheduler actor is up, incarnation %s", _get(actor.ready, READY_WITHIN_S))
+            self._prepare_cluster()
         _get(actor.keep_warm, EVERY_S, 3 * EVERY_S)
+
+    def _prepare_cluster(self) -> None:
+        ray.remote(prepare_cluster).options(
+            num_cpus=0, resources=HEAD, runtime_env={"env_vars": RUN_ENVIRONMENT}
+        ).remote()
+        self._is_prepared = True
+
+    def _end_old_release(self, actor: Any) -> None:
+        """The next pass makes it anew from this release, and the API with it.  Runs go on: their actors are others."""
+        ray.kill(actor, no_restart=True)
+        self._has_old_api, self._is_prepared = True, False
 
     def _actor(self) -> Any:
         settings = self._settings
@@ -109,13 +121,14 @@ class Driver:
     def _see_to_api(self) -> None:
         settings, seen = self._settings, serve.status()
         app = seen.applications.get(APP_NAME)
-        if app is None or app.status not in GOES_ON_BY_ITSELF:
+        if self._has_old_api or app is None or app.status not in GOES_ON_BY_ITSELF:
             serve.start(
                 proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port}
             )
             serve.run(
                 bind(settings, ACTOR_NAME, namespace(settings.cluster)), name=APP_NAME, route_prefix="/"
             )
+            self._has_old_api = False
             seen = serve.status()
         where = f"http://{settings.host}:{settings.port}"
         if not any(proxy is ProxyStatus.HEALTHY for proxy in seen.proxies.values()):

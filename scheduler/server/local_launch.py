@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 import psutil
 
 from scheduler.errors import NotReady
+from scheduler.runs.processes import began_s, living
 from scheduler.server import preflight
 from scheduler.server.api_probe import Life, api_url, probe
 from scheduler.server.held_ports import HeldPorts
 from scheduler.server.local_shutdown import Say, abandon
-from scheduler.server.own_processes import began_s, end, living, owns, parts
+from scheduler.server.own_processes import end, owns, parts
 from scheduler.server.settings_fingerprint import fingerprint, ray_auth_mode
 from scheduler.server.up_record import Place, UpInfo, ray_temp_dir, write_info
 from scheduler.settings import Settings

@@ -1,4 +1,4 @@
-"""`scheduler down`: lets what runs save and give way, and ends every process of this scheduler, by pid."""
+"""`scheduler down`: lets what runs save and stop, and ends every process of this scheduler, by pid."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def quiet(_: str) -> None:
 def down(settings: Settings, *, save: Save = False, say: Say = quiet) -> Stopped | None:
     """End every process that `up` started.  Returns None when there was nothing to end.
 
-    With *save* each run first saves and gives way.  Either way it goes on at the next `up`, in its old place, and the
+    With *save* each run first saves and stops.  Either way it goes on at the next `up`, in its old place, and the
     stop is nobody's loss: that is in the journal, or in the run's folder, before any process is signalled.
     """
     if not settings.state_dir.is_dir():
@@ -73,7 +73,7 @@ def stop_all(settings: Settings, *, save: Save, say: Say) -> Stopped | None:
     if info is None and not found.all:
         return None
     _require_here(info, found)
-    stopped = _give_way(settings, info, found, save=save, say=say) if found.ray else Stopped(running=0)
+    stopped = _stop_runs(settings, info, found, save=save, say=say) if found.ray else Stopped(running=0)
     _end(settings, info, found, say)
     return stopped
 
@@ -102,11 +102,11 @@ def _require_here(info: UpInfo | None, found: Parts) -> None:
         )
 
 
-def _give_way(settings: Settings, info: UpInfo | None, found: Parts, *, save: Save, say: Say) -> Stopped:
+def _stop_runs(settings: Settings, info: UpInfo | None, found: Parts, *, save: Save, say: Say) -> Stopped:
     runs = running_jobs(settings)
     if callable(save):
         save = save(len(runs)) if runs else True
-    grace_s = _tell(settings, info, found, save=save, say=say)
+    grace_s = _report_to_scheduler(settings, info, found, save=save, say=say)
     if not runs or not save:
         return Stopped(running=None if runs is None else len(runs), unsaved=len(runs or ()))
     is_told = grace_s is not None
@@ -126,7 +126,9 @@ def _was_forced(folder: RunDir) -> bool:
     return ended is not None and ended.code == "ended_by_force"
 
 
-def _tell(settings: Settings, info: UpInfo | None, found: Parts, *, save: bool, say: Say) -> float | None:
+def _report_to_scheduler(
+    settings: Settings, info: UpInfo | None, found: Parts, *, save: bool, say: Say
+) -> float | None:
     """Let the scheduler write it down.  Returns the grace that it gives to each run; None when it does not take it."""
     url = info.api_url if info else api_url(settings.host, settings.port)
     seen = probe(url, settings)
@@ -155,14 +157,14 @@ def _post(url: str, settings: Settings, *, save: bool) -> float:
 
 def _ask_by_file(settings: Settings, info: UpInfo | None, runs: Iterable[Run]) -> None:
     """Each rank looks for the file itself: nobody else need be alive."""
-    _leave_word(settings, info, runs)
+    _note_why(settings, info, runs)
     for run in runs:
         folder = _folder(settings, info, run)
         if _runs(folder):
             folder.stop_file.touch()
 
 
-def _leave_word(settings: Settings, info: UpInfo | None, runs: Iterable[Run]) -> None:
+def _note_why(settings: Settings, info: UpInfo | None, runs: Iterable[Run]) -> None:
     """For the next life, which else would count the end of the run as a loss."""
     for run in runs:
         folder = _folder(settings, info, run)
@@ -196,16 +198,16 @@ def _end(settings: Settings, info: UpInfo | None, found: Parts, say: Say) -> Non
     frozen = freeze(found.all)
     # Nothing moves any more: what runs by the journal now is ended by this, also what started a moment ago.
     try:
-        _leave_word(settings, info, (running_jobs(settings) or ()) if found.ray else ())
+        _note_why(settings, info, (running_jobs(settings) or ()) if found.ray else ())
     except OSError as error:
         say(
-            f"no word can be left in the folders of the runs ({error}): by the journal alone they may count as lost"
+            f"the reason cannot be written to the folders of the runs ({error}): by the journal alone they may count as lost"
         )
     _kill(settings, frozen)
 
 
 def abandon(settings: Settings) -> None:
-    """End what was begun and never served.  By the journal jobs may run that died before: no word is left for those."""
+    """End what was begun and never served.  By the journal jobs may run that died before: nothing is noted for those."""
     info = read_info(settings)
     found = parts(info, ray_temp_dir(settings), str(settings.state_dir))
     _kill(settings, freeze(found.all))

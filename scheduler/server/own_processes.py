@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from scheduler.errors import NotReady
+from scheduler.runs.processes import living
 from scheduler.server.api_probe import Seen
 from scheduler.server.up_record import UpInfo
 
@@ -59,30 +59,6 @@ def owns(found: Parts, seen: Seen) -> bool:
     with suppress(psutil.NoSuchProcess, TypeError, ValueError):
         return not {one.pid for one in psutil.Process(pid).parents()}.isdisjoint(one.pid for one in found.ray)
     return False
-
-
-def began_s(pid: int) -> float:
-    """When a process began, in seconds since the machine did: a clock that is set does not move it.
-
-    Where there is no /proc: seconds since the epoch.  Raises psutil.NoSuchProcess.
-    """
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return int(after_name[19]) / os.sysconf("SC_CLK_TCK")
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self/stat").exists():
-            raise psutil.NoSuchProcess(pid) from None
-    return psutil.Process(pid).create_time()
-
-
-def living(pid: int, began: float) -> psutil.Process | None:
-    """The process that had this pid when it *began*, if it lives; by the clock of the day for records of old releases."""
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        is_same = abs(began_s(pid) - began) < 0.05 or abs(process.create_time() - began) < 1.0
-        if is_same and process.status() != psutil.STATUS_ZOMBIE:
-            return process
-    return None
 
 
 def end(roots: Iterable[psutil.Process]) -> None:

@@ -1,4 +1,4 @@
-"""Is everything there that a scheduler needs?  Each check names what is missing and the command that mends it."""
+"""Is everything there that a scheduler needs?  Each check names what is missing and the remedy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Check:
 
 
 def run(settings: Settings, *, ours_is_up: bool = False) -> list[Check]:
-    """All checks, in the order in which they are worth mending."""
+    """All checks, in the order in which they are worth repairing."""
     return list(_all(settings, ours_is_up))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from scheduler.engine.telemetry import ALL, Kind, Measure
+from scheduler.runs.ray_internals import record_metric
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 
 class RayTelemetry:
@@ -30,12 +31,11 @@ class RayTelemetry:
 
     def _record(self, measure: Measure, value: float, tags: dict[str, str]) -> None:
         try:
-            # `inc` refuses 0, which shows a series before anything was counted.
-            self._metrics[measure.name]._record(float(value), tags=tags)
+            record_metric(self._metrics[measure.name], float(value), tags)
         except Exception as error:  # noqa: BLE001  metrics must never stop the work they measure
             if measure.name not in self._refused:
                 self._refused.add(measure.name)
-                log.error("%s cannot be measured: %s: %s", measure.name, type(error).__name__, error)
+                log.error("metric %s cannot be recorded: %s: %s", measure.name, type(error).__name__, error)
 
 
 def _metric(measure: Measure, cluster: str) -> Any:

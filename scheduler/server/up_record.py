@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scheduler.errors import NotReady
+from scheduler.runs.atomic_write import write_whole
 from scheduler.settings import Settings
 
 
@@ -84,16 +85,7 @@ def read_info(settings: Settings) -> UpInfo | None:
 
 def write_info(info: UpInfo) -> None:
     """Whole or not at all, on disk when this returns, and for nobody else to read."""
-    path = Path(info.state_dir) / "up.json"
-    draft = path.with_name(f".up.json.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(asdict(info), file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(Path(info.state_dir) / "up.json", json.dumps(asdict(info)).encode(), mode=0o600)
 
 
 def forget_info(settings: Settings) -> None:

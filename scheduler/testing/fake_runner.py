@@ -30,7 +30,7 @@ from scheduler.core.model import (
 )
 from scheduler.errors import RunUnreachable
 from scheduler.ports import LogPart, Observation, Run
-from scheduler.runs.metric_history import Told, told_by
+from scheduler.runs.metric_history import Reported, reported_by
 from scheduler.testing.clock import NOON
 
 COMPLETED = Outcome(ending=Ending.COMPLETED, reason=Reason(code="completed", message="every rank returned"))
@@ -176,9 +176,9 @@ class FakeRunner:
         """A run that nobody here started: an orphan."""
         self._alive[run] = asyncio.Event()
 
-    def _told_by(self, job_id: JobId) -> Told:
+    def _told_by(self, job_id: JobId) -> Reported:
         runs = sorted(run for run in self.said if run[0] == job_id)
-        return told_by({fence: self.said[job_id, fence] for _, fence in runs})
+        return reported_by({fence: self.said[job_id, fence] for _, fence in runs})
 
     def _begin(self, action: StartRun) -> None:
         """Go on from the newest checkpoint that continues the job."""

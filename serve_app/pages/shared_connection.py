@@ -9,11 +9,12 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from httpx_sse import EventSource
 
-from scheduler.client.event_stream import Decoder
 from serve_app.problems import invalid, shown
 
 router = APIRouter(include_in_schema=False)
@@ -23,6 +24,7 @@ _HEARTBEAT_S = 10.0
 _MOST_WAITING = 64
 _MOST_REFUSAL_BYTES = 20_000
 _KEPT = ("type", "asgi", "http_version", "method", "scheme", "server", "client", "root_path")
+_EVENTS = {"content-type": "text/event-stream"}
 _LEFT_OUT = (b"last-event-id", b"hx-request")
 
 
@@ -77,13 +79,28 @@ class _Part:
 
     def __init__(self, number: int, events_out: asyncio.Queue[bytes]) -> None:
         self._number, self._events_out = number, events_out
-        self._status, self._events = 0, Decoder()
-        self._refusal, self._is_asked = b"", False
+        self._body: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._status, self._refusal, self._is_asked = 0, b"", False
 
     async def play(self, app: FastAPI, scope: dict[str, Any]) -> None:
+        asked = asyncio.create_task(self._ask(app, scope))
+        try:
+            body = httpx.Response(200, headers=_EVENTS, content=self._pieces())
+            async for event in EventSource(body).aiter_sse():
+                if event.data:  # a heartbeat has none
+                    await self._tell(event.event, data=event.data, id=event.id)
+        finally:
+            asked.cancel()
+        await self._tell("closed", status=self._status, data=self._why())
+
+    async def _ask(self, app: FastAPI, scope: dict[str, Any]) -> None:
         with suppress(Exception):  # a mishap is in the log already, and its answer was 500
             await app(scope, self._receive, self._send)
-        await self._tell("closed", status=self._status, data=self._why())
+        await self._body.put(None)
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        while (piece := await self._body.get()) is not None:
+            yield piece
 
     async def _receive(self) -> MutableMapping[str, Any]:
         """A request without a body, and nothing after it: who leaves, leaves all of the streams."""
@@ -100,8 +117,7 @@ class _Part:
         elif self._status != 200:
             self._refusal += message.get("body", b"")[: _MOST_REFUSAL_BYTES - len(self._refusal)]
         else:
-            for event in self._events.feed(message.get("body", b"")):
-                await self._tell(event.kind, data=event.data, id=event.id)
+            await self._body.put(message.get("body", b""))
 
     async def _tell(self, kind: str, **more: Any) -> None:
         words = json.dumps({"of": self._number, "kind": kind, **more})

@@ -24,7 +24,7 @@ import torch
 
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.model import CheckpointPolicy, Fence, JobId, Origin
-from scheduler.errors import CheckpointTorn
+from scheduler.errors import CheckpointUnusable
 from scheduler.runs.checkpoint_callback import CheckpointCallback
 from scheduler.runs.checkpoint_store import MANIFEST, CheckpointStore, train_name
 from tests import sealing
@@ -50,7 +50,7 @@ class CheckpointsContract:
         return CheckpointStore(url, JobId(str(uuid4())))
 
     def test_a_job_that_saved_nothing_has_no_checkpoints(self, checkpoints: CheckpointStore) -> None:
-        assert (checkpoints.all(), checkpoints.torn(), checkpoints.sweep(Fence(9))) == ([], [], [])
+        assert (checkpoints.all(), checkpoints.unusable(), checkpoints.sweep(Fence(9))) == ([], [], [])
         assert checkpoints.open_newest([]) == (None, [])
 
     def test_a_sealed_folder_is_a_checkpoint_for_whoever_looks(
@@ -69,7 +69,7 @@ class CheckpointsContract:
         assert sealed.num_bytes == sum(map(len, FILES.values()))
         assert sealed.metrics == {"step": 120, "loss": 0.5}
         assert 5 <= sealed.seconds < 60
-        assert checkpoints.torn() == []
+        assert checkpoints.unusable() == []
         checkpoints.verify(sealed)
 
     def test_sealing_twice_is_sealing_once(self, checkpoints: CheckpointStore) -> None:
@@ -94,12 +94,12 @@ class CheckpointsContract:
             b"{}",
         )
         write(checkpoints, posixpath.join(checkpoints.root, "run-1", "checkpoint_1", "x"), b"{}")
-        assert (checkpoints.all(), checkpoints.torn()) == ([one], [])
+        assert (checkpoints.all(), checkpoints.unusable()) == ([one], [])
 
     def test_a_folder_that_was_never_sealed_is_torn(self, checkpoints: CheckpointStore) -> None:
         path = put(checkpoints, 1)
         assert checkpoints.all() == []
-        assert checkpoints.torn() == [(path, f"{path}/{MANIFEST} is missing: it was never complete")]
+        assert checkpoints.unusable() == [(path, f"{path}/{MANIFEST} is missing: it was never complete")]
 
     def test_a_missing_file_tears_it(self, checkpoints: CheckpointStore) -> None:
         one = sealed(checkpoints, 1, 1)
@@ -116,7 +116,7 @@ class CheckpointsContract:
         one = sealed(checkpoints, 1, 1)
         write(checkpoints, f"{one.path}/{name}", flipped(FILES[name], -1))
         assert checkpoints.all() == [one]
-        with pytest.raises(CheckpointTorn, match=rf"{name}: expected SHA-256 \w{{64}}, found \w{{64}}"):
+        with pytest.raises(CheckpointUnusable, match=rf"{name}: expected SHA-256 \w{{64}}, found \w{{64}}"):
             checkpoints.verify(one)
 
     @pytest.mark.parametrize("kept", [0, 1, 2, 10])
@@ -135,7 +135,7 @@ class CheckpointsContract:
     def test_the_manifest_of_another_checkpoint_proves_nothing(self, checkpoints: CheckpointStore) -> None:
         one, other = sealed(checkpoints, 1, 1), sealed(checkpoints, 1, 2)
         write(checkpoints, f"{one.path}/{MANIFEST}", read(checkpoints, f"{other.path}/{MANIFEST}"))
-        with pytest.raises(CheckpointTorn, match=r"is checkpoint 1\.2, expected 1\.1"):
+        with pytest.raises(CheckpointUnusable, match=r"is checkpoint 1\.2, expected 1\.1"):
             checkpoints.verify(one)
 
     def test_the_newest_whole_one_is_opened_and_the_others_are_named(
@@ -160,7 +160,7 @@ class CheckpointsContract:
         error = OSError("AWS Error NETWORK_CONNECTION")
         outage = broken(checkpoints, "open_input_stream", error)
         half_way = broken(checkpoints, "open_input_stream", error, only=f"{one.path}/model.bin")
-        for look in (outage.all, outage.torn, lambda: half_way.open_newest([one])):
+        for look in (outage.all, outage.unusable, lambda: half_way.open_newest([one])):
             with pytest.raises(OSError, match="NETWORK_CONNECTION"):
                 look()
 
@@ -179,7 +179,7 @@ class CheckpointsContract:
         checkpoints.delete(one)
         checkpoints.delete(one)
         assert checkpoints.all() == [other]
-        assert checkpoints.torn() == []
+        assert checkpoints.unusable() == []
 
     def test_half_a_deletion_leaves_no_complete_checkpoint(self, checkpoints: CheckpointStore) -> None:
         one = sealed(checkpoints, 1, 1)
@@ -196,7 +196,7 @@ class CheckpointsContract:
         assert checkpoints.sweep(Fence(2)) == [garbage]
 
         assert checkpoints.all() == [good]
-        assert sorted(path for path, _ in checkpoints.torn()) == sorted([rotten.path, live])
+        assert sorted(path for path, _ in checkpoints.unusable()) == sorted([rotten.path, live])
         assert checkpoints.sweep(Fence(2)) == []
 
     def test_nothing_outside_of_the_folder_of_an_attempt_is_touched(
@@ -213,7 +213,7 @@ class CheckpointsContract:
 
     def test_a_folder_without_files_is_not_sealed(self, checkpoints: CheckpointStore) -> None:
         path = posixpath.join(checkpoints.root, train_name(checkpoints.job_id, Fence(1)), "checkpoint_1")
-        with pytest.raises(CheckpointTorn, match="has no files"):
+        with pytest.raises(CheckpointUnusable, match="has no files"):
             checkpoints.seal(path, Fence(1), 1, None, {}, time.monotonic())
 
 
@@ -280,9 +280,9 @@ class TestOnADisk(CheckpointsContract):
                 assert one.num_bytes == sealing.NUM_BYTES, "it was sealed before it was all there"
             assert complete, "all are lost"
             assert (complete[0].fence, complete[0].number) >= (fence, told[-1]), "an acknowledged one is lost"
-            torn_at_a_kill += bool(checkpoints.torn())
+            torn_at_a_kill += bool(checkpoints.unusable())
             checkpoints.sweep(Fence(fence + 1))
-            assert checkpoints.torn() == []
+            assert checkpoints.unusable() == []
         assert torn_at_a_kill >= 5, "the kills came when nothing was being written"
 
 
@@ -414,7 +414,7 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def assert_torn(checkpoints: CheckpointStore, checkpoint: Checkpoint, why: str) -> None:
     assert checkpoints.all() == []
-    assert checkpoints.torn() == [(checkpoint.path, why)]
+    assert checkpoints.unusable() == [(checkpoint.path, why)]
     assert checkpoints.open_newest([checkpoint]) == (
         None,
         [f"checkpoint {checkpoint.id} was passed over: {why}"],

@@ -24,7 +24,7 @@ from scheduler.core.model import Status
 from scheduler.errors import JournalUnusable, JournalUnwritable, Superseded, VersionConflict
 from scheduler.ports import JobQuery, Journal, Sort
 from scheduler.testing import a_change, a_job, a_repair, a_spec, advanced
-from tests.contract.disk_shim import build
+from scheduler.testing.disk_shim import build
 from tests.contract.suites.journal_contract import JournalContract
 from tests.contract.suites.journal_store import Stored
 

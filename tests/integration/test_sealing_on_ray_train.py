@@ -80,7 +80,7 @@ def test_a_rank_that_is_killed_while_it_saves_leaves_nothing_that_is_taken(fit: 
     assert answer["fit"] == {"raised": "WorkerGroupError"}
     assert answer["complete"] == ["3.2", "3.1"], "what was whole is complete when fit() raises"
     checkpoints = CheckpointStore(str(tmp_path), JOB)
-    [(torn, _)] = checkpoints.torn()
+    [(torn, _)] = checkpoints.unusable()
     assert sorted(path.name for path in Path(torn).iterdir()) == ["model"]
     assert not Path(torn, MANIFEST).exists()
     opened, skipped = checkpoints.open_newest(checkpoints.all())

@@ -37,7 +37,7 @@ from scheduler.engine.periodic import SystemClock
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Observation, Run
-from scheduler.runs.metric_history import Told, told_by
+from scheduler.runs.metric_history import Reported, reported_by
 from scheduler.server import health
 from scheduler.server.dispatch import method_of
 from scheduler.settings import Settings
@@ -167,9 +167,9 @@ class ScriptedRunner:
         found = {job_id: self._told_by(job_id).table.trend(points) for job_id in job_ids}
         return {job_id: values for job_id, values in found.items() if values}
 
-    def _told_by(self, job_id: JobId) -> Told:
+    def _told_by(self, job_id: JobId) -> Reported:
         runs = sorted(run for run in self.runs if run[0] == job_id)
-        return told_by({fence: self._says(self.runs[job_id, fence], fence) for _, fence in runs})
+        return reported_by({fence: self._says(self.runs[job_id, fence], fence) for _, fence in runs})
 
     def _says(self, run: _ScriptedRun, attempt: int) -> list[Any]:
         says = run.spec.config.get("says", [])

@@ -237,7 +237,7 @@ def an_engine() -> Engine:
         runner=FakeRunner(),
         clock=SystemClock(),
         settings=Settings(),
-        door=SpecValidator((), ()),
+        validator=SpecValidator((), ()),
     )
 
 

@@ -134,7 +134,7 @@ def test_a_bad_file_is_2_with_field_and_line(tmp_path: Path, text: str, words: s
     assert (ran.code, ran.out) == (2, "")
     assert words in ran.err
     assert ran.err.startswith("error: the job was not accepted\n")
-    assert "next: mend it and submit again" in ran.err
+    assert "next: correct it and submit again" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -486,11 +486,11 @@ def test_repairs_are_told_with_what_was_seen_and_why(told: RecordingRegistry) ->
         assert seen in line
     done, would_be = run("reconcile"), run("reconcile", "--dry-run")
     assert done.out == would_be.out == line
-    assert done.err == "1 thing was put right; 12 active rows of the database were compared\n"
-    assert would_be.err == "1 thing would be put right; 12 active rows of the database were compared\n"
+    assert done.err == "1 thing was repaired; 12 active rows of the database were compared\n"
+    assert would_be.err == "1 thing would be repaired; 12 active rows of the database were compared\n"
     told.put_right = []
-    assert run("repairs").err == "nothing had to be put right\n"
-    assert run("reconcile").err.startswith("nothing to put right;")
+    assert run("repairs").err == "nothing had to be repaired\n"
+    assert run("reconcile").err.startswith("nothing to repair;")
 
 
 def test_attempts_and_checkpoints_are_lines(told: RecordingRegistry) -> None:

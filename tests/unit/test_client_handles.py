@@ -155,7 +155,7 @@ def test_without_pandas_metrics_are_the_document(monkeypatch: pytest.MonkeyPatch
 def test_a_job_is_shown_anew_each_time_a_notebook_shows_it(client: Client) -> None:
     """The card of a cell that is run again must not be that of the submit."""
     job = submit(client)
-    job.client.wait(job.id, 10)
+    client.wait(job.id, 10)
     shown, _ = DisplayFormatter().format(job)
     assert "completed" in shown["text/html"]
     assert f"{client.url}/training/monitor?jobId={job.id}" in shown["text/html"]

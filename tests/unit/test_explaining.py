@@ -202,12 +202,12 @@ class TestExplain:
         world.clock.advance(5)
         job_id = await world.submit(a_loop(name="next", resources=WHOLE))
         assert (await world.service.queries.status(job_id)).evidence == (
-            "in the line, on disk; placement has not looked since it came"
+            "in the queue, on disk; placement has not looked since it came"
         )
         await world.settle()
         assert (
             await world.service.queries.status(job_id)
-        ).evidence == "in the line; placement looked 0 s ago"
+        ).evidence == "in the queue; placement looked 0 s ago"
 
     async def test_where_nothing_was_saved_nothing_is_said_to_stay(self, world: World) -> None:
         job_id = await submit(world, "it")

@@ -119,7 +119,7 @@ class Loop:
     def says(self, at_s: float, **values: Any) -> None:
         with self.file.open("a") as file:
             file.write(json.dumps({"time": at_s, **values}) + "\n")
-        self.reader.said()
+        self.reader.reported()
 
 
 @pytest.fixture

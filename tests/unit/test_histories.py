@@ -105,9 +105,9 @@ def test_of_a_file_that_grows_only_what_is_new_is_read(
     folder = say(tmp_path, 1, *steps(1, 3))
     assert of.metrics(JOB, 1000).total_points == 3
     read: list[bytes] = []
-    take = metric_history.Told.take
+    take = metric_history.Reported.take
     monkeypatch.setattr(
-        metric_history.Told, "take", lambda self, run, line: (read.append(line), take(self, run, line))
+        metric_history.Reported, "take", lambda self, run, line: (read.append(line), take(self, run, line))
     )
     with folder.progress_file.open("a") as file:
         file.write('{"step": 4, "lo')

@@ -7,10 +7,11 @@ import json
 from contextlib import aclosing
 from typing import Any
 
+import httpx
 import pytest
+from httpx_sse import EventSource
 
 from scheduler.api.jobs import Changes
-from scheduler.client.event_stream import Decoder
 from scheduler.core.model import Status
 from scheduler.errors import RegistryUnavailable
 from serve_app.change_hub import ChangePosition, Hub, HubTiming
@@ -47,7 +48,8 @@ class ChangingRegistry(RecordingRegistry):
 
 
 def of_events(told: bytes) -> list[tuple[str, Any]]:
-    return [(event.kind, json.loads(event.data)) for event in Decoder().feed(told)]
+    answer = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=told)
+    return [(event.event, json.loads(event.data)) for event in EventSource(answer).iter_sse()]
 
 
 async def test_a_change_is_drawn_once_for_all_who_listen() -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from scheduler.runs.processes import began_s, living
 from scheduler.server.api_probe import Life, Seen
-from scheduler.server.own_processes import Parts, began_s, end, living, owns, parts
+from scheduler.server.own_processes import Parts, end, owns, parts
 from scheduler.server.up_record import Place, UpInfo
 from tests.conftest import is_gone, wait_until
 

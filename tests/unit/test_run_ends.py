@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from scheduler.core.model import Cause, Ending, Reason
 from scheduler.core.run_end import Returned
@@ -93,7 +94,7 @@ def test_a_loop_stops_only_when_it_was_asked_to(
 def test_an_exit_code_is_the_users(folder: RunDir) -> None:
     """It was taken for the infrastructure's fault, and repeated until that limit was used up."""
     folder.write_exit(0, 3)
-    died = type("WorkerHealthCheckFailedError", (Exception,), {})("its process is gone")
+    died = WorkerHealthCheckFailedError("its process is gone", RuntimeError())
     error = type("WorkerGroupError", (Exception,), {"worker_failures": {0: died, 1: died}})()
     outcome = failure(folder, error)
     assert (outcome.ending, outcome.cause, outcome.reason.code) == (Ending.FAILED, Cause.USER, "exited")

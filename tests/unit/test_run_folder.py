@@ -20,7 +20,7 @@ from scheduler.core.model import (
     Reason,
     Resumption,
 )
-from scheduler.runs.post_mortem import with_operators_word
+from scheduler.runs.post_mortem import stopped_by_operator
 from scheduler.runs.progress import ProgressReader
 from scheduler.runs.resume_report import UNTOLD
 from scheduler.runs.run_dir import RunDir, newest_fence
@@ -140,7 +140,7 @@ def test_a_loop_that_only_reports_is_given_as_long_again_as_it_took_to_the_first
     reported = {"phase": "training", "reported": True}
     say(folder, LOADING, {**reported, "time": 1000.0 + hours_s, "step": 99, "loss": 1.0})
     reader = ProgressReader(folder.progress_file)
-    assert reader.said() == {"step": 99, "loss": 1.0}
+    assert reader.reported() == {"step": 99, "loss": 1.0}
     assert reader.pace is not None
     assert (reader.pace.longest_s, reader.pace.typical_s) == (hours_s, hours_s / 100)
     assert reader.stepped_at_s == 1000.0 + hours_s
@@ -191,7 +191,7 @@ def test_no_line_of_progress_makes_a_run_unreadable(folder: RunDir, line: str) -
     assert len(text) <= 66_000
     assert HALF.upper() not in text.upper().replace("\\\\", "") and "u0000" not in text.replace("\\\\", "")
     reader = ProgressReader(folder.progress_file)
-    assert reader.said()
+    assert reader.reported()
     assert reader.phase == "training"
     assert reader.stepped_at_s is not None and reader.stepped_at_s < 4e9
 
@@ -200,7 +200,7 @@ def test_a_loop_that_makes_up_names_for_ever_is_read_in_bounded_memory(folder: R
     reader = ProgressReader(folder.progress_file)
     for number in range(3_000):
         say(folder, {f"name {number}": number})
-    said = reader.said()
+    said = reader.reported()
     assert said is not None
     assert len(said) <= 1_000 and said["name 2999"] == 2999
 
@@ -241,12 +241,12 @@ def test_what_died_after_the_operators_word_died_of_it(
     folder: RunDir, outcome: Outcome, becomes: str
 ) -> None:
     """B3: but what was done is done, and what the user's code raised is the user's."""
-    assert with_operators_word(folder, outcome) is outcome
+    assert stopped_by_operator(folder, outcome) is outcome
     folder.write_ended(Reason(code="ended_by_force", message="it did not stop within 8 s"))
-    assert with_operators_word(folder, outcome) is outcome
+    assert stopped_by_operator(folder, outcome) is outcome
     told = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
     folder.write_ended(told)
-    seen = with_operators_word(folder, outcome)
+    seen = stopped_by_operator(folder, outcome)
     assert seen.ending == becomes
     assert (seen.reason == told) == (becomes == "stopped")
 

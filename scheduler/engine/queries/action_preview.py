@@ -9,7 +9,8 @@ from scheduler.api.serialize import last_saved, progress_of
 from scheduler.core import commands, lifecycle
 from scheduler.core.attempts import step_of
 from scheduler.core.commands import ACTIONS, JobAction
-from scheduler.core.forecast import span
+from scheduler.core.durations import span
+from scheduler.core.forecast import about
 from scheduler.core.lifecycle import in_words
 from scheduler.core.model import Job, Saved, Status, StopKind
 from scheduler.engine.cluster import Cluster
@@ -113,8 +114,8 @@ class ActionPreviews:
         except StorageUnavailable:
             took_s = []
         if not took_s:
-            return f"about {span(pace.typical_s)} and the time to save, {limit}"
-        return f"about {span(pace.typical_s + max(took_s))}, {limit}"
+            return f"{about(pace.typical_s)} and the time to save, {limit}"
+        return f"{about(pace.typical_s + max(took_s))}, {limit}"
 
     def lost_by_kill(self, job: Job) -> str:
         """What a kill now would cost, in words."""

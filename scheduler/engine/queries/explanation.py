@@ -9,7 +9,8 @@ from scheduler.api.forecasts import Explanation, Forecast, NextStep
 from scheduler.api.jobs import JobDocument, Liveness
 from scheduler.api.serialize import SILENT_AFTER_S
 from scheduler.core.commands import JobAction
-from scheduler.core.forecast import about, span
+from scheduler.core.durations import span
+from scheduler.core.forecast import about
 from scheduler.core.lifecycle import in_words
 from scheduler.core.model import Job, Status
 from scheduler.engine.queries.action_preview import ActionPreviews
