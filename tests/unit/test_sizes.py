@@ -11,8 +11,8 @@ ROOMS = ("scheduler", "serve_app", "train_loops")
 FUNCTION_LINES, FILE_LINES, TABLE_LINES = 60, 400, 500
 TABLES = {"scheduler/core/lifecycle.py", "scheduler/core/model.py"}
 """Tables may be longer: they are looked up, and read in one piece."""
-STILL_OVER: set[str] = {"scheduler/cli/listing.py:list_jobs"}
-"""Files, and functions as `file:name`.  This list only shrinks."""
+STILL_OVER: set[str] = set()
+"""Files, and functions as `file:name`, that are longer for now.  Nothing is added here."""
 
 
 def functions_in(source: str) -> Iterator[tuple[str, int]]:
