@@ -10,12 +10,12 @@ import time
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ray
 
 from scheduler import __version__
 from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.adapters.supabase import mirror_of
 from scheduler.adapters.webhook import webhook_of
 from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
 from scheduler.api.health import Health, LoopList, ShutdownAnswer
@@ -47,9 +47,6 @@ from scheduler.server.boot import Boot
 from scheduler.server.gauges import Gauges
 from scheduler.server.ray_telemetry import RayTelemetry
 from scheduler.settings import Settings
-
-if TYPE_CHECKING:
-    from scheduler.adapters.supabase.mirror import SupabaseMirror
 
 log = logging.getLogger("scheduler")
 
@@ -227,7 +224,7 @@ class SchedulerActor:
             settings.state_dir / "journal.db", reserve_bytes=settings.journal_reserve_bytes
         )
         taken.push_async_callback(journal.close)
-        mirror, webhook = _mirror(settings), webhook_of(settings, self._clock)
+        mirror, webhook = mirror_of(settings, settings.supabase_timeout_s), webhook_of(settings, self._clock)
         for adapter in filter(None, (mirror, webhook)):
             taken.push_async_callback(adapter.close)
         runner = RayRunner(
@@ -281,15 +278,6 @@ class SchedulerActor:
             for node in job.allocation.node_of_each_rank
         )
         await self._pool.refill_once(service.nodes, busy)
-
-
-def _mirror(settings: Settings) -> SupabaseMirror | None:
-    if settings.supabase_url is None:
-        return None
-    from scheduler.adapters.supabase.mirror import SupabaseMirror
-
-    key = settings.supabase_key.get_secret_value() if settings.supabase_key else ""
-    return SupabaseMirror(settings.supabase_url, key, settings.cluster, settings.supabase_timeout_s)
 
 
 def _superseded_in(loops: asyncio.Task[None]) -> Superseded:
