@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from ray import serve
 
+from scheduler.adapters.supabase import mirror_of
 from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app import request_body
@@ -36,13 +37,7 @@ class Api:
 
 def _database(settings: Settings) -> Mirror | None:
     """For reading alone: the scheduler actor is the one writer."""
-    if settings.supabase_url is None:
-        return None
-    # Here, because only those who have a database need the package for it.
-    from scheduler.adapters.supabase.mirror import SupabaseMirror
-
-    key = settings.supabase_key.get_secret_value() if settings.supabase_key else ""
-    return SupabaseMirror(settings.supabase_url, key, settings.cluster, settings.list_budget_s)
+    return mirror_of(settings, settings.list_budget_s)
 
 
 def bind(settings: Settings, actor_name: str, namespace: str) -> serve.Application:

@@ -11,12 +11,13 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
 from scheduler import __version__
 from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.adapters.supabase import mirror_of
 from scheduler.adapters.webhook import webhook_of
 from scheduler.api.health import Health
 from scheduler.api.scheduler_api import operation
@@ -34,9 +35,6 @@ from scheduler.server.dispatch import method_of
 from scheduler.server.gauges import Gauges
 from scheduler.server.ray_telemetry import RayTelemetry
 from scheduler.settings import Settings
-
-if TYPE_CHECKING:
-    from scheduler.adapters.supabase.mirror import SupabaseMirror
 
 log = logging.getLogger("scheduler")
 
@@ -138,7 +136,7 @@ class SchedulerActor:
             settings.state_dir / "journal.db", reserve_bytes=settings.journal_reserve_bytes
         )
         taken.push_async_callback(journal.close)
-        mirror, webhook = _mirror(settings), webhook_of(settings, self._clock)
+        mirror, webhook = mirror_of(settings, settings.supabase_timeout_s), webhook_of(settings, self._clock)
         for adapter in filter(None, (mirror, webhook)):
             taken.push_async_callback(adapter.close)
         runner = RayRunner(
@@ -192,15 +190,6 @@ class SchedulerActor:
             for node in job.allocation.node_of_each_rank
         )
         await self._pool.refill_once(service.cluster.nodes, busy)
-
-
-def _mirror(settings: Settings) -> SupabaseMirror | None:
-    if settings.supabase_url is None:
-        return None
-    from scheduler.adapters.supabase.mirror import SupabaseMirror
-
-    key = settings.supabase_key.get_secret_value() if settings.supabase_key else ""
-    return SupabaseMirror(settings.supabase_url, key, settings.cluster, settings.supabase_timeout_s)
 
 
 def _superseded_in(loops: asyncio.Task[None]) -> Superseded:

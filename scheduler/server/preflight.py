@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scheduler.adapters.journal.files import inspect
+from scheduler.adapters.supabase import mirror_of
 from scheduler.adapters.supabase.connection import SET_KEY
 from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.adapters.webhook import webhook_of
@@ -154,12 +155,11 @@ def _supabase(settings: Settings) -> Check:
         return Check("Supabase", True, "not configured; the journal on disk is the only store")
     if settings.supabase_key is None:
         return Check("Supabase", False, "SCHEDULER_SUPABASE_URL is set, and no key", SET_KEY)
-    url, key = settings.supabase_url, settings.supabase_key.get_secret_value()
     timeout_s = min(settings.supabase_timeout_s, MAX_SUPABASE_S)
     try:
-        return Check(
-            "Supabase", True, asyncio.run(_ask(SupabaseMirror(url, key, settings.cluster, timeout_s)))
-        )
+        mirror = mirror_of(settings, timeout_s)
+        assert mirror is not None, "a URL is set"
+        return Check("Supabase", True, asyncio.run(_ask(mirror)))
     except (ImportError, ValueError) as error:  # httpx, of a proxy that it cannot use
         remedy = "correct or unset HTTPS_PROXY and ALL_PROXY; `pip install 'httpx[socks]'` for a socks proxy"
         return Check("Supabase", False, str(error), remedy)
