@@ -102,10 +102,10 @@ style:
 # runs beside Ray in the time which Ray leaves over (SCHED_IDLE): it can be late for nothing.
 NEEDED := $(VENV)/.installed-dev $(POSTGREST)/.installed $(BROWSER)/.installed $(TYPESCRIPT)/.installed $(PROMETHEUS)/usr/bin/promtool $(DEMO_MODEL)/config.json
 WITH_RAY := tests/integration tests/browser tests/chaos
-COMPUTES := tests/sim tests/model tests/history tests/golden tests/typescript \
+COMPUTES := tests/sim tests/model tests/history tests/golden \
 	tests/contract/test_unreadable_documents.py tests/integration/test_exact_resumption.py \
 	tests/integration/test_sft_in_one_process.py tests/integration/test_torch_ddp_in_one_process.py \
-	tests/unit/test_cli_fuzz.py tests/unit/test_forecast.py tests/unit/test_openapi.py tests/unit/test_placement.py \
+	tests/unit/test_forecast.py tests/unit/test_openapi.py tests/unit/test_placement.py \
 	tests/unit/test_plain_values.py
 IDLY := $(shell command -v chrt >/dev/null && echo chrt --idle 0 || echo nice -n 19)
 COMPUTED := .cache/what-only-computes.log
