@@ -88,15 +88,12 @@ supabase: $(POSTGREST)/.installed  ## a Supabase of your own: prints its URL and
 	$(BIN)/python -m tests.stack
 
 check: $(VENV)/.installed-dev  ## ruff, pyright, import-linter
-<<<<<<< HEAD
-=======
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types style
 
 types:
 	$(BIN)/pyright
 
 style:
->>>>>>> speed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
