@@ -168,6 +168,10 @@ class Journal(Protocol):
         """Go on as incarnation *at_least*, if that is higher.  Raises Superseded like a commit."""
         ...
 
+    async def close(self) -> None:
+        """Finish the commits that were asked for, and let go of what was held.  Safe to repeat."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorChange:
