@@ -272,7 +272,7 @@ class ClientSettings(BaseSettings):
         except ValidationError as error:
             found = error.errors(include_url=False)
             problems = (Problem(f"SCHEDULER_{str(one['loc'][0]).upper()}", one["msg"]) for one in found)
-            raise InvalidRequest("the environment is not valid; mend it", tuple(problems)) from None
+            raise InvalidRequest("the environment is not valid; correct it", tuple(problems)) from None
 
 
 def is_sendable(token: str) -> bool:

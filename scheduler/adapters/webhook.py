@@ -61,7 +61,7 @@ class HttpWebhook:
         body = to_json(_payload(notice, self._cluster))
         status = await self._post(body, self._headers(notice, body))
         if (400 <= status < 500 and status not in TRY_LATER) or status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            words = f"the webhook at {self._host} {_in_words(status)}; it is told again, with growing pauses"
+            words = f"the webhook at {self._host} {_in_words(status)}; it is sent again, with growing pauses"
             raise NoticeRefused(words)
         if not 200 <= status < 300:
             raise self._not_delivered(_in_words(status))
@@ -85,7 +85,7 @@ class HttpWebhook:
 
     def _not_delivered(self, words: str) -> NotDelivered:
         return NotDelivered(
-            f"the webhook at {self._host} {words}; it is told again until it takes the notice"
+            f"the webhook at {self._host} {words}; it is sent again until it takes the notice"
         )
 
     def _headers(self, notice: OutboxRow, body: bytes) -> dict[str, str]:
@@ -137,7 +137,7 @@ def _checked(url: str) -> tuple[httpx.URL, str]:
             return parsed, f"{scheme}://{host}" + (f":{port}" if port else "")
     raise NotReady(
         "SCHEDULER_WEBHOOK_URL must be a URL with a host, such as https://example.org/hooks/training; "
-        "correct it, or take it out if nobody is to be told"
+        "correct it, or take it out if nobody is to be notified"
     )
 
 

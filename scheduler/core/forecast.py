@@ -90,7 +90,7 @@ def play(target: JobId, scene: Scene, max_looks: int = MAX_LOOKS) -> Start:
         looks += len(ready) + 1
         next_s = _next_change_s(scene, at_s)
         if next_s is None:
-            return Start(why=f"nobody can tell when: {_why_unknown(scene)}")
+            return Start(why=f"it is not known when: {_why_unknown(scene)}")
         if looks > max_looks:
             return Start(more_than_s=at_s)
         if next_s > HORIZON_S:

@@ -15,7 +15,7 @@ GATHER_S = 0.1
 REMEMBERED = 10_000
 TOLD_AT_ONCE = 500
 WATCHED_PLACES = 200
-"""So far down the line every move is told; who stands behind is shown by the next look at a list."""
+"""So far down the queue every move is told; who stands behind is shown by the next look at a list."""
 
 
 class News(NamedTuple):
@@ -88,7 +88,7 @@ class ChangeFeed:
 
 
 class QueuePositions:
-    """Who has moved in the line, or waits for another reason, since the pass before."""
+    """Who has moved in the queue, or waits for another reason, since the pass before."""
 
     def __init__(self) -> None:
         self._known: dict[JobId, tuple[int, Reason | None]] = {}

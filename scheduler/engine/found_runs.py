@@ -19,7 +19,7 @@ from scheduler.core.reconcile import Repair
 from scheduler.engine.job_store import JobStore
 from scheduler.ports import Clock, Run, Runner
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 FOUND = "found_alive"
 SHOWN_FOR = timedelta(days=1)

@@ -19,7 +19,7 @@ from typing import Any
 from scheduler.engine.inspector import Finding
 from scheduler.errors import RegistryUnavailable
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 READ_S = 2.0
 """So long the contents of files are read; the rest is left to the run."""

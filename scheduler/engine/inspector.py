@@ -64,7 +64,7 @@ def _found(question: dict[str, Any], roots: list[Path]) -> Finding:
         finding.problem = _outside(path, Path(finding.path), roots) or _is_there(question["kind"], finding)
     except (OSError, RuntimeError) as error:  # no right to look there, or links in a circle
         reason = getattr(error, "strerror", None) or str(error)
-        return Finding(str(path), f"{path} cannot be looked at: {reason}; mend that where the scheduler runs")
+        return Finding(str(path), f"{path} cannot be looked at: {reason}; correct that where the scheduler runs")
     return finding
 
 

@@ -20,7 +20,7 @@ from scheduler.engine.sync.session import MirrorSession
 from scheduler.errors import JobNotFound, Unstorable
 from scheduler.ports import Change, Journal
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 
 OnCommit = Callable[[Job | None, Job, Event | None], object]
@@ -119,7 +119,7 @@ class JobStore:
         try:
             await self._journal.commit([change], repairs)
         except Unstorable as error:
-            log.error("job %s: %s; written without what was said", change.job.id, error)
+            log.error("job %s: %s; written without its report", change.job.id, error)
             job, event = without_words(change.job, change.event, error.message)
             change = replace(change, job=job, event=event, attempts=())
             await self._journal.commit([change], repairs)

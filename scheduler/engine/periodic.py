@@ -15,7 +15,7 @@ from scheduler.api.health import LoopHealth
 from scheduler.errors import Superseded
 from scheduler.ports import Clock
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 _MAX_DOUBLINGS = 60
 """A loop may fail for months; more would overflow a float."""

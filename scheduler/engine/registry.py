@@ -1,4 +1,4 @@
-"""What the scheduler keeps in memory: every job that may still move, the line, and a bounded tail of finished ones."""
+"""What the scheduler keeps in memory: every job that may still move, the queue, and a bounded tail of finished ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Place = tuple[int, int, str]
 
 
 class Registry:
-    """Jobs by id.  `put` keeps the line in order; the rest only reads."""
+    """Jobs by id.  `put` keeps the queue in order; the rest only reads."""
 
     def __init__(self, finished_in_memory: int) -> None:
         self._active: dict[JobId, Job] = {}
@@ -54,14 +54,14 @@ class Registry:
         return list(self._active.values())
 
     def queued(self, first: int | None = None) -> list[Job]:
-        """In the order of the line; only the *first* so many, if given."""
+        """In the order of the queue; only the *first* so many, if given."""
         return [self._active[JobId(job_id)] for _, _, job_id in self._line[:first]]
 
     def running(self) -> list[Job]:
         return [job for job in self._active.values() if job.status is Status.RUNNING]
 
     def position(self, job: Job) -> int | None:
-        """1 is next; None when the job does not wait in the line."""
+        """1 is next; None when the job does not wait in the queue."""
         return bisect_left(self._line, ordering.turn(job)) + 1 if job.status is Status.QUEUED else None
 
     def begin_after(self, seq: int) -> None:
@@ -69,7 +69,7 @@ class Registry:
         self._last_seq = max(self._last_seq, seq)
 
     def next_seq(self) -> int:
-        """The end of the line; each call gives a new place."""
+        """The end of the queue; each call gives a new place."""
         self._last_seq += 1
         return self._last_seq
 

@@ -20,7 +20,7 @@ WAITS = Reason(
 )
 
 SHOWN = (
-    "it is being stopped: runs save and give way, and nothing starts; if nobody ends it, it goes on by itself in a minute "
+    "it is being stopped: runs save and are preempted, and nothing starts; if nobody ends it, it goes on by itself in a minute "
     "or two"
 )
 

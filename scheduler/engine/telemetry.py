@@ -81,7 +81,7 @@ _LONG_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0
 
 LOOKED_AT = 1000
 """Of the jobs that wait: those whose turn it is next."""
-_OF_THE_LINE = f"of the next {LOOKED_AT:,} in the line, without those that are held"
+_OF_THE_LINE = f"of the next {LOOKED_AT:,} in the queue, without those that are held"
 
 # Jobs and their line
 JOBS = _gauge("jobs", "Jobs in each status, of all times.", "status")
@@ -93,7 +93,7 @@ JOBS_OVERDUE = _gauge(
     "jobs_overdue", f"Jobs that have waited for more than SCHEDULER_OVERDUE_AFTER_S; {_OF_THE_LINE}."
 )
 QUEUED_GPUS = _gauge("queued_gpus", f"GPUs that the waiting jobs need to start; {_OF_THE_LINE}.")
-QUEUE_WAIT = _seconds("queue_wait", "From entering the line to getting nodes.", _LONG_S)
+QUEUE_WAIT = _seconds("queue_wait", "From entering the queue to getting nodes.", _LONG_S)
 
 # Runs
 START = _seconds("start", "From getting nodes to the first step, of runs that were seen there.", _SHORT_S)
@@ -112,7 +112,7 @@ GPUS = _gauge("gpus", "GPUs: held by jobs, free, or taken by something else on t
 PROBLEMS = _gauge("problems", "What /health lists under `problems`; 0 is well.")
 OUTBOX_ROWS = _gauge("outbox_rows", "Changes that the database has not taken yet.")
 MIRROR_LAG = _gauge("mirror_lag_seconds", "Age of the oldest change that the database has not taken yet.")
-REPAIRS = _counter("repairs", "What the reconciler put right.")
+REPAIRS = _counter("repairs", "What the reconciler repaired.")
 EVENTS_PRUNED = _counter("events_pruned", "Events of jobs that ended long ago, deleted in the journal.")
 NOTICES_REFUSED = _gauge(
     "notices_refused", "Notices that the webhook's receiver does not take, by what becomes of them.", "state"

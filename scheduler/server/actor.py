@@ -36,7 +36,7 @@ from scheduler.server.gauges import Gauges
 from scheduler.server.ray_telemetry import RayTelemetry
 from scheduler.settings import Settings
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 ACTOR_NAME = "scheduler"
 QUIET_S = 15.0

@@ -66,5 +66,5 @@ class Boot(Generic[T]):
         when = f"at {self._next_at:%H:%M:%S} UTC" if self._next_at else "right now"
         return (
             f"the scheduler does not serve yet, and nothing was accepted: its start failed {times}, and is tried again "
-            f"{when}. It waits for this to be put right: {self._error}"
+            f"{when}. It waits for this to be repaired: {self._error}"
         )

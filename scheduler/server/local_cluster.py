@@ -113,7 +113,7 @@ def _record(settings: Settings) -> tuple[UpInfo | None, UnreadableRecord | None]
 def _keep(settings: Settings, info: UpInfo, found: Parts, say: Say) -> UpInfo | None:
     """What lives, with what was missing of it; None when nothing is left that could do anything."""
     if not found.ray:
-        say("Ray is gone, and with it all that ran; its keeper is ended, and both are started again")
+        say("Ray is gone, and with it all that ran; its driver is ended, and both are started again")
         end(found.all)
         return None
     if not found.has_whole_ray:
@@ -122,7 +122,7 @@ def _keep(settings: Settings, info: UpInfo, found: Parts, say: Say) -> UpInfo | 
         say(f"it was started in {info.working_dir}: specs may read files there, and not below {Path.cwd()}")
     patience_s = 0.0 if info.has_served else UP_WITHIN_S
     if found.keeper is None:
-        say("the keeper was gone; it is started again, and nothing else is touched")
+        say("the driver was gone; it is started again, and nothing else is touched")
         info, patience_s = launch_keeper(settings, info), UP_WITHIN_S
     return _served(settings, info, patience_s, say)
 

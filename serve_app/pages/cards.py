@@ -31,7 +31,7 @@ class Card:
 def card(job: JobDocument, checkpoints: list[CheckpointDocument]) -> Card:
     match job.status:
         case Status.PENDING:
-            heading = "Job Stuck in Pending State" if job.overdue else "Waiting to be taken into the line"
+            heading = "Job Stuck in Pending State" if job.overdue else "Waiting to be accepted into the queue"
             others = (JobAction.FAIL, JobAction.CANCEL)
             return Card(heading=heading, is_alarm=job.overdue, main=JobAction.FORCE_START, others=others)
         case Status.QUEUED:

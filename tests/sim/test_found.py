@@ -171,7 +171,7 @@ async def test_a_fence_is_not_handed_out_again_though_the_copy_cannot_be_read(wo
 
 
 async def test_jobs_that_come_back_stand_before_those_that_came_since(world: World) -> None:
-    """R2: two jobs must not have one place in the line."""
+    """R2: two jobs must not have one place in the queue."""
     first = await world.life()
     old = [await submit(first, A_LARGE_ONE) for _ in range(3)]
     await first.sync.relay.once()
@@ -266,7 +266,7 @@ async def test_a_pause_that_was_answered_beats_a_start_that_was_planned_before(w
 
 
 async def test_a_row_that_claims_to_wait_is_not_held_before_it_was_looked_at(world: World) -> None:
-    """It has no place in the line, and its spec may be none."""
+    """It has no place in the queue, and its spec may be none."""
     service = await world.life()
     job_id = JobId(str(uuid.uuid4()))
     world.database.insert(job_id, spec={"loop": 7}, status="queued")

@@ -78,7 +78,7 @@ class TestForecast:
         first = await submit(world, "first")
         second = await submit(world, "second")
         untold = await forecast(world, second)
-        assert untold.message == "next; nobody can tell when: first has not reported its steps"
+        assert untold.message == "next; it is not known when: first has not reported its steps"
         await tell(world, first, 40, of=100)
         assert (await forecast(world, second)).message == "next; starts in about 6 min"
 
@@ -148,7 +148,7 @@ class TestForecast:
         await world.service.commands.submit_batch(jobs)
         told = await forecast(world, jobs[-1][0])
         assert told.starts_in_s is None
-        assert told.message.endswith("nobody can tell when, with more than 1,000 jobs before it")
+        assert told.message.endswith("it is not known when, with more than 1,000 jobs before it")
         assert (told.num_ahead, len(told.ahead)) == (1001, 10)
 
 
@@ -346,7 +346,7 @@ class TestEffect:
         await submit(world, "first")
         job_id = await submit(world, "it")
         told = await effect(world, job_id, "pause")
-        assert told.message == "it keeps its place in the line, and does not start until it is resumed"
+        assert told.message == "it keeps its place in the queue, and does not start until it is resumed"
         assert told.forecast is None
 
     async def test_a_pause_is_told_also_when_the_storage_does_not_answer(
@@ -388,7 +388,7 @@ class TestEffect:
         await world.settle()
         assert "from checkpoint 1.2 (step 40)" in (await effect(world, job_id, "resume")).message
         chosen = await effect(world, job_id, "resume", "1.1")
-        assert chosen.message == "it goes on from checkpoint 1.1 (step 20); it joins the end of the line"
+        assert chosen.message == "it goes on from checkpoint 1.1 (step 20); it joins the end of the queue"
         gone = await effect(world, job_id, "resume", "7.7")
         assert (gone.allowed, gone.remedy) == (False, "choose one that is there, or leave it out")
         assert "there is: 1.1, 1.2" in gone.message

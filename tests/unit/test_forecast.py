@@ -78,16 +78,16 @@ class TestPlay:
     def test_a_run_that_has_not_told_its_steps_is_named(self) -> None:
         """A guess would be shown as if it were known."""
         start = play("a", scene([waiting("a", ranks=4)], running("r", None)))
-        assert start == Start(why="nobody can tell when: r has not reported its steps")
+        assert start == Start(why="it is not known when: r has not reported its steps")
 
     def test_two_runs_that_tell_nothing_are_both_named(self) -> None:
         start = play("a", scene([waiting("a", ranks=4)], running("r", None), running("s", None)))
-        assert start.why == "nobody can tell when: r and s have not reported their steps"
+        assert start.why == "it is not known when: r and s have not reported their steps"
 
     def test_a_job_ahead_of_which_no_run_is_known_is_named(self) -> None:
         line = [waiting("a", ranks=4), waiting("b", ranks=4)]
         start = play("b", scene(line, length_s=lambda job: None))
-        assert start.why == "nobody can tell when: no run like a has completed yet, and no time limit is set"
+        assert start.why == "it is not known when: no run like a has completed yet, and no time limit is set"
 
     def test_an_endless_run_elsewhere_keeps_nobody_from_a_known_time(self) -> None:
         nodes = [a_node(cpus=4), a_node("node-2", cpus=2)]
@@ -294,7 +294,7 @@ class TestUsual:
         assert Usual([completed(40)]).length_s(job) == 10
 
 
-UNTOLD = "nobody can tell when: A has not reported its steps"
+UNTOLD = "it is not known when: A has not reported its steps"
 
 
 @pytest.mark.parametrize(

@@ -430,7 +430,7 @@ async def test_who_stands_far_down_the_line_says_so_without_a_pass_over_all(
     await world.settle()
     assert (
         await world.service.queries.status(ids[2])
-    ).reason.message == "waits behind the 2 jobs before it in the line"
+    ).reason.message == "waits behind the 2 jobs before it in the queue"
     assert len(world.service.views.blocked) == 2
 
 

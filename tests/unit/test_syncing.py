@@ -219,7 +219,7 @@ async def test_the_row_shows_the_place_in_the_line_and_why_it_waits(world: World
 
 
 async def test_a_sign_that_was_lost_is_said_again(world: World) -> None:
-    """An outage between two changes must not leave an old place in the line for ever."""
+    """An outage between two changes must not leave an old place in the queue for ever."""
     world.without_nodes()
     job_id = await world.submit()
     await world.settle()
@@ -272,7 +272,7 @@ async def test_of_many_jobs_that_come_back_those_that_run_come_first(world: Worl
 
 
 async def test_a_row_that_was_written_again_has_its_signs_again(world: World) -> None:
-    """What a repair wrote is the job alone: its place in the line and why it waits come after it."""
+    """What a repair wrote is the job alone: its place in the queue and why it waits come after it."""
     world.without_nodes()
     job_id = await world.submit()
     await world.settle()

@@ -71,7 +71,7 @@ class ActionPreviews:
         return lifecycle.apply(job, event, self._policy)[0]
 
     def _as_it_waits(self, after: Job) -> Job:
-        """One that gives way returns to its old place, or to the end, as the settings say."""
+        """One that is preempted returns to its old place, or to the end, as the settings say."""
         keeps_place = after.status is Status.QUEUED or self._policy.preempted_keep_place
         return after if keeps_place else replace(after, queue_seq=END_OF_LINE)
 
@@ -100,7 +100,7 @@ class ActionPreviews:
         }[action]
         seen = self._registry.sighting(job)
         if seen and step_of(seen.observation.progress) is None and last_saved(job, seen) is None:
-            return f"it has not told a step yet: without one it has nothing to save and is ended at once; {afterwards}"
+            return f"it has not reported a step yet: without one it has nothing to save and is ended at once; {afterwards}"
         return f"it stops at its next step and saves; {await self._how_soon(job)}; {afterwards}"
 
     async def _how_soon(self, job: Job) -> str:
@@ -124,7 +124,7 @@ class ActionPreviews:
         if seen is None:
             return "what it has not saved is lost; its run has not answered yet, so how much is not known"
         if saved is None:
-            return "nothing was saved, so all of it is lost" if step else "it has not told a step yet"
+            return "nothing was saved, so all of it is lost" if step else "it has not reported a step yet"
         if step is None or saved.step is None:
             return f"what it did since checkpoint {in_words(saved)} is lost"
         steps = max(0, step - saved.step)
@@ -151,12 +151,12 @@ def _as_it_is(job: Job) -> str:
         return f"it is being stopped already ({job.stop.kind}, asked by {job.stop.by})"
     if job.held:
         return "it is held already"
-    return "it waits in the line already" if job.status is Status.QUEUED else f"it is {job.status} already"
+    return "it waits in the queue already" if job.status is Status.QUEUED else f"it is {job.status} already"
 
 
 def _of_waiting(job: Job, after: Job, action: JobAction) -> str:
     if after.held:
-        return "it keeps its place in the line, and does not start until it is resumed"
+        return "it keeps its place in the queue, and does not start until it is resumed"
     if action is JobAction.RESUME or (action is JobAction.FORCE_START and job.status is Status.QUEUED):
         return f"{_begins(after)}{_way_in(job, after)}"
     left = job.saved
@@ -172,7 +172,7 @@ def _begins(after: Job) -> str:
 
 def _way_in(job: Job, after: Job) -> str:
     if job.status is not Status.QUEUED:
-        return "; it joins the end of the line"
+        return "; it joins the end of the queue"
     if job.held:
-        return "; it is let go, at its place in the line"
+        return "; it is let go, at its place in the queue"
     return "; its pause between two tries ends" if job.retry_at and not after.retry_at else ""

@@ -47,7 +47,7 @@ class Explainer:
         why = seen.reason.message
         match job.status:
             case Status.PENDING:
-                return f"not taken into the line yet, since {_age(job.created_at, self._clock.now())}: {why}"
+                return f"not accepted into the queue yet, since {_age(job.created_at, self._clock.now())}: {why}"
             case Status.QUEUED:
                 return _of_waiting(job, forecast, why)
             case Status.RUNNING:
@@ -78,7 +78,7 @@ class Explainer:
 
 
 def _of_waiting(job: Job, forecast: Forecast | None, why: str) -> str:
-    place = forecast.message if forecast else "in the line"
+    place = forecast.message if forecast else "in the queue"
     if job.held or not forecast or forecast.starts_in_s == 0:
         return f"{place} ({why})" if job.held else place
     return place if why in place else f"{place} ({why})"
@@ -115,7 +115,7 @@ def _candidates(job: Job, seen: JobDocument) -> Iterator[tuple[JobAction | str, 
     """What a person might want, most useful first; some of it may not be allowed."""
     match job.status:
         case Status.PENDING:
-            yield JobAction.FORCE_START, "take it into the line now"
+            yield JobAction.FORCE_START, "take it into the queue now"
             yield JobAction.FAIL, "give it up; it can be force-started later"
             yield JobAction.CANCEL, _WITHDRAWN
         case Status.QUEUED:
@@ -170,11 +170,11 @@ def _while_it_runs(job: Job, seen: JobDocument) -> Iterator[tuple[JobAction | st
 
 def _after_a_failure(job: Job, seen: JobDocument) -> Iterator[tuple[JobAction | str, str]]:
     if not job.attempt:
-        yield JobAction.FORCE_START, "queue it again, once what is wrong has been put right"
+        yield JobAction.FORCE_START, "queue it again, once what is wrong has been corrected"
         yield "events", "see what happened to it"
         return
     if job.saved:
-        yield JobAction.RESUME, f"it {_goes_on(job)}, once what is wrong has been put right"
+        yield JobAction.RESUME, f"it {_goes_on(job)}, once what is wrong has been corrected"
     yield JobAction.RESTART, _anew(job)
     yield "logs", "see what it printed before it ended"
 

@@ -41,7 +41,7 @@ class Forecaster:
         self._playing = asyncio.Lock()
 
     async def of(self, job: Job) -> Forecast:
-        """When *job* would start, if it stood as it is given here: in the line, or running and about to give way.
+        """When *job* would start, if it stood as it is given here: in the queue, or running and about to be preempted.
 
         It may be one that does not exist, or stand otherwise than it does now.
         """
@@ -84,7 +84,7 @@ class Forecaster:
 
     async def _start(self, job: Job, position: int) -> Start:
         if position > MAX_LINE:
-            return Start(why=f"nobody can tell when, with more than {MAX_LINE:,} jobs before it")
+            return Start(why=f"it is not known when, with more than {MAX_LINE:,} jobs before it")
         async with self._playing:  # one at a time: however many ask, the loop of the scheduler keeps its turn
             scene = self._scene(job, await self._usually())
             return await asyncio.to_thread(play, job.id, scene)

@@ -15,7 +15,7 @@ from scheduler.ports import Clock, ProgressUpdate
 from scheduler.settings import Settings
 
 PLANNED_AT_ONCE = 10_000
-"""Placement looks so far down the line in one pass: about 50 ms.  Who stands behind waits for those before."""
+"""Placement looks so far down the queue in one pass: about 50 ms.  Who stands behind waits for those before."""
 
 
 class JobViews:
@@ -107,4 +107,4 @@ class JobViews:
         position = self._registry.position(job)
         if position is None or position <= PLANNED_AT_ONCE:
             return None
-        return Reason(code="behind", message=f"waits behind the {position - 1:,} jobs before it in the line")
+        return Reason(code="behind", message=f"waits behind the {position - 1:,} jobs before it in the queue")

@@ -91,7 +91,7 @@ class Queries:
         ]
 
     async def repairs(self, cursor: str | None, limit: int) -> RepairPage:
-        """What was put right, newest first."""
+        """What was repaired, newest first."""
         found = await self._journal.repairs(limit, number_of_cursor(cursor) if cursor else None)
         return RepairPage(
             repairs=[repair_document(repair) for _, repair in found],

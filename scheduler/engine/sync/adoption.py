@@ -20,7 +20,7 @@ from scheduler.errors import InvalidSpec
 from scheduler.ports import Clock, Rows, Run
 from scheduler.settings import Settings
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 
 class Adoption:
@@ -139,7 +139,7 @@ def repair_of(row: Row, verdict: Verdict, at: datetime, by: str) -> Repair:
 
 
 DECIDED = {
-    Decision.ADOPT: "validated it, and put it in the line or failed it",
+    Decision.ADOPT: "validated it, and queued or failed it",
     Decision.RECOVER: "took it back into the journal as it stood",
     Decision.HOLD: "took it back and held it for a person",
     Decision.STALE: "marked it as failed: stale",

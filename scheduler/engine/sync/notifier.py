@@ -11,7 +11,7 @@ from scheduler.engine.periodic import Backoff
 from scheduler.errors import NotDelivered, NoticeRefused
 from scheduler.ports import Clock, Journal, OutboxRow, Webhook
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 BATCH = 100
 IN_A_ROW = 3

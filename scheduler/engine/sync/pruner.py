@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from scheduler.engine.sync.session import MirrorSession
 from scheduler.ports import Clock, Journal, Mark, Pruned
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 EVERY_S = 86_400.0
 BATCH = 200

@@ -30,7 +30,7 @@ from scheduler.engine.sync.session import MirrorSession
 from scheduler.errors import MirrorRefused
 from scheduler.ports import Clock, Journal, Mirror, Rows, Run, Runner
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 PAGE = 1000
 AT_ONCE = 200
@@ -72,9 +72,9 @@ class Reconciler:
         """Jobs whose rows the database did not take in the last pass."""
 
     async def once(self, *, by: str = "reconciler", dry_run: bool = False) -> ReconcileAnswer:
-        """Compare, and put right what differs; with *dry_run* only say what would be done.
+        """Compare, and repair what differs; with *dry_run* only say what would be done.
 
-        Raises what the database raises: what was put right until then stays so, the next pass does the rest.
+        Raises what the database raises: what was repaired until then stays so, the next pass does the rest.
         """
         async with self._one_at_a_time:
             work = Pass(by=by, dry_run=dry_run)
@@ -160,7 +160,7 @@ class Reconciler:
         if refused:
             error = next(iter(refused.values()))
             raise MirrorRefused(
-                f"{len(refused)} rows could not be put right, refused by the database: {error.message}"
+                f"{len(refused)} rows could not be repaired, refused by the database: {error.message}"
             )
 
     async def _overwrite(self, work: Pass, job: Job, row: Row | None) -> None:
@@ -169,7 +169,7 @@ class Reconciler:
             job,
             in_words(row) if row else "no row",
             "wrote it again as the registry has it",
-            "the database said something that no scheduler wrote" if row else "its row was gone",
+            "the database held something that no scheduler wrote" if row else "its row was gone",
         )
         work.repairs.append(repair)
         if work.dry_run:
