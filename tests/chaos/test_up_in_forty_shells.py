@@ -69,7 +69,7 @@ def test_a_down_without_a_scheduler_that_answers_saves_all_the_same(it: Living) 
     os.kill(it.pid_of("ray::SchedulerActor"), signal.SIGSTOP)
     stopped = it.call("down")
     assert stopped.returncode == 0, stopped.stderr
-    assert "the scheduler cannot be told" in stopped.stderr
+    assert "the scheduler cannot be reached" in stopped.stderr
     assert "1 running job with it, all saved first" in stopped.stdout
     assert [name for name, pid in it.pids.items() if not is_gone(pid)] == []
     goes_on(it)

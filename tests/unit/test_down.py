@@ -85,7 +85,7 @@ async def test_a_run_that_is_ended_with_ray_finds_word_of_it_in_its_folder(
     ended = folder_of(settings, running).ended()
     assert ended is not None and ended.code == OPERATOR_DOWN
     assert folder_of(settings, running).stop_file.exists() is save
-    assert "cannot be told (nothing listens at" in said[0]
+    assert "cannot be reached (nothing listens at" in said[0]
     assert not (settings.state_dir / "up.json").exists()
 
 

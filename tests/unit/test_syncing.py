@@ -559,7 +559,7 @@ async def test_a_row_that_the_database_does_not_take_keeps_no_other_from_being_p
         world.database.set(job_id, status="running")
     world.mirror.refused = {jobs[0], jobs[3]}
     for _ in range(3):
-        with pytest.raises(MirrorRefused, match="2 rows could not be put right"):
+        with pytest.raises(MirrorRefused, match="2 rows could not be repaired"):
             await world.service.sync.reconcile(dry_run=False)
     assert [world.row(job_id)["status"] for job_id in jobs] == [
         "running",
