@@ -16,7 +16,6 @@ from scheduler.core.model import CheckpointId, Fence, JobId, NodeId, Phase, Save
 from scheduler.core.observation import moments, take_moments
 from scheduler.engine.run_times import NodeClocks, in_our_time
 from scheduler.ports import Observation, Run
-from scheduler.server import health
 from scheduler.testing.builders import a_job
 from scheduler.testing.clock import NOON, ManualClock
 from tests.unit.test_service import World, a_loop
@@ -149,12 +148,12 @@ async def test_a_clock_that_is_off_is_a_problem_with_its_node_and_its_remedy(wor
     run = await a_run(world)
     clock = NodeClock(world, run, -900.0)
     await look(world, clock, 30, step=True)
-    (words,) = health.problems(world.service)
+    (words,) = world.service.problems()
     assert "the clock of node node-1 is 900 s behind that of the scheduler's node" in words
     assert "chronyc makestep" in words
     clock.ahead_s = 20.0
     await look(world, clock, 30, step=True)
-    assert health.problems(world.service) == []
+    assert world.service.problems() == []
 
 
 def test_a_slow_answer_says_little_about_a_clock() -> None:
