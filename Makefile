@@ -98,24 +98,12 @@ style:
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-# Three parts: what waits for clocks, browsers and databases; what needs a real Ray; and what only computes.  That one
-# runs beside Ray in the time which Ray leaves over (SCHED_IDLE): it can be late for nothing.
+# What needs a real Ray runs by itself: it waits for processes that come and go, and says within which time.
 NEEDED := $(VENV)/.installed-dev $(POSTGREST)/.installed $(BROWSER)/.installed $(TYPESCRIPT)/.installed $(PROMETHEUS)/usr/bin/promtool $(DEMO_MODEL)/config.json
 WITH_RAY := tests/integration tests/browser tests/chaos
-COMPUTES := tests/sim tests/model tests/history tests/golden \
-	tests/contract/test_unreadable_documents.py tests/integration/test_exact_resumption.py \
-	tests/integration/test_sft_in_one_process.py tests/integration/test_torch_ddp_in_one_process.py \
-	tests/unit/test_forecast.py tests/unit/test_openapi.py tests/unit/test_placement.py \
-	tests/unit/test_plain_values.py
-IDLY := $(shell command -v chrt >/dev/null && echo chrt --idle 0 || echo nice -n 19)
-COMPUTED := .cache/what-only-computes.log
 
 test: $(NEEDED)  ## every test but the long ones
-	@$(BIN)/pytest -n 2 -m "not ray and not long" $(addprefix --ignore=,$(COMPUTES)); waited=$$?; \
-	$(IDLY) $(BIN)/pytest -n 2 -m "not ray and not long" --timeout=1200 $(COMPUTES) >$(COMPUTED) 2>&1 & beside=$$!; \
-	trap "kill $$beside 2>/dev/null" EXIT INT TERM; \
-	$(BIN)/pytest -m "ray and not long" $(WITH_RAY); ray=$$?; \
-	wait $$beside; computed=$$?; cat $(COMPUTED); exit $$((waited | ray | computed))
+	@$(BIN)/pytest -n 2 -m "not ray and not long"; others=$$?; $(BIN)/pytest -m "ray and not long" $(WITH_RAY) && exit $$others
 
 test-all: test chaos  ## every test, the long ones too
 
