@@ -6,7 +6,6 @@ JSON comes in, one goes out for each file before it is looked at, and one after.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import resource
@@ -15,6 +14,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 MEMORY_BYTES = 512_000_000
@@ -64,7 +64,9 @@ def _found(question: dict[str, Any], roots: list[Path]) -> Finding:
         finding.problem = _outside(path, Path(finding.path), roots) or _is_there(question["kind"], finding)
     except (OSError, RuntimeError) as error:  # no right to look there, or links in a circle
         reason = getattr(error, "strerror", None) or str(error)
-        return Finding(str(path), f"{path} cannot be looked at: {reason}; correct that where the scheduler runs")
+        return Finding(
+            str(path), f"{path} cannot be looked at: {reason}; correct that where the scheduler runs"
+        )
     return finding
 
 
@@ -117,8 +119,7 @@ def _look_into(question: dict[str, Any], finding: Finding, until_s: float) -> No
         elif question["kind"] == "shape":
             finding.shape = _shape(finding.path)
         else:
-            module, _, name = question["check"].partition(":")
-            checked = getattr(importlib.import_module(module), name)(finding.path, until_s)
+            checked = resolve_name(question["check"])(finding.path, until_s)
             finding.problem, finding.note = checked.problem, checked.note
     except MemoryError:
         finding.problem = f"{finding.path} needs more than {MEMORY_BYTES / 1e6:.0f} MB only to be looked at"

@@ -20,8 +20,8 @@ WAITS = Reason(
 )
 
 SHOWN = (
-    "it is being stopped: runs save and are preempted, and nothing starts; if nobody ends it, it goes on by itself in a minute "
-    "or two"
+    "it is being stopped: runs save and are preempted, and nothing starts; if nobody ends it, it goes on by itself in a "
+    "minute or two"
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib
 import math
 import re
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -152,7 +152,7 @@ class SpecValidator:
         """*spec*, which has passed `check`, with every default written out, those of its loop's config too."""
         written: Json = SPEC.dump_python(spec, mode="json")
         if spec.loop in BUILT_IN:
-            config = _load(BUILT_IN[spec.loop][1]).model_validate(spec.config)
+            config = resolve_name(BUILT_IN[spec.loop][1]).model_validate(spec.config)
             written["config"] = config.model_dump(mode="json")
         return written
 
@@ -196,7 +196,7 @@ class SpecValidator:
         if spec.loop not in BUILT_IN:
             return _Candidate(spec, [])
         try:
-            config = _load(BUILT_IN[spec.loop][1]).model_validate(spec.config)
+            config = resolve_name(BUILT_IN[spec.loop][1]).model_validate(spec.config)
         except ValidationError as error:
             return _Candidate(spec, [_config_problem(detail) for detail in error.errors(include_url=False)])
         candidate = _Candidate(spec, [])
@@ -242,13 +242,8 @@ def shipped_problems(code: ShippedCode | None) -> list[Problem]:
     return []
 
 
-def _load(path: str) -> type[BaseModel]:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def _loop_document(name: str, config: str) -> LoopDocument:
-    model = _load(config)
+    model = resolve_name(config)
     return LoopDocument(
         name=name, description=(model.__doc__ or "").strip(), config_schema=model.model_json_schema()
     )

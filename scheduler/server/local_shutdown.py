@@ -141,7 +141,8 @@ def _report_to_scheduler(
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             why = f"{type(error).__name__}: {error}"
     say(
-        f"the scheduler cannot be reached ({why}); its runs are stopped by a file in their folders, and what is up is ended all the same"
+        f"the scheduler cannot be reached ({why}); its runs are stopped by a file in their folders, and what is up is "
+        "ended all the same"
     )
     return None
 

@@ -177,7 +177,9 @@ def _webhook(settings: Settings) -> Check:
     except NotReady as error:
         detail, _, remedy = error.message.partition("; ")
         return Check("webhook", False, detail, remedy)
-    return Check("webhook", True, "set" if found else "not configured; nobody is notified of what the system does")
+    return Check(
+        "webhook", True, "set" if found else "not configured; nobody is notified of what the system does"
+    )
 
 
 async def _ask(mirror: SupabaseMirror) -> str:

@@ -47,7 +47,9 @@ class Explainer:
         why = seen.reason.message
         match job.status:
             case Status.PENDING:
-                return f"not accepted into the queue yet, since {_age(job.created_at, self._clock.now())}: {why}"
+                return (
+                    f"not accepted into the queue yet, since {_age(job.created_at, self._clock.now())}: {why}"
+                )
             case Status.QUEUED:
                 return _of_waiting(job, forecast, why)
             case Status.RUNNING:
