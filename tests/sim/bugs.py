@@ -18,7 +18,7 @@ from scheduler.engine.job_store import JobStore
 from scheduler.engine.queries import job_view
 from scheduler.engine.run_times import RunTimes
 from scheduler.engine.supervisor import Supervisor
-from scheduler.engine.sync import adoption, notifier, relay
+from scheduler.engine.sync import adoption, inbox, notifier, relay
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import Trouble
 
@@ -89,13 +89,13 @@ def a_submit_is_answered_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None
 
 
 def requests_are_answered_before_they_are_done(patch: pytest.MonkeyPatch) -> None:
-    take = adoption.Inbox._take_request
+    take = inbox.Inbox._take_request
 
     async def answer_first(self: Any, row: Any) -> None:
-        await (await self._link.claimed()).answer(row.id, row.requested_action, None)
+        await (await self._session.claimed()).answer(row.id, row.requested_action, None)
         await take(self, row)
 
-    patch.setattr(adoption.Inbox, "_take_request", answer_first)
+    patch.setattr(inbox.Inbox, "_take_request", answer_first)
 
 
 def runs_are_stopped_on_a_guess(patch: pytest.MonkeyPatch) -> None:
