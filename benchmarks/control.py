@@ -21,14 +21,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cluster import Cluster, free_port, wait_until
 from benchmarks.record import write
 from benchmarks.start_latency import quiet
-from scheduler import up
 from scheduler.client import Client
 from scheduler.core.model import Fence, JobId
-from scheduler.run_folder import RunFolder
+from scheduler.runs.run_dir import RunDir
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
-from tests.conftest import Cluster, free_port, wait_until
 
 STEP_S = 0.1
 EVERY = 20
@@ -41,7 +41,7 @@ CONFIG = {
 }
 
 
-def lines(folder: RunFolder) -> list[dict[str, Any]]:
+def lines(folder: RunDir) -> list[dict[str, Any]]:
     return [json.loads(line) for line in folder.progress_file.read_text().splitlines()]
 
 
@@ -91,7 +91,7 @@ def kill(cluster: Cluster, job_id: str) -> dict[str, float]:
     return {"seen_s": seen_s, "lost_s": again_s - last_at_s, "since_checkpoint_s": since * STEP_S}
 
 
-def step_of(folder: RunFolder) -> int:
+def step_of(folder: RunDir) -> int:
     return max((row.get("step", 0) for row in lines(folder)), default=0)
 
 
@@ -99,7 +99,7 @@ def warm_start(cluster: Cluster) -> float:
     """Submit to first step of the same loop."""
     began_s = time.time()
     job_id = cluster.client.submit({"loop": "torch_ddp", "config": CONFIG}).id
-    folder = RunFolder.of(cluster.settings.storage_path, JobId(job_id), Fence(1))
+    folder = RunDir.of(cluster.settings.storage_path, JobId(job_id), Fence(1))
     wait_until(
         lambda: folder.progress_file.exists() and step_of(folder) >= 1, within_s=120, what="a first step"
     )
@@ -135,8 +135,8 @@ def measure(pauses: int, kills: int, warm_kills: int) -> dict[str, Any]:
         max_losses=10_000,
         retry_backoff_max_s=0.1,
     )
-    info = up.up(settings, num_cpus=2)
-    cluster = Cluster(Client(url=info.api_url), settings, info)
+    info = local_cluster.up(settings, num_cpus=2)
+    cluster = Cluster(Client(url=info.api_url), settings)
     try:
         job_id = cluster.client.submit({"loop": "torch_ddp", "config": CONFIG}).id
         running(cluster, job_id)
@@ -160,7 +160,7 @@ def measure(pauses: int, kills: int, warm_kills: int) -> dict[str, Any]:
             print("kill", cold[-1], flush=True)
             running(cluster, job_id)
     finally:
-        up.down(settings)
+        local_cluster.down(settings)
     seen = sorted(row["seen_s"] for row in warm + cold)
     return {
         "pauses": paused,

@@ -20,10 +20,10 @@ from uuid import uuid4
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scheduler.adapters.journal import SqliteJournal  # noqa: E402
 from scheduler.core.lifecycle import accept  # noqa: E402 - run as a file too
 from scheduler.core.model import SPEC, Job, JobId, JobSpec  # noqa: E402
-from scheduler.journal import SqliteJournal  # noqa: E402
-from scheduler.registry import Registry  # noqa: E402
+from scheduler.engine.registry import Registry  # noqa: E402
 from scheduler.testing import a_change  # noqa: E402
 from scheduler.testing.disk_shim import build  # noqa: E402
 

@@ -8,6 +8,7 @@ paint, and from a change in the scheduler to the word on the screen.  Writes ben
 from __future__ import annotations
 
 import asyncio
+import shutil
 import statistics
 import tempfile
 import time
@@ -20,12 +21,20 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
+from scheduler.adapters.journal import SqliteJournal
+from scheduler.core.commands import JobAction
 from scheduler.core.model import Job, Status
-from scheduler.journal import SqliteJournal
 from scheduler.testing import a_change
-from tests.browser.conftest import CHROMIUM, QUIET
 from tests.unit.served import Served, scheduler_at
 
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 JOBS = 100_000
 REQUESTS = 30
 MAX_P50_MS = 50.0
@@ -111,7 +120,7 @@ def _until_on_screen_s(served: Served, page: Page) -> float:
     row = page.locator("tbody tr", has=page.locator(".status.queued")).first
     job_id = row.get_attribute("data-job")
     began_s = time.perf_counter()
-    served.call(served.service.mark_failed(job_id, "benchmark"))
+    served.call(served.service.commands.act(job_id, JobAction.FAIL, "benchmark"))
     page.locator(f"tbody tr[data-job='{job_id}'] .status.failed").wait_for()
     return time.perf_counter() - began_s
 

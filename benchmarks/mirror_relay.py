@@ -20,12 +20,17 @@ import httpx
 
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import JOB, Job, JobId
-from scheduler.journal.sqlite import SqliteJournal
-from scheduler.mirror import SupabaseMirror
-from scheduler.mirroring import Link, Relay
-from scheduler.pacing import Backoff, Loop
+from scheduler.engine.job_store import JobStore
+from scheduler.engine.periodic import Backoff, PeriodicTask, SystemClock
+from scheduler.engine.queries.job_view import JobViews
+from scheduler.engine.registry import Registry
+from scheduler.engine.sync.heartbeat import Heartbeat
+from scheduler.engine.sync.relay import Relay
+from scheduler.engine.sync.session import MirrorSession
+from scheduler.settings import Settings
 from scheduler.testing.builders import a_change
 from tests.stack.stack import Stack
 
@@ -40,13 +45,10 @@ async def main() -> None:
     with Stack.start() as stack, tempfile.TemporaryDirectory() as folder:
         journal = await SqliteJournal.open(Path(folder) / "journal.db")
         mirror = SupabaseMirror(stack.url, stack.service_key, "bench", 60.0)
-        relay = Relay(
-            journal=journal,
-            link=Link(mirror, journal),
-            batch=BATCH,
-            find=journal.get,
-            position=lambda job: job.queue_seq,
-        )
+        session, registry = MirrorSession(mirror, journal), Registry(0)
+        store = JobStore(journal, registry, session, Settings().retries())
+        heartbeat = Heartbeat(journal, session, SystemClock(), JobViews(registry, SystemClock(), Settings()))
+        relay = Relay(journal, session, store, registry, heartbeat, BATCH)
         jobs = [a_queued_job(number) for number in range(JOBS)]
         await journal.commit([a_change(job) for job in jobs])
         await relay.once()
@@ -122,7 +124,7 @@ async def _outage(
     stack: Stack, journal: SqliteJournal, relay: Relay, jobs: list[Job], raw_per_s: float
 ) -> dict[str, float]:
     """The database refuses for a minute while jobs change; then: seconds until the outbox is empty."""
-    loop = Loop(
+    loop = PeriodicTask(
         "relay",
         30.0,
         relay.once,

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from benchmarks.cluster import free_port
 from benchmarks.record import write
-from scheduler import up
 from scheduler.client import Client
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
-from tests.conftest import free_port
 from tests.unit.served import scheduler_at
 
 PAGES = 200
@@ -125,9 +125,9 @@ def _on_ray() -> Iterator[str]:
         warm_runs=0,
     )
     try:
-        yield up.up(settings).api_url
+        yield local_cluster.up(settings).api_url
     finally:
-        up.down(settings)
+        local_cluster.down(settings)
 
 
 @contextmanager

@@ -18,19 +18,19 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
+from benchmarks.cluster import free_port
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
-from scheduler import up
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import Job, Reason, Status
-from scheduler.journal.sqlite import SqliteJournal
-from scheduler.mirror import SupabaseMirror
-from scheduler.service import Service
+from scheduler.engine.periodic import SystemClock
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_change
 from scheduler.testing.fake_runner import FakeRunner
-from scheduler.validation import Door
-from tests.conftest import free_port
 from tests.stack.stack import Stack
 
 PAIRS = 5
@@ -60,15 +60,15 @@ async def main() -> None:
     )
 
 
-async def _service(stack: Stack, folder: Path, cluster: str, finished: int) -> Service:
+async def _service(stack: Stack, folder: Path, cluster: str, finished: int) -> Engine:
     """A scheduler whose jobs are all mirrored, and wait because there is no node."""
     journal = await SqliteJournal.open(folder / "journal.db")
-    service = Service(
+    service = Engine(
         journal=journal,
         runner=FakeRunner(nodes_now=()),
         clock=SystemClock(),
         settings=Settings(state_dir=folder, storage_path=folder, cluster=cluster),
-        door=Door([], [folder]),
+        validator=SpecValidator([], [folder]),
         mirror=SupabaseMirror(stack.url, stack.service_key, cluster, 60.0),
     )
     jobs = [a_queued_job(number) for number in range(ACTIVE + finished)]
@@ -85,9 +85,9 @@ def _finished(job: Job) -> Job:
     return replace(job, status=Status.COMPLETED, finished_at=job.created_at, reason=reason)
 
 
-async def _pass_s(service: Service) -> float:
+async def _pass_s(service: Engine) -> float:
     began_s = time.perf_counter()
-    answer = await service.reconcile(dry_run=False)
+    answer = await service.sync.reconcile(dry_run=False)
     took_s = time.perf_counter() - began_s
     assert (answer.rows_compared, answer.repairs) == (ACTIVE, [])
     return took_s
@@ -103,14 +103,14 @@ def _waits(stack: Stack, folder: Path) -> list[dict[str, float]]:
         supabase_url=stack.url,
         supabase_key=SecretStr(stack.service_key),
     )
-    info = up.up(settings, num_cpus=1)
+    info = local_cluster.up(settings, num_cpus=1)
     try:
         with httpx.Client(base_url=info.api_url, timeout=60) as client:
             job_id = client.get("/api/training/jobs?limit=1").json()["jobs"][0]["job_id"]
             _p99_s(client, job_id)
             return [_pair(client, job_id) for _ in range(PAIRS)]
     finally:
-        up.down(settings)
+        local_cluster.down(settings)
 
 
 def _pair(client: httpx.Client, job_id: str) -> dict[str, float]:

@@ -25,16 +25,16 @@ from typing import Any
 
 from benchmarks.journal_bench import _a_queued_job as a_queued_job
 from benchmarks.record import write
-from scheduler import collector
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.lifecycle import Admit, Event, RunEnded, apply, record
 from scheduler.core.model import Allocation, Job, NodeId
-from scheduler.journal import SqliteJournal
+from scheduler.engine.periodic import SystemClock
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Change
-from scheduler.service import Service
+from scheduler.server import collector
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
-from scheduler.validation import Door
 
 PAIRS = 7
 JOBS = 100_000
@@ -78,17 +78,17 @@ async def restart(path: Path) -> dict[str, float]:
     began_s = time.perf_counter()
     journal = await SqliteJournal.open(path)
     opened_s = time.perf_counter()
-    service = Service(
+    service = Engine(
         journal=journal,
         runner=FakeRunner(),
         clock=SystemClock(),
         settings=Settings(),
-        door=Door([], []),
+        validator=SpecValidator([], []),
     )
     with collector.set_aside():
         await service.recover()
     recovered_s = time.perf_counter()
-    document = await service.ask.status(service.registry.active()[-1].id)
+    document = await service.queries.status(service.registry.active()[-1].id)
     answered_s = time.perf_counter()
     assert document.status == "queued", document
     await journal.close()

@@ -8,6 +8,7 @@ Writes benchmarks/results/sft_speed.json.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
@@ -23,13 +24,26 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "PYTHONPATH": str(ROOT),
-    # Nothing answers there: Ray Train's cleaner must not ask another Ray on this host for our run (tests/fit.py).
+    # Nothing answers there: Ray Train's cleaner must not ask another Ray on this host for our run.
     "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9",
 }
 MODEL = ROOT / ".cache/models/SmolLM2-135M-Instruct"
 WARM_UP = 10
 """Steps that do not count."""
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+
+
+def write_conversations(file: Path, count: int) -> Path:
+    """Questions of different lengths, so that batches are padded."""
+    pairs = [
+        (f"what is {'so ' * (number % 4)}number {number}?", f"it is {number}") for number in range(count)
+    ]
+    lines = [
+        json.dumps({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]})
+        for asked, said in pairs
+    ]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
 
 
 def rounds(plan: dict[str, Any]) -> list[dict[str, float]]:
@@ -148,11 +162,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, float
     from ray.train import CheckpointConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from tests.tiny_model import numbered_pairs, write_conversations
-
     sft = {
         "model": str(arguments.model.resolve()),
-        "dataset": str(write_conversations(folder / "learn.jsonl", numbered_pairs(200))),
+        "dataset": str(write_conversations(folder / "learn.jsonl", 200)),
         "method": arguments.method,
         "batch_size": arguments.batch_size,
         "max_steps": WARM_UP + arguments.steps,

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.cluster import free_port, wait_until
 from benchmarks.record import kept, write
-from scheduler import up
 from scheduler.client import Client
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
-from tests.conftest import free_port, wait_until
 
 STEPS = 20
 CONFIG = {"steps": STEPS, "checkpoint_every_steps": STEPS}
@@ -48,7 +48,7 @@ def ours(client: Client) -> dict[str, float]:
     return {"first_step_s": first_s - began_s, "done_s": ended_s - began_s}
 
 
-def rays(info: up.UpInfo, folder: Path) -> dict[str, float]:
+def rays(info: local_cluster.UpInfo, folder: Path) -> dict[str, float]:
     """`ray job submit --no-wait` is the same as the SDK call; the end is seen by asking, as ours is."""
     progress, done = folder / "progress.jsonl", folder / "done"
     for file in (progress, done):
@@ -59,7 +59,9 @@ def rays(info: up.UpInfo, folder: Path) -> dict[str, float]:
         "--", sys.executable, str(script), json.dumps(CONFIG), str(folder),
     ]  # fmt: skip
     began_s = time.time()
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | up.ray_environment(info))
+    subprocess.run(
+        command, check=True, capture_output=True, env=os.environ | local_cluster.ray_environment(info)
+    )
     wait_until(done.exists, within_s=180, what="Ray's job is done")
     ended_s = time.time()
     lines = map(json.loads, progress.read_text().splitlines())
@@ -76,7 +78,7 @@ def measure(mode: str, pairs: int) -> dict[str, object]:
         port=free_port(),
         warm_runs=1 if mode == "warm" else 0,
     )
-    info = up.up(settings)
+    info = local_cluster.up(settings)
     client = Client(url=info.api_url)
     rows: list[tuple[dict[str, float], dict[str, float]]] = []
     try:
@@ -92,7 +94,7 @@ def measure(mode: str, pairs: int) -> dict[str, object]:
             print(mode, rows[-1], flush=True)
         pool = client.health().pool
     finally:
-        up.down(settings)
+        local_cluster.down(settings)
     return {"pairs": rows, "ratios": _ratios(rows), "pool": pool.model_dump() if pool else None}
 
 

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.cluster import free_port
 from benchmarks.record import write
-from scheduler import up
 from scheduler.client import Client
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
-from tests.conftest import free_port
 
 PAIRS = 7
 SINGLE = 20
@@ -41,8 +41,8 @@ def main() -> None:
         port=free_port(),
         warm_runs=0,
     )
-    info = up.up(settings)
-    os.environ |= up.ray_environment(info)
+    info = local_cluster.up(settings)
+    os.environ |= local_cluster.ray_environment(info)
     from ray.job_submission import JobSubmissionClient
 
     ours, rays = Client(url=info.api_url), JobSubmissionClient(info.dashboard_url)
@@ -70,7 +70,7 @@ def main() -> None:
             print(pairs[-1], flush=True)
             time.sleep(5)
     finally:
-        up.down(settings)
+        local_cluster.down(settings)
     write(
         "submits",
         {

@@ -15,8 +15,8 @@ from rich.panel import Panel
 from rich.table import Table
 
 import scheduler
-from scheduler import up
 from scheduler.cli.follow import follow
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ def report(job: scheduler.JobDocument) -> bool:
     return after < before
 
 
-def where(info: up.UpInfo, job: scheduler.JobDocument) -> None:
+def where(info: local_cluster.UpInfo, job: scheduler.JobDocument) -> None:
     console.print(f"adapter      {job.result.output_dir if job.result else '-'}")
     console.print(f"monitor      {info.monitor_url}/monitor?jobId={job.job_id}")
     console.print(f"Ray          {info.dashboard_url}  (token: cat {info.ray_token_path})")
@@ -63,10 +63,10 @@ def where(info: up.UpInfo, job: scheduler.JobDocument) -> None:
 
 def main() -> int:
     if "--down" in sys.argv:
-        console.print("stopped" if up.down(settings()) else "nothing was running")
+        console.print("stopped" if local_cluster.down(settings()) else "nothing was running")
         return 0
     with console.status("starting Ray, the scheduler and its API"):
-        info = up.up(settings())
+        info = local_cluster.up(settings())
     console.print(f"the scheduler is up on {info.api_url}")
     client = scheduler.Client(url=info.api_url)
     os.chdir(ROOT)  # the paths in the file are seen from here

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scheduler.api.jobs import JobDocument
     from scheduler.client import (
         AsyncClient,
         AsyncJobHandle,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     )
     from scheduler.client.spec_file import load_spec
     from scheduler.core.model import Gang, JobSpec, Status
-    from scheduler.documents import JobDocument
     from scheduler.errors import (
         BodyTooLarge,
         InvalidRequest,
@@ -64,7 +64,7 @@ _HOME = {
     ),
     "scheduler.client.spec_file": ("load_spec",),
     "scheduler.core.model": ("Gang", "JobSpec", "Status"),
-    "scheduler.documents": ("JobDocument",),
+    "scheduler.api.jobs": ("JobDocument",),
     "scheduler.errors": (
         "BodyTooLarge",
         "InvalidRequest",

@@ -19,7 +19,7 @@ SchedulerError
 │   └── NoticeRefused    502  and said that it will not: the notice, not the connection, is what it does not want
 ├── RunUnreachable       503  a run does not answer: unknown, not dead
 ├── CheckpointNotFound   404  the job has no such complete checkpoint
-├── CheckpointTorn       409  a checkpoint is not as it was written
+├── CheckpointUnusable   409  a checkpoint is incomplete or corrupt
 ├── StorageUnavailable   503  where checkpoints are kept does not answer
 ├── NotReady             500  something start-up needs is missing
 ├── AlreadyUp            409  something lives that is not as `scheduler up` was asked for; it was left alone
@@ -158,7 +158,7 @@ class CheckpointNotFound(SchedulerError):
     code = "checkpoint_not_found"
 
 
-class CheckpointTorn(SchedulerError):
+class CheckpointUnusable(SchedulerError):
     http_status = 409
     code = "checkpoint_torn"
 

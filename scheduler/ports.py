@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from scheduler.api.job_query import JobQuery as JobQuery
+from scheduler.api.job_query import Place as Place
+from scheduler.api.job_query import Sort as Sort
+from scheduler.api.metrics import MetricsDocument
 from scheduler.core.checkpoints import Checkpoint
-from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import (
     Attempt,
@@ -20,14 +22,12 @@ from scheduler.core.model import (
     Json,
     Node,
     Outcome,
-    Phase,
     Reason,
-    Resumption,
-    Saved,
     Status,
 )
+from scheduler.core.observation import Observation as Observation
+from scheduler.core.observation import RankProcess as RankProcess
 from scheduler.core.reconcile import Repair, Row, Stub
-from scheduler.documents import MetricsDocument
 
 Run = tuple[JobId, Fence]
 
@@ -54,59 +54,6 @@ class OutboxRow:
     event: JobEvent
     unreadable: bool = False
     """Neither this copy nor the job itself can be read any more: `job` is what is left of it."""
-
-
-class Sort(StrEnum):
-    """What a list is ordered by, downwards with a `-`.  Equals stand in the order of their creation."""
-
-    NEWEST = "-submitted"
-    OLDEST = "submitted"
-    NAME = "name"
-    NAME_DOWN = "-name"
-    USER = "user"
-    USER_DOWN = "-user"
-    STATUS = "status"
-    STATUS_DOWN = "-status"
-    UPDATED = "updated"
-    UPDATED_DOWN = "-updated"
-
-    @property
-    def by(self) -> str:
-        return self.value.removeprefix("-")
-
-    @property
-    def is_down(self) -> bool:
-        return self.value.startswith("-")
-
-
-class Place(NamedTuple):
-    """Where a job stands in a list."""
-
-    created_at: datetime
-    id: JobId
-    value: str | datetime = ""
-    """What the list is ordered by; empty in one that is ordered by `created_at` alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobQuery:
-    """A page of jobs, in the order of *sort*, then of `created_at` and id, all up or all down."""
-
-    statuses: frozenset[Status] = frozenset()
-    user: str | None = None
-    project: str | None = None
-    search: str | None = None
-    """Only jobs whose name contains it, whose id begins with it, or that have it as a label, `value` or
-    `key=value`; upper and lower case are one."""
-    sort: Sort = Sort.NEWEST
-    after: Place | None = None
-    """Only jobs that come after this place: that of the last job of the page before."""
-    limit: int = 50
-
-    @property
-    def is_plain(self) -> bool:
-        """Newest first and without a search: what the database can answer as well."""
-        return self.sort is Sort.NEWEST and not self.search
 
 
 class Mark(NamedTuple):
@@ -221,6 +168,10 @@ class Journal(Protocol):
         """Go on as incarnation *at_least*, if that is higher.  Raises Superseded like a commit."""
         ...
 
+    async def close(self) -> None:
+        """Finish the commits that were asked for, and let go of what was held.  Safe to repeat."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorChange:
@@ -232,8 +183,8 @@ class MirrorChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
-    """What moves without a change of the job: progress of a run, place in the line, why it waits."""
+class ProgressUpdate:
+    """What moves without a change of the job: progress of a run, place in the queue, why it waits."""
 
     job_id: JobId
     version: int
@@ -273,7 +224,7 @@ class Mirror(Protocol):
         `requested_action` and `user_id` of a row that is there are left as they are."""
         ...
 
-    async def vouch(self, signs: Collection[Sign]) -> None:
+    async def vouch(self, signs: Collection[ProgressUpdate]) -> None:
         """Say that the scheduler is alive, and what has moved.  A sign of an older version changes nothing."""
         ...
 
@@ -315,38 +266,6 @@ class Webhook(Protocol):
         """Tell about one change.  Raises NoticeRefused when the receiver does not want this notice, NotDelivered when it
         is not there to take any; the same notice may arrive twice, with the same id."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankProcess:
-    """One process of a gang, named so that it can be told from a later one with the same pid."""
-
-    rank: int
-    node_id: str
-    pid: int
-    created_at_s: float
-    scratch: str = ""
-    """Its temporary folder on that node; removed when the process is gone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """What a live run says of itself: the proof behind `running`."""
-
-    phase: Phase
-    phases: dict[str, float] = field(default_factory=dict[str, float])
-    """Seconds since the epoch at which each phase began, by the clock of the node; and moments of that clock
-    (see run_times.py), which are taken out before anybody sees them."""
-    progress: Json | None = None
-    ranks: tuple[RankProcess, ...] = ()
-    resumed: Resumption | None = None
-    saved: Saved | None = None
-    """The newest checkpoint that this run completed."""
-    stop_seen_at: datetime | None = None
-    """When the loop saw that it should stop."""
-    pace: Pace | None = None
-    stepped_at: datetime | None = None
-    """When the newest step was done; None before the first."""
 
 
 @dataclass(frozen=True, slots=True)

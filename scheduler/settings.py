@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scheduler.core.hangs import Limits
 from scheduler.core.reconcile import Policy
-from scheduler.core.retrying import RetryPolicy
+from scheduler.core.retry import RetryPolicy
 from scheduler.errors import InvalidRequest, Problem
 
 NOT_SENDABLE = (
@@ -35,8 +35,8 @@ class NodeType(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     cpus: float = Field(gt=0)
-    gpus: float = Field(0, ge=0)
-    max_nodes: int = Field(1, ge=1)
+    gpus: float = Field(default=0, ge=0)
+    max_nodes: int = Field(default=1, ge=1)
 
 
 class Settings(BaseSettings):
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SCHEDULER_", frozen=True, extra="ignore")
 
-    cluster: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+    cluster: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
     """Names this scheduler; two on one machine or one Supabase need two names."""
     state_dir: Path = Path("~/.scheduler/{cluster}/state")
     """The journal, the token of Ray, and what `up` left running."""
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     """What an autoscaler may add: `{"gpu": {"cpus": 32, "gpus": 8, "max_nodes": 4}}`."""
 
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(default=8000, ge=1, le=65535)
     token: SecretStr | None = None
     """Bearer token of the API; required when `host` is not loopback."""
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -72,96 +72,96 @@ class Settings(BaseSettings):
     separated by commas.  Without a token no other name is answered; and forms are taken from pages under these."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Pages of these origins may use the API, as `https://app.example`, separated by commas."""
-    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$")
+    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$")
     """The path before ours where a proxy serves us below one, such as `/trainer`; it may take it away or leave it."""
     trust_proxy: bool = False
     """Believe `X-Forwarded-For`, `-Host` and `-Prefix`.  Only where every request comes through a proxy that sets them."""
-    dashboard_url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
+    dashboard_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
     """Where people find the Ray dashboard, for links from the pages; `up` knows that of its own Ray."""
     supabase_url: str | None = None
     """As Supabase shows it, such as `https://abc.supabase.co`; without it the journal is the only store."""
     supabase_key: SecretStr | None = None
     """The key of the role `service_role`: only it may write states."""
-    supabase_timeout_s: float = Field(10.0, gt=0)
+    supabase_timeout_s: float = Field(default=10.0, gt=0)
     """How long one request may take before it counts as unanswered."""
     webhook_url: str | None = None
     """Told when the system recovered a job or failed it."""
     webhook_secret: SecretStr | None = None
     """Signs what is sent there, as Standard Webhooks describes it."""
-    webhook_give_up_after_s: float = Field(259_200.0, gt=0)
+    webhook_give_up_after_s: float = Field(default=259_200.0, gt=0)
     """A notice that the receiver refuses for so long, while it takes others, is not sent again before the next start."""
 
-    tick_every_s: float = Field(1.0, gt=0)
+    tick_every_s: float = Field(default=1.0, gt=0)
     """Placement runs at once when something changed, and at least this often."""
-    observe_every_s: float = Field(1.0, gt=0)
+    observe_every_s: float = Field(default=1.0, gt=0)
     """How often progress is fetched from each run."""
-    observe_timeout_s: float = Field(5.0, gt=0)
-    liveness_every_s: float = Field(30.0, gt=0)
+    observe_timeout_s: float = Field(default=5.0, gt=0)
+    liveness_every_s: float = Field(default=30.0, gt=0)
     """Each run that should be alive is checked this often."""
-    max_clock_skew_s: float = Field(30.0, gt=0)
+    max_clock_skew_s: float = Field(default=30.0, gt=0)
     """A node whose clock is further off than this is shown in `/health`; nothing is judged by it."""
-    lost_after_s: float = Field(300.0, gt=0)
+    lost_after_s: float = Field(default=300.0, gt=0)
     """A run that could not be verified for so long is lost."""
-    reconcile_every_s: float = Field(600.0, gt=0)
+    reconcile_every_s: float = Field(default=600.0, gt=0)
     """Registry, runs and database are compared this often."""
-    stale_after_s: float = Field(600.0, gt=0)
-    """An active row that no scheduler knows, and that nobody vouched for or touched for so long, is failed."""
+    stale_after_s: float = Field(default=600.0, gt=0)
+    """An active row that no scheduler knows, and without a heartbeat or a touch for so long, is failed."""
     recover_queued: Policy = Policy.START
     """What becomes of waiting jobs found after an outage of more than `stale_after_s`, or only in the database:
     `start`, `hold` (a person starts them) or `fail`."""
-    inbox_every_s: float = Field(2.0, gt=0)
+    inbox_every_s: float = Field(default=2.0, gt=0)
     """Rows and requests that front ends wrote are looked for this often."""
-    vouch_every_s: float = Field(10.0, gt=0)
+    vouch_every_s: float = Field(default=10.0, gt=0)
     """Supabase hears this often that the scheduler is alive, and how far its runs are."""
-    relay_batch: int = Field(1000, ge=1, le=10_000)
+    relay_batch: int = Field(default=1000, ge=1, le=10_000)
     """Changes sent to Supabase in one request."""
-    relay_backoff_s: float = Field(1.0, gt=0)
+    relay_backoff_s: float = Field(default=1.0, gt=0)
     """Pause after the first failed write to Supabase or to the webhook; doubles each time, with jitter."""
-    relay_backoff_max_s: float = Field(300.0, gt=0)
-    overdue_after_s: float = Field(600.0, gt=0)
-    """A job that is pending, or waits in the line and is not held, for longer than this is shown as overdue."""
-    list_budget_s: float = Field(2.0, gt=0)
+    relay_backoff_max_s: float = Field(default=300.0, gt=0)
+    overdue_after_s: float = Field(default=600.0, gt=0)
+    """A job that is pending, or waits in the queue and is not held, for longer than this is shown as overdue."""
+    list_budget_s: float = Field(default=2.0, gt=0)
     """How long a list, or a status, waits for the registry before it shows what the database has, unverified."""
-    list_pause_s: float = Field(5.0, gt=0)
+    list_pause_s: float = Field(default=5.0, gt=0)
     """After one list waited in vain, the others do without the one that hangs; it is asked so often in the background."""
-    stop_grace_s: float = Field(60.0, gt=0)
-    """How long a run that was asked to pause, or to give way, may take to save and stop before it is killed."""
-    suspect_factor: float = Field(10.0, ge=1)
+    stop_grace_s: float = Field(default=60.0, gt=0)
+    """How long a run that was asked to pause, or is preempted, may take to save and stop before it is killed."""
+    suspect_factor: float = Field(default=10.0, ge=1)
     """A run without a step for so many times its own usual step time is shown as suspect."""
-    suspect_floor_s: float = Field(60.0, ge=0)
+    suspect_floor_s: float = Field(default=60.0, ge=0)
     """But never sooner than this."""
-    hang_factor: float = Field(30.0, ge=1)
+    hang_factor: float = Field(default=30.0, ge=1)
     """After so many times its usual step time it hangs: its stacks are kept, and `on_hang` says what follows."""
-    hang_floor_s: float = Field(600.0, ge=0)
-    start_limit_s: float = Field(3600.0, gt=0)
+    hang_floor_s: float = Field(default=600.0, ge=0)
+    start_limit_s: float = Field(default=3600.0, gt=0)
     """How long a run may take until its first steps; for loops that tell their steps."""
     on_hang: Literal["retry", "fail"] = "retry"
     """A run that hangs is ended and tried again from its last checkpoint, or its job fails."""
     preempted_keep_place: bool = True
-    """A preempted job returns to its old place in the line; else to the end."""
-    max_preemptions: int = Field(1000, ge=0)
-    """How often a job may give way before it fails."""
-    max_repeats: int = Field(3, ge=1)
+    """A preempted job returns to its old place in the queue; else to the end."""
+    max_preemptions: int = Field(default=1000, ge=0)
+    """How often a job may be preempted before it fails."""
+    max_repeats: int = Field(default=3, ge=1)
     """A job whose runs failed so often in the same way, before they saved anything, is not tried again."""
-    max_losses: int = Field(3, ge=0)
+    max_losses: int = Field(default=3, ge=0)
     """Runs that the infrastructure may lose before the job fails."""
-    retry_backoff_s: float = Field(1.0, ge=0)
-    retry_backoff_max_s: float = Field(60.0, ge=0)
-    warm_runs: int = Field(1, ge=0, le=8)
+    retry_backoff_s: float = Field(default=1.0, ge=0)
+    retry_backoff_max_s: float = Field(default=60.0, ge=0)
+    warm_runs: int = Field(default=1, ge=0, le=8)
     """Runs for which each node keeps prepared processes; 0 turns the pool off."""
-    keep_days: float = Field(90.0, gt=0)
+    keep_days: float = Field(default=90.0, gt=0)
     """Days. Of jobs that ended longer ago the events but the last, and the evidence of attempts, are deleted, in journal and
     Supabase; the jobs themselves stay."""
-    journal_reserve_bytes: int = Field(8_000_000, ge=0)
+    journal_reserve_bytes: int = Field(default=8_000_000, ge=0)
     """Kept free on the disk of the journal: when it is full, runs can still be cancelled, paused and ended."""
-    finished_in_memory: int = Field(1000, ge=0)
+    finished_in_memory: int = Field(default=1000, ge=0)
     """Finished jobs kept in memory; older ones are read from the journal."""
-    max_body_bytes: int = Field(8_000_000, ge=1000)
-    body_timeout_s: float = Field(30.0, gt=0)
+    max_body_bytes: int = Field(default=8_000_000, ge=1000)
+    body_timeout_s: float = Field(default=30.0, gt=0)
     """How long a body may take to arrive."""
-    max_streams: int = Field(400, ge=1)
+    max_streams: int = Field(default=400, ge=1)
     """Live streams (changes, logs, open pages) at once, in all; one more is refused until one has ended."""
-    max_streams_each: int = Field(250, ge=1)
+    max_streams_each: int = Field(default=250, ge=1)
     """The same for one user at one address."""
 
     def environment(self) -> dict[str, str]:
@@ -272,7 +272,7 @@ class ClientSettings(BaseSettings):
         except ValidationError as error:
             found = error.errors(include_url=False)
             problems = (Problem(f"SCHEDULER_{str(one['loc'][0]).upper()}", one["msg"]) for one in found)
-            raise InvalidRequest("the environment is not valid; mend it", tuple(problems)) from None
+            raise InvalidRequest("the environment is not valid; correct it", tuple(problems)) from None
 
 
 def is_sendable(token: str) -> bool:

@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scheduler.settings import Settings
-from serve_app.guard import is_page
+from serve_app.security import is_page
 
 _METHODS = ("GET", "HEAD", "POST")
 _ASKED_WITH = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-User")

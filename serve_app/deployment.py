@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import FastAPI
 from ray import serve
 
+from scheduler.adapters.supabase import mirror_of
 from scheduler.ports import Mirror
 from scheduler.settings import Settings
-from serve_app import limits
-from serve_app.actor_registry import ActorRegistry
+from serve_app import request_body
 from serve_app.app import create_app
+from serve_app.remote_scheduler import remote
 
 OTHERS = 1000
 """Requests that a replica may answer at once beside all the streams and half-sent bodies that it lets in."""
@@ -28,24 +29,18 @@ class Api:
 
     def __init__(self, settings: Settings, actor_name: str, namespace: str) -> None:
         self._settings = settings
-        self._registry = ActorRegistry(actor_name, namespace)
+        self._scheduler = remote(actor_name, namespace)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._registry, self._settings, _database(self._settings))
+        return create_app(self._scheduler, self._settings, _database(self._settings))
 
 
 def _database(settings: Settings) -> Mirror | None:
     """For reading alone: the scheduler actor is the one writer."""
-    if settings.supabase_url is None:
-        return None
-    # Here, because only those who have a database need the package for it.
-    from scheduler.mirror import SupabaseMirror
-
-    key = settings.supabase_key.get_secret_value() if settings.supabase_key else ""
-    return SupabaseMirror(settings.supabase_url, key, settings.cluster, settings.list_budget_s)
+    return mirror_of(settings, settings.list_budget_s)
 
 
 def bind(settings: Settings, actor_name: str, namespace: str) -> serve.Application:
     """For `serve.run(..., name="scheduler", route_prefix="/")`; *namespace* is the actor's."""
-    slots = settings.max_streams + limits.MOST_UNDER_WAY + OTHERS
+    slots = settings.max_streams + request_body.MOST_UNDER_WAY + OTHERS
     return Api.options(max_ongoing_requests=slots).bind(settings, actor_name, namespace)

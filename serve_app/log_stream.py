@@ -16,23 +16,22 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from scheduler.core.model import Status
-from scheduler.documents import (
+from scheduler.api.base import DoubtNotice, ReasonDocument
+from scheduler.api.logs import (
     LOG_EVENTS,
     AttemptNotice,
-    DoubtNotice,
     EndNotice,
     LogEvent,
     LogLines,
     LogView,
     RankLog,
-    ReasonDocument,
     WaitNotice,
 )
+from scheduler.api.redaction import retold
+from scheduler.api.scheduler_api import SchedulerApi
+from scheduler.core.model import Status
 from scheduler.errors import SchedulerError
-from scheduler.redacting import retold
 from serve_app.problems import invalid, shown
-from serve_app.registry import Registry
 from serve_app.streams import EventStream
 
 MAX_RANKS = 256
@@ -57,7 +56,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class LogPosition:
     """A place between two events: what came before it was sent.  As text, the id of the event before it."""
 
     attempt: int
@@ -70,7 +69,7 @@ class Position:
         return f"{self.attempt}.{self.stage}{''.join(offsets)}"
 
     @classmethod
-    def of(cls, text: str) -> Position:
+    def of(cls, text: str) -> LogPosition:
         """Raises InvalidRequest."""
         if not re.fullmatch(_POSITION, text):
             raise invalid("from", f"is {shown(text)}; send the id of an event of this stream, as it was")
@@ -116,7 +115,7 @@ LastEventId = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class PollTiming:
     """How often the registry is asked: soon after it had something, then less and less."""
 
     shortest_s: float = 0.2
@@ -130,7 +129,7 @@ class Pace:
 class Follower:
     """Turns looks at a job into events, each with the position after it.  Knows no clock and asks nobody."""
 
-    position: Position
+    position: LogPosition
     ranks: tuple[int, ...]
     only: int | None = None
     """The one attempt to follow; None: all that come."""
@@ -150,7 +149,7 @@ class Follower:
             yield from self._lines(view, now_s)
         elif self._may_begin(view):
             offsets = self.starts or dict.fromkeys(self.ranks, 0)
-            self.position = Position(self.position.attempt + 1, Stage.OPEN, offsets)
+            self.position = LogPosition(self.position.attempt + 1, Stage.OPEN, offsets)
             self.starts, self._waits = {}, None
             yield AttemptNotice(attempt=self.position.attempt, state="began", reason=None)
         elif end := self._end(view):
@@ -175,7 +174,7 @@ class Follower:
                 yield LogLines(attempt=attempt, rank=log.rank, text=text, offset=log.offset, next_offset=end)
             read_whole = read_whole and log.is_end
         if read_whole:
-            self.position = Position(attempt, Stage.OVER)
+            self.position = LogPosition(attempt, Stage.OVER)
             self._held.clear()
             yield AttemptNotice(attempt=attempt, state="ended", reason=view.ending)
 
@@ -216,10 +215,10 @@ class Follower:
         return end
 
     def _waiting(self, view: LogView) -> Iterator[WaitNotice]:
-        said = WaitNotice(status=view.status, reason=view.reason, queue_position=view.queue_position)
-        if said != self._waits:
-            self._waits = said
-            yield said
+        notice = WaitNotice(status=view.status, reason=view.reason, queue_position=view.queue_position)
+        if notice != self._waits:
+            self._waits = notice
+            yield notice
 
 
 class LogStream:
@@ -227,10 +226,10 @@ class LogStream:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: SchedulerApi,
         job_id: str,
         follower: Follower,
-        pace: Pace,
+        pace: PollTiming,
         now_s: Callable[[], float] = time.monotonic,
         show: Callable[[str], str] | None = None,
     ) -> None:
@@ -305,11 +304,11 @@ class LogStream:
 
 
 async def answer(
-    registry: Registry,
+    registry: SchedulerApi,
     job_id: str,
     query: StreamQuery,
     last_event_id: str | None = None,
-    pace: Pace | None = None,
+    pace: PollTiming | None = None,
     show: Callable[[str], str] | None = None,
 ) -> Response:
     """The stream, each text as *show* has it; 204, which tells a browser to ask no more, when all of it was sent before.
@@ -322,7 +321,7 @@ async def answer(
         if query.attempt or (is_at_rest(view) and view.newest_attempt <= follower.position.attempt):
             return Response(status_code=204)
         follower.position = replace(follower.position, stage=Stage.OVER)
-    stream = LogStream(registry, job_id, follower, pace or Pace(), show=show)
+    stream = LogStream(registry, job_id, follower, pace or PollTiming(), show=show)
     return EventStream(stream.body())
 
 
@@ -331,7 +330,9 @@ def is_at_rest(view: LogView) -> bool:
     return view.status.is_terminal or view.status is Status.PAUSED
 
 
-async def _follower(registry: Registry, view: LogView, query: StreamQuery, position: str | None) -> Follower:
+async def _follower(
+    registry: SchedulerApi, view: LogView, query: StreamQuery, position: str | None
+) -> Follower:
     ranks, newest = _ranks(query.rank, view.most_ranks), view.newest_attempt
     if query.attempt and query.attempt > newest + (not is_at_rest(view)):
         raise invalid("attempt", f"is {query.attempt}; the job has had {newest}")
@@ -339,16 +340,16 @@ async def _follower(registry: Registry, view: LogView, query: StreamQuery, posit
         raise invalid("tail_bytes", "is given beside offset; give one of them")
     if position:
         return Follower(
-            position=_known(Position.of(position), ranks, view, query), ranks=ranks, only=query.attempt
+            position=_known(LogPosition.of(position), ranks, view, query), ranks=ranks, only=query.attempt
         )
     first = query.attempt or newest
     starts = await _starts(registry, view.job_id, first, ranks, query) if 1 <= first <= newest else {}
-    before = Position(max(0, first - 1), Stage.OVER)
+    before = LogPosition(max(0, first - 1), Stage.OVER)
     return Follower(position=before, ranks=ranks, only=query.attempt, starts=starts)
 
 
 async def _starts(
-    registry: Registry, job_id: str, attempt: int, ranks: tuple[int, ...], query: StreamQuery
+    registry: SchedulerApi, job_id: str, attempt: int, ranks: tuple[int, ...], query: StreamQuery
 ) -> dict[int, int]:
     if query.offset is not None:
         return dict.fromkeys(ranks, query.offset)
@@ -383,7 +384,7 @@ def _ranks(asked: str | None, most: int) -> tuple[int, ...]:
     return ranks
 
 
-def _known(position: Position, ranks: tuple[int, ...], view: LogView, query: StreamQuery) -> Position:
+def _known(position: LogPosition, ranks: tuple[int, ...], view: LogView, query: StreamQuery) -> LogPosition:
     if position.attempt > min(view.newest_attempt, query.attempt or view.newest_attempt):
         raise invalid("from", f"is after attempt {position.attempt}, which is not there to be followed")
     if position.stage is Stage.OPEN and tuple(position.offsets) != ranks:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from scheduler.documents import CHANGE_EVENTS, LOG_EVENTS, Document, ProblemDocument
+from scheduler.api.base import Document, ProblemDocument
+from scheduler.api.jobs import CHANGE_EVENTS
+from scheduler.api.logs import LOG_EVENTS
 from serve_app.caller import base_of
 from serve_app.problems import MEDIA_TYPE
 
+router = APIRouter(include_in_schema=False)
 Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"
+_PUBLISHED_AS = {"JobAction": "Action"}
+"""Components whose name in the description is not that of our class: clients were generated with it, so it stays."""
 
 SPEC_EXAMPLE: Json = {
     "loop": "torch_ddp",
@@ -150,11 +156,14 @@ def body(kind: TypeAdapter[Any], example: Json) -> Json:
 
 
 def add(app: FastAPI) -> None:
-    @app.get("/openapi.json", include_in_schema=False)
-    async def description(request: Request) -> Response:
-        """Behind a proxy that serves us below a path, with that path."""
-        base = base_of(request.scope)
-        return JSONResponse(app.openapi() | ({"servers": [{"url": base}]} if base else {}))
+    app.include_router(router)
+
+
+@router.get("/openapi.json")
+async def description(request: Request) -> Response:
+    """Behind a proxy that serves us below a path, with that path."""
+    base = base_of(request.scope)
+    return JSONResponse(request.app.openapi() | ({"servers": [{"url": base}]} if base else {}))
 
 
 def describe(app: FastAPI, *, wants_token: bool) -> Json:
@@ -168,6 +177,7 @@ def describe(app: FastAPI, *, wants_token: bool) -> Json:
             routes=app.routes,
             tags=app.openapi_tags,
         )
+        document = _with_published_names(document)
         document["components"]["schemas"] = _event_schemas() | document["components"]["schemas"]
         for path in document["paths"].values():
             for operation in path.values():
@@ -176,6 +186,20 @@ def describe(app: FastAPI, *, wants_token: bool) -> Json:
         document["security"] = [{"token": []}] if wants_token else [{}, {"token": []}]
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _with_published_names(document: Json) -> Json:
+    text = json.dumps(document)
+    for ours, published in _PUBLISHED_AS.items():
+        text = text.replace(f'"{_REF.format(model=ours)}"', f'"{_REF.format(model=published)}"')
+    named = json.loads(text)
+    schemas = {
+        _PUBLISHED_AS.get(name, name): schema for name, schema in named["components"]["schemas"].items()
+    }
+    for published in _PUBLISHED_AS.values():
+        schemas[published]["title"] = published
+    named["components"]["schemas"] = dict(sorted(schemas.items()))
+    return named
 
 
 def _as_problems(responses: Json) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from scheduler.asking import Action
+from scheduler.api.cursors import place_of_cursor
+from scheduler.core.commands import JobAction
 from scheduler.core.model import Status
-from scheduler.paging import place_of_cursor
 from scheduler.ports import JobQuery, Sort
 from serve_app import problems
 
@@ -93,7 +93,7 @@ class ResumeQuery(BaseModel):
 
 
 class EffectQuery(ResumeQuery):
-    action: Action = Field(description="As in the path of the action.")
+    action: JobAction = Field(description="As in the path of the action.")
 
 
 class MetricsQuery(BaseModel):

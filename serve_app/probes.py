@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Annotated
 
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.responses import PlainTextResponse, Response
 
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.errors import RegistryUnavailable, SchedulerError
 from serve_app.problems import answer
-from serve_app.registry import Registry
 
+router = APIRouter(include_in_schema=False)
 PATHS = ("/livez", "/readyz")
 """They say nothing of any job, and are answered without a token, under any name."""
 READY_WITHIN_S = 1.0
@@ -21,7 +23,7 @@ _REMEMBERED_S = 1.0
 class Readiness:
     """Asked by anybody, so the registry is asked once a second at most, and once at a time."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: SchedulerApi) -> None:
         self._registry = registry
         self._asking = asyncio.Lock()
         self._refusal: SchedulerError | None = None
@@ -46,16 +48,23 @@ class Readiness:
         return None
 
 
-def add(app: FastAPI, registry: Registry) -> None:
-    readiness = Readiness(registry)
+def add(app: FastAPI, registry: SchedulerApi) -> None:
+    app.state.readiness = Readiness(registry)
+    app.include_router(router)
 
-    @app.get("/livez", include_in_schema=False)
-    async def livez() -> Response:
-        """This process answers."""
-        return PlainTextResponse("alive\n")
 
-    @app.get("/readyz", include_in_schema=False)
-    async def readyz() -> Response:
-        """The registry answers too, within a second."""
-        refusal = await readiness.refusal()
-        return answer(refusal) if refusal else PlainTextResponse("ready\n")
+def _readiness(request: Request) -> Readiness:
+    return request.app.state.readiness
+
+
+@router.get("/livez")
+async def livez() -> Response:
+    """This process answers."""
+    return PlainTextResponse("alive\n")
+
+
+@router.get("/readyz")
+async def readyz(readiness: Annotated[Readiness, Depends(_readiness)]) -> Response:
+    """The registry answers too, within a second."""
+    refusal = await readiness.refusal()
+    return answer(refusal) if refusal else PlainTextResponse("ready\n")

@@ -14,10 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from scheduler.api.base import ProblemDocument
+from scheduler.api.problems import problem_fields
 from scheduler.core.model import Gang, JobSpec
-from scheduler.documents import ProblemDocument
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, SchedulerError
-from scheduler.refusals import problem_fields
 from serve_app.caller import base_of
 from serve_app.methods import allow
 
@@ -129,9 +129,9 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _summary(problems: Sequence[Problem], found: int) -> str:
-    told = "; ".join(str(one) for one in problems[:_MAX_IN_SENTENCE])
+    text = "; ".join(str(one) for one in problems[:_MAX_IN_SENTENCE])
     more = found - min(found, _MAX_IN_SENTENCE)
-    return told + (f"; and {more} more" if more else "")
+    return text + (f"; and {more} more" if more else "")
 
 
 def _sentence(error: Mapping[str, Any], known: Sequence[str]) -> str:

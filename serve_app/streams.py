@@ -8,8 +8,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from serve_app.caller import who_asks
+from serve_app.concurrency_limit import ConcurrencyLimit, LimitReached
 from serve_app.methods import IS_HEAD
-from serve_app.places import NoPlace, Places
 from serve_app.problems import answer
 
 
@@ -34,11 +34,11 @@ class Stream(StreamingResponse):
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
             return await send({"type": "http.response.body", "body": b""})
-        streams: Places = scope["app"].state.streams
+        streams: ConcurrencyLimit = scope["app"].state.streams
         try:
-            with streams.taken(who_asks(scope), self._weight):
+            with streams.hold(who_asks(scope), self._weight):
                 return await super().__call__(scope, receive, send)
-        except NoPlace as refusal:
+        except LimitReached as refusal:
             return await answer(refusal)(scope, receive, send)
 
 

@@ -22,15 +22,16 @@ from datetime import UTC, datetime
 from functools import partial
 
 from scheduler import __version__
-from scheduler.answers import row_document
+from scheduler.api.health import DatabaseHealth, Health
+from scheduler.api.jobs import JobDocument, JobPage
+from scheduler.api.scheduler_api import SchedulerApi
+from scheduler.api.serialize import row_document
 from scheduler.core.model import JobId
 from scheduler.core.reconcile import Row
-from scheduler.documents import DatabaseHealth, Health, JobDocument, JobPage
 from scheduler.errors import RegistryUnavailable
 from scheduler.ports import JobQuery, Mirror, Sort
-from serve_app.agreement import Sides, has_words, unverified_page
-from serve_app.registry import Registry
-from serve_app.sides import Side, Silence
+from serve_app.page_comparison import PageComparison, has_words, unverified_page
+from serve_app.read_source import NoAnswer, ReadSource
 
 _GRACE_S = 0.25
 """What each of the two questions about single jobs of a page may take beyond the budget."""
@@ -42,12 +43,12 @@ class VerifiedReads:
     """Lists, states and health over *registry* and, where there is one, *database*.
 
     A list takes at most *budget_s* and three quarters of a second, whoever hangs; a status at most twice *budget_s*; and
-    while somebody hangs, only the first of them: see `Side`.
+    while somebody hangs, only the first of them: see `ReadSource`.
     """
 
     def __init__(
         self,
-        registry: Registry,
+        registry: SchedulerApi,
         database: Mirror | None,
         *,
         budget_s: float,
@@ -57,8 +58,8 @@ class VerifiedReads:
         self._registry, self._database = registry, database
         self._budget_s, self._overdue_after_s = budget_s, overdue_after_s
         how = {"budget_s": budget_s, "pause_s": pause_s}
-        self._told = Side("the registry", lambda: registry.documents([]), **how)
-        self._read = Side("the database", self._look, **how)
+        self._from_registry = ReadSource("the registry", lambda: registry.documents([]), **how)
+        self._from_database = ReadSource("the database", self._look, **how)
 
     async def jobs(self, query: JobQuery) -> JobPage:
         """A page of jobs; a stale one may stand in it under either of its states.
@@ -71,14 +72,14 @@ class VerifiedReads:
         if not query.is_plain:
             return await self._in_order_of_the_registry(self._database, query, until_s)
         page, rows = await asyncio.gather(
-            self._told.ask(partial(self._registry.jobs, query), until_s),
-            self._read.ask(partial(self._database.page, query), until_s),
+            self._from_registry.ask(partial(self._registry.jobs, query), until_s),
+            self._from_database.ask(partial(self._database.page, query), until_s),
         )
-        if isinstance(page, Silence):
-            if isinstance(rows, Silence):
+        if isinstance(page, NoAnswer):
+            if isinstance(rows, NoAnswer):
                 raise _both_silent(page, rows)
             return self._unverified(rows, query.limit, page)
-        if isinstance(rows, Silence):
+        if isinstance(rows, NoAnswer):
             return page.model_copy(update={"note": f"not compared with the database: {rows.why}"})
         return await self._union(self._database, page, rows, query.limit, until_s)
 
@@ -90,12 +91,12 @@ class VerifiedReads:
         if self._database is None:
             return await self._registry.status(job_id)
         asked = partial(self._registry.status, job_id)
-        document = await self._told.ask(asked, time.monotonic() + self._budget_s, anyway=True)
-        if not isinstance(document, Silence):
+        document = await self._from_registry.ask(asked, time.monotonic() + self._budget_s, anyway=True)
+        if not isinstance(document, NoAnswer):
             return document
         looked = partial(self._database.rows, [JobId(job_id)])
-        found = await self._read.ask(looked, time.monotonic() + self._budget_s)
-        if isinstance(found, Silence):
+        found = await self._from_database.ask(looked, time.monotonic() + self._budget_s)
+        if isinstance(found, NoAnswer):
             raise _both_silent(document, found)
         if not found.rows:
             raise RegistryUnavailable(f"{document.why}; the database has no job {job_id}: ask again later")
@@ -110,8 +111,8 @@ class VerifiedReads:
         """Degraded, with what is known of the database."""
         problems, database = [why], DatabaseHealth()
         if self._database is not None:
-            checked = await self._read.ask(self._database.check, time.monotonic() + _CHECK_S)
-            if isinstance(checked, Silence):
+            checked = await self._from_database.ask(self._database.check, time.monotonic() + _CHECK_S)
+            if isinstance(checked, NoAnswer):
                 problems.append(checked.why)
                 database = DatabaseHealth(configured=True, ok=False, last_error=checked.why)
             else:
@@ -120,64 +121,64 @@ class VerifiedReads:
         return Health(status="degraded", problems=problems, version=__version__, database=database)
 
     async def _in_order_of_the_registry(self, database: Mirror, query: JobQuery, until_s: float) -> JobPage:
-        """The database can neither sort nor search: the page is the registry's, and its rows are compared by id."""
-        page = await self._told.ask(partial(self._registry.jobs, query), until_s)
-        if isinstance(page, Silence):
+        """The database can neither sort nor search: the page is the registry's, and its rows are comparison by id."""
+        page = await self._from_registry.ask(partial(self._registry.jobs, query), until_s)
+        if isinstance(page, NoAnswer):
             return await self._newest_rows(database, query, page, until_s + self._budget_s)
-        sides = self._sides(page, [])
-        shown = list(sides.documents)
-        sides, unseen = await self._look_up(database, sides, shown, until_s + _GRACE_S)
-        sides, unheard = await self._listen_again(sides, shown, until_s + 2 * _GRACE_S)
-        sides = await self._look_again(database, sides, shown, until_s + 3 * _GRACE_S)
+        comparison = self._comparison_of(page, [])
+        shown = list(comparison.documents)
+        comparison, unseen = await self._look_up(database, comparison, shown, until_s + _GRACE_S)
+        comparison, unheard = await self._listen_again(comparison, shown, until_s + 2 * _GRACE_S)
+        comparison = await self._look_again(database, comparison, shown, until_s + 3 * _GRACE_S)
         return page.model_copy(
             update={
-                "jobs": [sides.compared(job_id, datetime.now(UTC)) for job_id in shown],
+                "jobs": [comparison.compared(job_id, datetime.now(UTC)) for job_id in shown],
                 "verified": unheard is None,
                 "note": "; ".join(filter(None, (unheard, unseen))) or None,
             }
         )
 
     async def _newest_rows(
-        self, database: Mirror, query: JobQuery, silence: Silence, until_s: float
+        self, database: Mirror, query: JobQuery, no_answer: NoAnswer, until_s: float
     ) -> JobPage:
         """What of a list in another order, or of a search, the database can serve: the newest of all its jobs."""
         if query.after:
             raise RegistryUnavailable(
-                f"{silence.why}; the database cannot go on with a list sorted by {query.sort}, or with a search: "
+                f"{no_answer.why}; the database cannot go on with a list sorted by {query.sort}, or with a search: "
                 "ask again later, or begin a list without them"
             )
         plain = replace(query, sort=Sort.NEWEST, search=None)
-        rows = await self._read.ask(partial(database.page, plain), until_s)
-        if isinstance(rows, Silence):
-            raise _both_silent(silence, rows)
+        rows = await self._from_database.ask(partial(database.page, plain), until_s)
+        if isinstance(rows, NoAnswer):
+            raise _both_silent(no_answer, rows)
         found = [row for row in rows if has_words(row, query.search)]
-        page = self._unverified(found, query.limit, silence)
-        told = f"{page.note}; newest first" + (
+        page = self._unverified(found, query.limit, no_answer)
+        note = f"{page.note}; newest first" + (
             f", and searched for in the newest {query.limit} alone" if query.search else ""
         )
-        return page.model_copy(update={"note": told, "next_cursor": None})
+        return page.model_copy(update={"note": note, "next_cursor": None})
 
     async def _union(
         self, database: Mirror, page: JobPage, rows: Sequence[Row], limit: int, until_s: float
     ) -> JobPage:
-        sides = self._sides(page, rows)
-        found = sides.newest_first()
+        comparison = self._comparison_of(page, rows)
+        found = comparison.newest_first()
         shown = found[:limit]
         # The registry comes last: nothing it said is older than the row it is compared with.
-        sides, unseen = await self._look_up(database, sides, shown, until_s + _GRACE_S)
-        sides, unheard = await self._listen_again(sides, shown, until_s + 2 * _GRACE_S)
-        sides = await self._look_again(database, sides, shown, until_s + 3 * _GRACE_S)
+        comparison, unseen = await self._look_up(database, comparison, shown, until_s + _GRACE_S)
+        comparison, unheard = await self._listen_again(comparison, shown, until_s + 2 * _GRACE_S)
+        comparison = await self._look_again(database, comparison, shown, until_s + 3 * _GRACE_S)
         more = page.next_cursor is not None or len(rows) >= limit or len(found) > limit
         return JobPage(
-            jobs=[sides.compared(job_id, datetime.now(UTC)) for job_id in shown],
-            next_cursor=sides.cursor_after(shown[-1]) if shown and more else None,
+            jobs=[comparison.compared(job_id, datetime.now(UTC)) for job_id in shown],
+            next_cursor=comparison.cursor_after(shown[-1]) if shown and more else None,
             verified=unheard is None,
             note="; ".join(filter(None, (unheard, unseen))) or None,
             counts=page.counts,
         )
 
-    def _sides(self, page: JobPage, rows: Sequence[Row]) -> Sides:
-        return Sides(
+    def _comparison_of(self, page: JobPage, rows: Sequence[Row]) -> PageComparison:
+        return PageComparison(
             documents={job.job_id: job for job in page.jobs},
             rows={row.id: row for row in rows},
             overdue_after_s=self._overdue_after_s,
@@ -186,44 +187,48 @@ class VerifiedReads:
     async def _look(self) -> object:
         return await self._database.rows([]) if self._database else None
 
-    def _unverified(self, rows: list[Row], limit: int, silence: Silence) -> JobPage:
+    def _unverified(self, rows: list[Row], limit: int, no_answer: NoAnswer) -> JobPage:
         return unverified_page(
-            rows, limit, now=datetime.now(UTC), overdue_after_s=self._overdue_after_s, why=silence.why
+            rows, limit, now=datetime.now(UTC), overdue_after_s=self._overdue_after_s, why=no_answer.why
         )
 
     async def _look_up(
-        self, database: Mirror, sides: Sides, shown: list[str], until_s: float
-    ) -> tuple[Sides, str | None]:
+        self, database: Mirror, comparison: PageComparison, shown: list[str], until_s: float
+    ) -> tuple[PageComparison, str | None]:
         """Ask the database about jobs that it did not list."""
-        ids = [JobId(job_id) for job_id in shown if job_id not in sides.rows]
+        ids = [JobId(job_id) for job_id in shown if job_id not in comparison.rows]
         if not ids:
-            return sides, None
-        found = await self._read.ask(partial(database.rows, ids), until_s)
-        if isinstance(found, Silence):
+            return comparison, None
+        found = await self._from_database.ask(partial(database.rows, ids), until_s)
+        if isinstance(found, NoAnswer):
             note = f"{len(ids)} not compared with the database: {found.why}"
-            return replace(sides, unseen=frozenset(ids)), note
-        return replace(sides, rows={**sides.rows, **{row.id: row for row in found.rows}}), None
+            return replace(comparison, unseen=frozenset(ids)), note
+        return replace(comparison, rows={**comparison.rows, **{row.id: row for row in found.rows}}), None
 
-    async def _look_again(self, database: Mirror, sides: Sides, shown: list[str], until_s: float) -> Sides:
+    async def _look_again(
+        self, database: Mirror, comparison: PageComparison, shown: list[str], until_s: float
+    ) -> PageComparison:
         """What differs may only have moved between the two answers.  A row that is read after the registry has told that
         nothing of the job is on its way to the database says what it says for good."""
-        ids = [JobId(job_id) for job_id in shown if sides.may_have_moved(job_id)]
+        ids = [JobId(job_id) for job_id in shown if comparison.may_have_moved(job_id)]
         if not ids:
-            return sides
-        found = await self._read.ask(partial(database.rows, ids), until_s)
-        if isinstance(found, Silence):
-            return replace(sides, unseen=sides.unseen | frozenset(ids))
-        return sides.seen_again(ids, {row.id: row for row in found.rows})
+            return comparison
+        found = await self._from_database.ask(partial(database.rows, ids), until_s)
+        if isinstance(found, NoAnswer):
+            return replace(comparison, unseen=comparison.unseen | frozenset(ids))
+        return comparison.seen_again(ids, {row.id: row for row in found.rows})
 
-    async def _listen_again(self, sides: Sides, shown: list[str], until_s: float) -> tuple[Sides, str | None]:
+    async def _listen_again(
+        self, comparison: PageComparison, shown: list[str], until_s: float
+    ) -> tuple[PageComparison, str | None]:
         """Ask the registry about jobs that it did not list, or that have moved on since."""
-        ids = [job_id for job_id in shown if sides.is_outdated(job_id)]
+        ids = [job_id for job_id in shown if comparison.is_outdated(job_id)]
         asked = partial(self._registry.documents, ids)
-        known = await self._told.ask(asked, until_s) if ids else {}
-        if isinstance(known, Silence):
-            return replace(sides, unheard=frozenset(ids)), f"{len(ids)} not verified: {known.why}"
-        return replace(sides, documents={**sides.documents, **known}), None
+        known = await self._from_registry.ask(asked, until_s) if ids else {}
+        if isinstance(known, NoAnswer):
+            return replace(comparison, unheard=frozenset(ids)), f"{len(ids)} not verified: {known.why}"
+        return replace(comparison, documents={**comparison.documents, **known}), None
 
 
-def _both_silent(registry: Silence, database: Silence) -> RegistryUnavailable:
+def _both_silent(registry: NoAnswer, database: NoAnswer) -> RegistryUnavailable:
     return RegistryUnavailable(f"neither registry nor database can tell: {registry.why}; {database.why}")

@@ -19,13 +19,14 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import httpx
 import psutil
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
-from scheduler import up
 from scheduler.client import Client
 from scheduler.core.model import Fence, JobId
-from scheduler.run_folder import RunFolder
+from scheduler.runs.run_dir import RunDir
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from tests.stack.fixtures import fresh_stack as fresh_stack
 from tests.stack.fixtures import supabase_stack as supabase_stack
@@ -34,9 +35,30 @@ from tests.stack.stack import Stack
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
 
-hypothesis_settings.register_profile("default", deadline=None, derandomize=True)
-hypothesis_settings.register_profile("big", deadline=None, max_examples=2000)  # and new ones each time
+_ANY_SPEED: Any = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}  # a busy machine breaks nothing
+hypothesis_settings.register_profile("default", derandomize=True, **_ANY_SPEED)
+hypothesis_settings.register_profile("big", max_examples=2000, **_ANY_SPEED)  # and new ones each time
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+RAY_FOLDERS = ("tests/integration/", "tests/browser/", "tests/chaos/")
+"""Where `make test` looks for tests that need Ray; the others need not even be read for them."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before any are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lost = [
+        item.nodeid
+        for item in items
+        if item.get_closest_marker("ray") and not item.nodeid.startswith(RAY_FOLDERS)
+    ]
+    if lost:
+        raise pytest.UsageError(
+            f"no part of `make test` runs {lost[0]}: tests that need Ray belong in {RAY_FOLDERS}"
+        )
 
 
 def wait_until(seen: Callable[[], T], *, within_s: float, what: str) -> T:
@@ -60,7 +82,7 @@ class Cluster:
 
     client: Client
     settings: Settings
-    info: up.UpInfo
+    info: local_cluster.UpInfo
 
     def submit(self, loop: str, config: dict[str, Any] | None = None, **fields: Any) -> str:
         if ":" not in loop and loop not in ("sft", "torch_ddp"):
@@ -89,8 +111,8 @@ class Cluster:
             there, within_s=within_s, what=f"job {job_id} is at step {step} of attempt {attempt}"
         )
 
-    def folder(self, job_id: str, attempt: int = 1) -> RunFolder:
-        return RunFolder.of(self.settings.storage_path, JobId(job_id), Fence(attempt))
+    def folder(self, job_id: str, attempt: int = 1) -> RunDir:
+        return RunDir.of(self.settings.storage_path, JobId(job_id), Fence(attempt))
 
     def rank_pids(self, job_id: str, attempt: int = 1) -> list[int]:
         return [rank.pid for rank in self.folder(job_id, attempt).ranks()]
@@ -125,7 +147,7 @@ def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) ->
         stop_grace_s=8.0,
         **({"warm_runs": 0} | changes),
     )
-    info = up.up(settings, num_cpus=num_cpus)
+    info = local_cluster.up(settings, num_cpus=num_cpus)
     return Cluster(Client(url=info.api_url), settings, info)
 
 
@@ -159,5 +181,5 @@ def cluster(cluster_stack: Stack) -> Iterator[Cluster]:
     os.chdir(ROOT)
     cluster = start_cluster(folder, "tests", **in_seconds(cluster_stack))
     yield cluster
-    up.down(cluster.settings)
+    local_cluster.down(cluster.settings)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Checks of files that misbehave, as `scheduler.inspection` calls them by name."""
+"""Checks of files that misbehave, as `scheduler.engine.inspection` calls them by name."""
 
 from __future__ import annotations
 

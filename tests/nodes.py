@@ -24,8 +24,8 @@ from unittest.mock import patch
 
 import psutil
 
-from scheduler import up
 from scheduler.client import Client
+from scheduler.server import local_cluster
 from scheduler.settings import Settings
 from tests.conftest import ROOT, Cluster, free_port, wait_until
 
@@ -184,7 +184,7 @@ def cluster_with_nodes(name: str, cpus: Sequence[int], **changes: Any) -> Iterat
     os.chdir(ROOT)
     try:
         with patch.dict(os.environ, QUICK_TO_SEE_LOSS):
-            info = up.up(settings, num_cpus=0)
+            info = local_cluster.up(settings, num_cpus=0)
         with Nodes(info.ray_address) as nodes:
             for num_cpus in cpus:
                 nodes.add(num_cpus)
@@ -192,7 +192,7 @@ def cluster_with_nodes(name: str, cpus: Sequence[int], **changes: Any) -> Iterat
             wait_until_seen(cluster, nodes)
             yield cluster, nodes
     finally:
-        up.down(settings)
+        local_cluster.down(settings)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -77,7 +77,7 @@ def returns_oddities(config: dict[str, Any]) -> dict[Any, Any]:
 
 def says_nothing(config: dict[str, Any]) -> dict[str, Any]:
     """As if the thread of the rank had ended without a word."""
-    from scheduler import rank
+    from scheduler.runs import train_worker
 
-    rank._leave_result = lambda *_: None
+    train_worker._leave_result = lambda *_: None
     return {"accuracy": 1.0}

@@ -15,10 +15,10 @@ from typing import Any
 
 from pyarrow import fs as arrow
 
-from scheduler.checkpoints import Checkpoints, train_name
 from scheduler.core.checkpoints import Checkpoint, to_delete
 from scheduler.core.model import CheckpointPolicy, Fence, JobId, Origin
-from scheduler.saving import Seal
+from scheduler.runs.checkpoint_callback import CheckpointCallback
+from scheduler.runs.checkpoint_store import CheckpointStore, train_name
 
 NUM_BYTES = 200_000
 """Of each checkpoint that `without_a_pause` saves."""
@@ -26,7 +26,7 @@ NUM_BYTES = 200_000
 
 def without_a_pause(url: str, job_id: JobId, fence: Fence, tell: Connection) -> None:
     """Save, seal and delete as fast as it goes; tell the number of each that is complete."""
-    checkpoints = Checkpoints(url, job_id)
+    checkpoints = CheckpointStore(url, job_id)
     with tempfile.TemporaryDirectory(dir=url) as source:
         for number in count(1):
             for name in ("model", "optimizer"):
@@ -40,7 +40,7 @@ def without_a_pause(url: str, job_id: JobId, fence: Fence, tell: Connection) -> 
                 checkpoints.delete(old)
 
 
-class SlowSeal(Seal):
+class SlowSeal(CheckpointCallback):
     """Seals nothing before the loop has made its last report, and then slowly; number *unlucky* fails."""
 
     def __init__(self, marker: Path, unlucky: int | None, **options: Any) -> None:
@@ -88,7 +88,7 @@ def fit(request: dict[str, Any]) -> dict[str, Any]:
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     url, job_id, fence = request["url"], JobId(request["job_id"]), Fence(request["fence"])
-    checkpoints = Checkpoints(url, job_id)
+    checkpoints = CheckpointStore(url, job_id)
     seal = SlowSeal(
         Path(request["marker"]),
         request["unlucky"],

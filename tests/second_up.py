@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
+from scheduler.server.up_record import UpInfo, read_info
 from scheduler.settings import Settings
-from scheduler.up_record import UpInfo, read_info
 from tests.conftest import ROOT, free_port, is_gone, wait_until
 
 SCHEDULER = str(Path(sys.executable).with_name("scheduler"))
@@ -86,7 +86,7 @@ class Living:
         return wait_until(found, within_s=60, what=f"there is a process {title}")[0]
 
     def part(self, name: str) -> psutil.Process:
-        from scheduler.own_processes import parts
+        from scheduler.server.own_processes import parts
 
         found = parts(None, self.record.ray_temp_dir, str(self.state))
         return next(one for one in found.all if one.name() == name)

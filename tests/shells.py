@@ -132,7 +132,7 @@ STOPPED_ACTOR = Shell(
     says=(*LEFT, "does not serve", "503"),
 )
 KILLED_KEEPER = Shell(
-    "a killed keeper", befalls=kill(Living.keeper_pid), says=("keeper was gone", "nothing else")
+    "a killed keeper", befalls=kill(Living.keeper_pid), says=("driver was gone", "nothing else")
 )
 TORN_RECORD = Shell(
     "a torn up.json",

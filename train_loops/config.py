@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from train_loops.paths import written_out
 
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Place = Annotated[Text, AfterValidator(written_out)]
 """A file or folder; `~` and `file://` are written out."""
-MESSAGES = {"path": "messages_jsonl"}
-MODEL = {"path": "model"}
+MESSAGES: JsonDict = {"path": "messages_jsonl"}
+MODEL: JsonDict = {"path": "model"}
 
 
 class LoopConfig(BaseModel):

@@ -123,7 +123,8 @@ def _text_of(content: Any) -> str | None:
     parts = [
         part.get("text") for part in content if isinstance(part, dict) and part.get("type", "text") == "text"
     ]
-    return "".join(parts) if len(parts) == len(content) and all(isinstance(p, str) for p in parts) else None
+    texts = [text for text in parts if isinstance(text, str)]
+    return "".join(texts) if len(texts) == len(content) else None
 
 
 def _no_tools(what: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jinja2 import TemplateError
@@ -129,8 +129,13 @@ def encode_by_prefixes(
     return ids, learnt
 
 
-def tokens_of(tokenizer: PreTrainedTokenizerBase, messages: list[Message], **options: bool) -> list[int]:
-    return list(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options))
+def tokens_of(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, add_generation_prompt: bool = False
+) -> list[int]:
+    tokens = tokenizer.apply_chat_template(
+        messages, tokenize=True, return_dict=False, add_generation_prompt=add_generation_prompt
+    )
+    return list(cast("list[int]", tokens))
 
 
 def len_common(left: list[int], right: list[int]) -> int:

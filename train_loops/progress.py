@@ -76,7 +76,7 @@ def output_dir() -> Path:
     import ray.train
 
     try:
-        storage = ray.train.get_context().get_storage()
+        storage: Any = ray.train.get_context().get_storage()
     except NotImplementedError:  # Ray Train's local mode has no storage
         return Path.cwd() / "output"
     return Path(storage.experiment_fs_path) / "output"

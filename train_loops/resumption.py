@@ -1,4 +1,4 @@
-"""What a resumed run must find as it was, and the certificate that says what it found.
+"""What a resumed run must find as it was, and the report that says what it found.
 
 For loops of your own too.  Weights, optimizer and step are the loop's; this module keeps the rest:
 
@@ -10,9 +10,9 @@ For loops of your own too.  Weights, optimizer and step are the loop's; this mod
         facts.write(folder, step)
 
     # resuming: on every rank, from the checkpoint's folder
-    certificate = compare(folder, step, facts)
+    report = compare(folder, step, facts)
     restore_random_state(folder, rank)
-    progress.say("loading", step=certificate.step, resumed=certificate.as_json())
+    progress.say("loading", step=report.step, resumed=report.as_json())
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PACKAGES = ("torch", "numpy")
 
 
 @dataclass(slots=True)
-class Certificate:
+class ResumeReport:
     """Sentences on a resumed run: what was looked at and found equal, and what is not as it was."""
 
     step: int
@@ -90,55 +90,55 @@ def device() -> str:
     return f"cpu with {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
-def compare(folder: Path, step: int, now: RunFacts, random_files: Sequence[str] | None = None) -> Certificate:
+def compare(
+    folder: Path, step: int, now: RunFacts, random_files: Sequence[str] | None = None
+) -> ResumeReport:
     """What the checkpoint of *step* in *folder* says of the run that saved it, against *now*.
 
     *random_files*: where a loop that does not use `save_random_state` keeps the random state of each rank.
     Raises ValueError or KeyError when what the checkpoint says cannot be read.
     """
-    certificate = Certificate(step)
+    report = ResumeReport(step)
     if not (folder / FACTS_FILE).exists():
-        certificate.differs.append(f"nothing is known of the run that saved this: there is no {FACTS_FILE}")
-        return certificate
+        report.differs.append(f"nothing is known of the run that saved this: there is no {FACTS_FILE}")
+        return report
     then = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-    certificate.say(
+    report.say(
         same=then["step"] == step,
         sentence=f"step: {step}",
         otherwise=f"step is {step}, but {FACTS_FILE} was written for step {then['step']}",
     )
-    certificate.say(
+    report.say(
         same=then["num_ranks"] == now.num_ranks,
         sentence=f"number of ranks: {now.num_ranks}",
         otherwise=f"number of ranks is {now.num_ranks}, was {then['num_ranks']}: examples are shared out anew, "
         "so their order differs from here on",
     )
     expected = [random_state_file(rank) for rank in range(now.num_ranks)]
-    certificate.say(
+    report.say(
         same=all((folder / name).is_file() for name in random_files or expected),
         sentence="random state: found for each rank",
         otherwise="random state: not found for each rank, so dropout differs from here on",
     )
     for what, value in now.inputs.items():
         was = then["inputs"].get(what, "not there")
-        certificate.say(
-            same=was == value, sentence=f"{what}: {value}", otherwise=f"{what}: {value}, was {was}"
-        )
-    _compare_all(certificate, "config", then["config"], now.config)
-    _compare_all(certificate, "versions", then["versions"], now.versions)
-    certificate.say(
+        report.say(same=was == value, sentence=f"{what}: {value}", otherwise=f"{what}: {value}, was {was}")
+    _compare_all(report, "config", then["config"], now.config)
+    _compare_all(report, "versions", then["versions"], now.versions)
+    report.say(
         same=then["device"] == now.device,
         sentence=f"device: {now.device}",
         otherwise=f"device is {now.device}, was {then['device']}",
     )
-    return certificate
+    return report
 
 
-def _compare_all(certificate: Certificate, what: str, then: dict[str, Any], now: dict[str, Any]) -> None:
+def _compare_all(report: ResumeReport, what: str, then: dict[str, Any], now: dict[str, Any]) -> None:
     """One sentence when all are equal, else one for each that is not."""
     changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    certificate.differs += [f"{what}: {name} is {now.get(name)}, was {then.get(name)}" for name in changed]
+    report.differs += [f"{what}: {name} is {now.get(name)}, was {then.get(name)}" for name in changed]
     if not changed:
-        certificate.checked.append(f"{what}: {', '.join(f'{name} {value}' for name, value in now.items())}")
+        report.checked.append(f"{what}: {', '.join(f'{name} {value}' for name, value in now.items())}")
 
 
 def random_state_file(rank: int) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
     from train_loops.config import SftConfig
     from train_loops.progress import Progress
@@ -55,12 +55,13 @@ class Samples:
             self.model.train(was_training)
 
     def _answer(self, prompt: str) -> str:
-        asked = self.tokenizer.apply_chat_template(
+        tokens = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}],
             add_generation_prompt=True,
             return_tensors="pt",
             return_dict=True,
-        ).to(self.model.device)
+        )
+        asked = cast("BatchEncoding", tokens).to(self.model.device)
         said = self.model.generate(
             **asked,
             max_new_tokens=self.cfg.sample_max_tokens,
@@ -69,4 +70,5 @@ class Samples:
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        return self.tokenizer.decode(said[0, asked["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+        text = self.tokenizer.decode(said[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+        return cast("str", text).strip()

@@ -11,7 +11,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ray.train
 import torch
@@ -74,7 +74,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         model = load_model(cfg)
         facts = run_facts(cfg, data, model)
         trainer = build_trainer(cfg, model, tokenizer, data, checkpoints.path, saved)
-        samples = Samples(cfg, trainer.model, tokenizer, ray.train.get_context().get_world_rank())
+        samples = Samples(cfg, trainer.trained_model, tokenizer, ray.train.get_context().get_world_rank())
         before = answers_before(samples, progress, saved)
         files = {ANSWERS_BEFORE: json.dumps(before)}
         report = TrainReport(trainer, progress, checkpoints, facts, files, samples)
@@ -96,7 +96,7 @@ def stopped(step: int, progress: Progress) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedState:
     """The checkpoint to go on from."""
 
     folder: Path
@@ -108,14 +108,14 @@ class Saved:
 
 
 @contextmanager
-def saved_state() -> Iterator[Saved | None]:
+def saved_state() -> Iterator[SavedState | None]:
     """Ray Train's newest checkpoint, its folder kept until the block ends; None on a fresh start."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         yield None
         return
     with checkpoint.as_directory() as folder:
-        yield Saved(Path(folder), TrainerState.load_from_json(str(Path(folder, STATE))))
+        yield SavedState(Path(folder), TrainerState.load_from_json(str(Path(folder, STATE))))
 
 
 def random_files(num_ranks: int) -> list[str]:
@@ -158,7 +158,7 @@ def load_model(cfg: SftConfig) -> PreTrainedModel | PeftModel:
     lora = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=cfg.lora.r,
-        lora_alpha=cfg.lora.alpha,
+        lora_alpha=cast("int", cfg.lora.alpha),  # peft takes any number
         lora_dropout=cfg.lora.dropout,
         target_modules=cfg.lora.target_modules,
     )
@@ -207,21 +207,21 @@ def build_trainer(
     tokenizer: PreTrainedTokenizerBase,
     data: Data,
     folder: Path,
-    saved: Saved | None,
+    saved: SavedState | None,
 ) -> StepTrainer:
     trainer = StepTrainer(
         model=model,
         args=training_arguments(cfg, folder, eval_on_start=is_evaluation_due(cfg, saved)),
-        data_collator=PadBatch(tokenizer.pad_token_id),
+        data_collator=PadBatch(cast("int", tokenizer.pad_token_id)),
         train_dataset=data.train.items,
         eval_dataset=data.evaluation.items if data.evaluation else None,
         processing_class=tokenizer,
     )
     trainer.remove_callback(PrinterCallback)
-    return prepare_trainer(trainer)
+    return cast("StepTrainer", prepare_trainer(trainer))
 
 
-def is_evaluation_due(cfg: SftConfig, saved: Saved | None) -> bool:
+def is_evaluation_due(cfg: SftConfig, saved: SavedState | None) -> bool:
     """Before the first step; and when a stop came just at a step that should have been followed by one."""
     if saved is None or cfg.eval_dataset is None:
         return cfg.eval_dataset is not None
@@ -261,7 +261,7 @@ def training_arguments(cfg: SftConfig, folder: Path, *, eval_on_start: bool) -> 
     )
 
 
-def answers_before(samples: Samples, progress: Progress, saved: Saved | None) -> list[str]:
+def answers_before(samples: Samples, progress: Progress, saved: SavedState | None) -> list[str]:
     """What the untrained model answers; after a restart, what it answered then.  Nothing where nobody asks."""
     if saved is not None and samples.prompts:
         return json.loads((saved.folder / ANSWERS_BEFORE).read_text(encoding="utf-8"))
@@ -273,10 +273,10 @@ def total_steps(trainer: StepTrainer) -> int:
     return trainer.set_initial_training_values(trainer.args, loader)[-1]
 
 
-def run_steps(trainer: StepTrainer, report: TrainReport, saved: Saved | None) -> None:
+def run_steps(trainer: StepTrainer, report: TrainReport, saved: SavedState | None) -> None:
     """The steps that are left.  After the last there are none, where the Trainer would take one more."""
     if saved and saved.step >= total_steps(trainer):
-        load_weights(trainer.model, str(saved.folder))
+        load_weights(trainer.trained_model, str(saved.folder))
         trainer.state = saved.state
         report.say_resumed()
     else:
@@ -285,7 +285,7 @@ def run_steps(trainer: StepTrainer, report: TrainReport, saved: Saved | None) ->
 
 def load_weights(model: PreTrainedModel | PeftModel, folder: str) -> None:
     if isinstance(model, PeftModel):
-        model.load_adapter(folder, model.active_adapter, is_trainable=True)
+        model.load_adapter(folder, cast("str", model.active_adapter), is_trainable=True)
     else:
         model.load_state_dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict())
 
@@ -297,7 +297,7 @@ def finish(
     before: list[str],
 ) -> dict[str, Any]:
     """Save the result and say what the training did."""
-    state, model, samples = trainer.state, trainer.model, report.samples
+    state, model, samples = trainer.state, trainer.trained_model, report.samples
     after = samples.tell(report.progress, state.global_step)
     report.progress.say("saving")
     output = save_result(model, tokenizer) if trainer.is_world_process_zero() else None
@@ -323,6 +323,6 @@ def save_result(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokeniz
     model.config.use_cache = True  # the Trainer turned it off for training
     target = output_dir()
     with whole_folder(target) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
     return str(target)

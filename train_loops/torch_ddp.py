@@ -23,7 +23,7 @@ from train_loops.config import TorchDdpConfig
 from train_loops.progress import Progress, output_dir, whole_folder
 from train_loops.ranks import on_any_rank
 from train_loops.resumption import (
-    Certificate,
+    ResumeReport,
     RunFacts,
     compare,
     restore_random_state,
@@ -107,19 +107,21 @@ def train_step(model: nn.Module, optimizer: Optimizer, data: tuple[Tensor, Tenso
     return value
 
 
-def load_checkpoint(model: nn.Module, optimizer: Optimizer, rank: int, facts: RunFacts) -> Certificate | None:
+def load_checkpoint(
+    model: nn.Module, optimizer: Optimizer, rank: int, facts: RunFacts
+) -> ResumeReport | None:
     """Go on from the newest checkpoint, and say how exactly that is; None when there is no checkpoint."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
         state = torch.load(Path(folder, "state.pt"), map_location="cpu", weights_only=True)
-        certificate = compare(Path(folder), state["step"], facts)
+        report = compare(Path(folder), state["step"], facts)
         bare(model).load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         restore_random_state(Path(folder), rank)
-    certificate.checked += ["weights: every tensor loaded by its name", "optimizer: every moment loaded"]
-    return certificate
+    report.checked += ["weights: every tensor loaded by its name", "optimizer: every moment loaded"]
+    return report
 
 
 def write_checkpoint(

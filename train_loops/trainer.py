@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate.utils import DistributedType
@@ -17,8 +17,11 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 
 from train_loops.checkpoints import Checkpoints
 from train_loops.progress import Progress
-from train_loops.resumption import Certificate, RunFacts
+from train_loops.resumption import ResumeReport, RunFacts
 from train_loops.samples import Samples
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MEASURES = ("loss", "learning_rate", "grad_norm", "eval_loss")
 """What is told of all that the Trainer logs."""
@@ -31,7 +34,12 @@ class StepTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.tokens = torch.zeros((), dtype=torch.float64, device=self.args.device)
         self.not_finite = torch.zeros((), dtype=torch.float64, device=self.args.device)
-        self.gradient_length: torch.Tensor | float = 0.0
+        self.gradient_length: Any = 0.0
+
+    @property
+    def trained_model(self) -> PreTrainedModel | PeftModel:
+        """The model itself; the Trainer keeps the wrapper that shares gradients beside it."""
+        return cast("PreTrainedModel | PeftModel", self.model)
 
     def create_accelerator_and_postprocess(self) -> None:
         """One rank shares its gradients with nobody: the wrapper that shares them would copy each for nothing."""
@@ -69,7 +77,7 @@ class StepTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """The weights that are trained.  Tokenizer and arguments are the job's, the same for all checkpoints."""
         if self.args.should_save:
-            self.model.save_pretrained(output_dir, state_dict=state_dict)
+            self.trained_model.save_pretrained(output_dir or str(self.args.output_dir), state_dict=state_dict)
 
 
 class TrainReport(RayTrainReportCallback):
@@ -97,8 +105,8 @@ class TrainReport(RayTrainReportCallback):
         self.facts = facts
         self.extra_files = extra_files
         self.samples = samples
-        self.resumed: tuple[Path, Certificate] | None = None
-        """The checkpoint that this run goes on from; the certificate is completed when it is loaded."""
+        self.resumed: tuple[Path, ResumeReport] | None = None
+        """The checkpoint that this run goes on from; the report is completed when it is loaded."""
         self.stopped = False
         self.num_tokens = 0
         self.training_s = 0.0
@@ -114,10 +122,10 @@ class TrainReport(RayTrainReportCallback):
     ) -> None:
         self.progress.say("loading", step=state.global_step, total_steps=state.max_steps)
         if self.resumed and state.is_world_process_zero:
-            folder, certificate = self.resumed
-            check_weights(self.trainer.model, folder, certificate)
-            check_optimizer(self.trainer, certificate)
-            check_data_position(args, state, len(kwargs["train_dataloader"]), certificate)
+            folder, report = self.resumed
+            check_weights(self.trainer.model, folder, report)
+            check_optimizer(self.trainer, report)
+            check_data_position(args, state, len(kwargs["train_dataloader"]), report)
             self.say_resumed()
 
     def say_resumed(self) -> None:
@@ -199,7 +207,7 @@ class TrainReport(RayTrainReportCallback):
     ) -> None:
         """Called on all ranks at the same steps; `report` is a barrier."""
         self.progress.say("saving")
-        folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+        folder = Path(str(args.output_dir), f"checkpoint-{state.global_step}")
         if state.is_world_process_zero:
             self.facts.write(folder, state.global_step)
             for name, text in self.extra_files.items():
@@ -208,7 +216,7 @@ class TrainReport(RayTrainReportCallback):
         self.checkpoints.report(metrics, folder)
 
 
-def check_weights(model: Any, folder: Path, certificate: Certificate) -> None:
+def check_weights(model: Any, folder: Path, report: ResumeReport) -> None:
     """Is each tensor of the checkpoint in the model, bit for bit?  Loaders pass over names they do not know."""
     now = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict()
     same: list[bool] = []
@@ -216,39 +224,40 @@ def check_weights(model: Any, folder: Path, certificate: Certificate) -> None:
         with safe_open(file, framework="pt") as saved:
             for name in saved.keys():  # noqa: SIM118  not a dict
                 same.append(name in now and torch.equal(now[name].cpu(), saved.get_tensor(name)))
-    certificate.say(
+    report.say(
         same=all(same) and bool(same),
         sentence=f"weights: {len(same)} tensors, bit for bit those of the checkpoint",
         otherwise=f"weights: {same.count(False)} of {len(same)} tensors are not those of the checkpoint",
     )
 
 
-def check_optimizer(trainer: StepTrainer, certificate: Certificate) -> None:
+def check_optimizer(trainer: StepTrainer, report: ResumeReport) -> None:
     """Optimizer and schedule count steps of their own; what was not loaded counts from zero."""
-    moments = trainer.optimizer.state_dict()["state"].values()
+    optimizer, schedule = cast("Any", trainer.optimizer), cast("Any", trainer.lr_scheduler)
+    moments = optimizer.state_dict()["state"].values()
     at = {int(moment["step"]) for moment in moments}
-    certificate.say(
-        same=bool(at) and max(at) == certificate.step,
-        sentence=f"optimizer: moments of {len(moments)} tensors, at step {certificate.step}",
-        otherwise=f"optimizer: its moments are at steps {sorted(at)}, not at {certificate.step}",
+    report.say(
+        same=bool(at) and max(at) == report.step,
+        sentence=f"optimizer: moments of {len(moments)} tensors, at step {report.step}",
+        otherwise=f"optimizer: its moments are at steps {sorted(at)}, not at {report.step}",
     )
-    scheduled = trainer.lr_scheduler.last_epoch
-    certificate.say(
-        same=scheduled == certificate.step,
+    scheduled = schedule.last_epoch
+    report.say(
+        same=scheduled == report.step,
         sentence=f"schedule: at step {scheduled}",
-        otherwise=f"schedule: at step {scheduled}, not at {certificate.step}",
+        otherwise=f"schedule: at step {scheduled}, not at {report.step}",
     )
 
 
 def check_data_position(
-    args: TrainingArguments, state: TrainerState, num_batches: int, certificate: Certificate
+    args: TrainingArguments, state: TrainerState, num_batches: int, report: ResumeReport
 ) -> None:
     """The Trainer works out from the step where in the data it goes on; is that where the run had come to?"""
     accumulated = args.gradient_accumulation_steps
     epochs, steps = divmod(state.global_step, math.ceil(num_batches / accumulated))
     batches = steps * accumulated
     goes_on, was = epochs + batches / num_batches, state.epoch or 0.0
-    certificate.say(
+    report.say(
         same=math.isclose(goes_on, was),
         sentence=f"data position: {batches} of {num_batches} batches in epoch {epochs + 1}",
         otherwise=f"data position: goes on after {goes_on:.3f} epochs, was after {was:.3f}",

@@ -11,8 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from scheduler.cli import control, explain, listing, logs, look, metrics, repairs, server, submit, top
+from scheduler.cli.actions import command_of
 from scheduler.cli.errors import EXIT_CODES
 from scheduler.cli.options import Command
+from scheduler.core.commands import ACTIONS
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Submit": {
@@ -33,15 +35,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "top": top.top,
         "open": look.open_page,
     },
-    "Act on jobs": {
-        "pause": control.pause,
-        "resume": control.resume,
-        "cancel": control.cancel,
-        "restart": control.restart,
-        "preempt": control.preempt,
-        "force-start": control.force_start,
-        "fail": control.fail,
-    },
+    "Act on jobs": {action.value: command_of(action) for action in ACTIONS},
     "The scheduler itself": {
         "up": server.up,
         "down": server.down,

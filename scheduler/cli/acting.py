@@ -1,4 +1,4 @@
-"""One action on one job or several: told before it is done where it costs something, and told after."""
+"""One action on one job or several: shown before it is done where it costs something, and after."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
+from scheduler.api.forecasts import EffectDocument
+from scheduler.api.jobs import ActionAnswer, JobDocument
 from scheduler.cli import completion
 from scheduler.cli.errors import exit_code, print_error, problem_document
 from scheduler.cli.follow import printable
 from scheduler.cli.views import print_json, show_job
 from scheduler.client import Client
 from scheduler.core.model import Status
-from scheduler.documents import EffectDocument, ForceStartAnswer, JobDocument
 from scheduler.errors import SchedulerError
 
-Answer = JobDocument | ForceStartAnswer
-Act = Callable[[str], Answer]
+Act = Callable[[str], ActionAnswer]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is done.")]
 
 
@@ -37,7 +37,7 @@ def jobs_in(*statuses: Status) -> Any:
 class Outcome:
     """What came of an action on several jobs."""
 
-    done: list[Answer] = field(default_factory=list[Answer])
+    done: list[ActionAnswer] = field(default_factory=list[ActionAnswer])
     refused: list[tuple[str, SchedulerError]] = field(default_factory=list[tuple[str, SchedulerError]])
 
 
@@ -56,7 +56,7 @@ def act(job_ids: list[str], do: Act, as_json: bool) -> None:
 
 
 def ask_first(client: Client, job_ids: Iterable[str], action: str) -> None:
-    """Tell what *action* would do to each job that it may be done to, and go on only when a person agrees.
+    """Show what *action* would do to each job that it may be done to, and go on only when a person agrees.
 
     Nobody is asked where nobody could answer: without a terminal.
     """
@@ -64,7 +64,7 @@ def ask_first(client: Client, job_ids: Iterable[str], action: str) -> None:
         return
     effects = [effect for job_id in job_ids if (effect := client.effect(job_id, action)).allowed]
     for effect in effects:
-        print(_told(effect), file=sys.stderr)
+        print(_in_words(effect), file=sys.stderr)
     if effects and not _agreed(f"{action} {'it' if len(effects) == 1 else f'these {len(effects)} jobs'}?"):
         print("nothing was done", file=sys.stderr)
         raise typer.Exit(1)
@@ -78,7 +78,7 @@ def _agreed(question: str) -> bool:
         raise typer.Exit(130) from None
 
 
-def _told(effect: EffectDocument) -> str:
+def _in_words(effect: EffectDocument) -> str:
     forecast = f"; {effect.forecast.message}" if effect.forecast else ""
     return printable(f"{effect.action} {effect.job_id}: {effect.message}{forecast}")
 
@@ -107,7 +107,7 @@ def _print(outcome: Outcome) -> None:
         print_error(error, as_json=False)
 
 
-def _show(answer: Answer, as_json: bool) -> None:
+def _show(answer: ActionAnswer, as_json: bool) -> None:
     if isinstance(answer, JobDocument):
         show_job(answer, as_json)
     elif as_json:
@@ -116,7 +116,7 @@ def _show(answer: Answer, as_json: bool) -> None:
         print(_line(answer))
 
 
-def _line(answer: Answer) -> str:
+def _line(answer: ActionAnswer) -> str:
     if isinstance(answer, JobDocument):
         return printable(f"{answer.job_id}  {answer.name}  {answer.status}: {answer.reason.message}")
     return printable(f"{answer.message}; it was {answer.previous_status}")

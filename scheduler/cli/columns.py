@@ -1,4 +1,4 @@
-"""The columns of `scheduler list`: what each says of a job, and which are left out where room is short."""
+"""The columns of `scheduler list`: what each shows of a job, and which are left out where room is short."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from scheduler.cli.follow import duration, measures, printable
+from scheduler.api.jobs import JobDocument
+from scheduler.cli.follow import measures, printable
 from scheduler.cli.views import COLOUR, SHORT_ID
 from scheduler.client.job_view import number
+from scheduler.core.durations import exact_span
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     title: str
-    says: Callable[[JobDocument, datetime], str]
+    text: Callable[[JobDocument, datetime], str]
     max_width: int | None = None
     """Longer texts are cut on a terminal; None: at the edge of the screen."""
     is_long: bool = False
-    """It gives way first: what does not fit is cut."""
+    """It is shortened first: what does not fit is cut."""
     from_width: int = 0
     """On a narrower terminal it is left out, unless it was asked for."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-def _told(job: JobDocument, now: datetime) -> str:
-    said = " · ".join(measures(job.progress)) if job.status is Status.RUNNING else ""
-    told = said or job.reason.message
-    return f"{job.doubt} · {told}" if job.doubt else told
+def _progress_or_reason(job: JobDocument, now: datetime) -> str:
+    progress = " · ".join(measures(job.progress)) if job.status is Status.RUNNING else ""
+    words = progress or job.reason.message
+    return f"{job.doubt} · {words}" if job.doubt else words
 
 
 def _since(then: datetime | None, now: datetime) -> str:
-    return duration((now - then).total_seconds()) if then else "-"
+    return exact_span((now - then).total_seconds()) if then else "-"
 
 
 def _waited(job: JobDocument, now: datetime) -> str:
@@ -46,11 +47,11 @@ def _waited(job: JobDocument, now: datetime) -> str:
 
 
 def _number(name: str) -> Callable[[JobDocument, datetime], str]:
-    def says(job: JobDocument, now: datetime) -> str:
+    def text(job: JobDocument, now: datetime) -> str:
         value = number(job.progress, name)
         return "-" if value is None else f"{value:.6g}"
 
-    return says
+    return text
 
 
 def _gpus(job: JobDocument, now: datetime) -> str:
@@ -59,31 +60,31 @@ def _gpus(job: JobDocument, now: datetime) -> str:
 
 RIGHT = {"justify": "right"}
 COLUMNS: dict[str, Column] = {
-    "id": Column(title="JOB", says=lambda job, now: job.job_id),
-    "name": Column(title="NAME", says=lambda job, now: job.name, max_width=24),
-    "status": Column(title="STATUS", says=lambda job, now: job.status.value),
-    "age": Column(title="AGE", says=lambda job, now: _since(job.created_at, now), from_width=70),
-    "user": Column(title="USER", says=lambda job, now: job.spec.user or "-", max_width=12, from_width=80),
-    "progress": Column(title="PROGRESS OR REASON", says=_told, is_long=True),
-    "project": Column(title="PROJECT", says=lambda job, now: job.spec.project or "-", max_width=20),
-    "loop": Column(title="LOOP", says=lambda job, now: job.spec.loop, max_width=24),
-    "phase": Column(title="PHASE", says=lambda job, now: job.phase or "-"),
-    "position": Column(title="POS", says=lambda job, now: f"{job.queue_position or '-'}", options=RIGHT),
-    "priority": Column(title="PRIO", says=lambda job, now: f"{job.spec.priority}", options=RIGHT),
-    "ranks": Column(title="RANKS", says=lambda job, now: f"{job.spec.resources.num_ranks}", options=RIGHT),
-    "gpus": Column(title="GPUS", says=_gpus, options=RIGHT),
-    "attempt": Column(title="TRY", says=lambda job, now: f"{job.attempt}", options=RIGHT),
-    "step": Column(title="STEP", says=_number("step"), options=RIGHT),
-    "loss": Column(title="LOSS", says=_number("loss"), options=RIGHT),
-    "speed": Column(title="TOKENS/S", says=_number("tokens_per_s"), options=RIGHT),
-    "waited": Column(title="WAITED", says=_waited),
-    "ran": Column(title="RAN", says=lambda job, now: _since(job.started_at, job.finished_at or now)),
-    "submitted": Column(title="SUBMITTED", says=lambda job, now: f"{job.created_at:%Y-%m-%d %H:%M:%S}"),
-    "checked": Column(title="CHECKED", says=lambda job, now: _since(job.verified_at, now)),
+    "id": Column(title="JOB", text=lambda job, now: job.job_id),
+    "name": Column(title="NAME", text=lambda job, now: job.name, max_width=24),
+    "status": Column(title="STATUS", text=lambda job, now: job.status.value),
+    "age": Column(title="AGE", text=lambda job, now: _since(job.created_at, now), from_width=70),
+    "user": Column(title="USER", text=lambda job, now: job.spec.user or "-", max_width=12, from_width=80),
+    "progress": Column(title="PROGRESS OR REASON", text=_progress_or_reason, is_long=True),
+    "project": Column(title="PROJECT", text=lambda job, now: job.spec.project or "-", max_width=20),
+    "loop": Column(title="LOOP", text=lambda job, now: job.spec.loop, max_width=24),
+    "phase": Column(title="PHASE", text=lambda job, now: job.phase or "-"),
+    "position": Column(title="POS", text=lambda job, now: f"{job.queue_position or '-'}", options=RIGHT),
+    "priority": Column(title="PRIO", text=lambda job, now: f"{job.spec.priority}", options=RIGHT),
+    "ranks": Column(title="RANKS", text=lambda job, now: f"{job.spec.resources.num_ranks}", options=RIGHT),
+    "gpus": Column(title="GPUS", text=_gpus, options=RIGHT),
+    "attempt": Column(title="TRY", text=lambda job, now: f"{job.attempt}", options=RIGHT),
+    "step": Column(title="STEP", text=_number("step"), options=RIGHT),
+    "loss": Column(title="LOSS", text=_number("loss"), options=RIGHT),
+    "speed": Column(title="TOKENS/S", text=_number("tokens_per_s"), options=RIGHT),
+    "waited": Column(title="WAITED", text=_waited),
+    "ran": Column(title="RAN", text=lambda job, now: _since(job.started_at, job.finished_at or now)),
+    "submitted": Column(title="SUBMITTED", text=lambda job, now: f"{job.created_at:%Y-%m-%d %H:%M:%S}"),
+    "checked": Column(title="CHECKED", text=lambda job, now: _since(job.verified_at, now)),
     "saved": Column(
-        title="SAVED", says=lambda job, now: job.last_checkpoint.checkpoint if job.last_checkpoint else "-"
+        title="SAVED", text=lambda job, now: job.last_checkpoint.checkpoint if job.last_checkpoint else "-"
     ),
-    "reason": Column(title="REASON", says=lambda job, now: job.reason.message, is_long=True),
+    "reason": Column(title="REASON", text=lambda job, now: job.reason.message, is_long=True),
 }
 _ROOM_FOR_WHOLE_IDS = 110
 DEFAULT = ("id", "name", "status", "age", "user", "progress")
@@ -99,7 +100,7 @@ def chosen(given: Sequence[str], *, width: int | None = None) -> list[str]:
 
 def row(job: JobDocument, names: Sequence[str], now: datetime) -> list[str]:
     """Nothing is shortened."""
-    return [printable(COLUMNS[name].says(job, now)) for name in names]
+    return [printable(COLUMNS[name].text(job, now)) for name in names]
 
 
 def table(jobs: Sequence[JobDocument], names: Sequence[str], *, width: int) -> Table:
@@ -117,20 +118,20 @@ def table(jobs: Sequence[JobDocument], names: Sequence[str], *, width: int) -> T
 
 
 def short_ids(jobs: Sequence[JobDocument]) -> int:
-    """How many letters tell these jobs apart."""
+    """How many letters distinguish these jobs."""
     ids = {job.job_id for job in jobs}
     return next((n for n in range(SHORT_ID, 36) if len({one[:n] for one in ids}) == len(ids)), 36)
 
 
 def _cell(name: str, job: JobDocument, now: datetime, id_letters: int) -> Text:
-    says = printable(COLUMNS[name].says(job, now))
+    text = printable(COLUMNS[name].text(job, now))
     if name == "id":
-        return Text(says[:id_letters])
+        return Text(text[:id_letters])
     if name == "status":
-        return Text(says, style=COLOUR[job.status]).append(" !" if job.doubt else "", style="bold red")
-    return one_line(says) if COLUMNS[name].is_long else Text(says)
+        return Text(text, style=COLOUR[job.status]).append(" !" if job.doubt else "", style="bold red")
+    return one_line(text) if COLUMNS[name].is_long else Text(text)
 
 
-def one_line(says: str, style: str = "") -> Text:
+def one_line(text: str, style: str = "") -> Text:
     """In a column that may wrap, so that the table takes room from it first; cut all the same."""
-    return Text(says, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")

@@ -8,10 +8,10 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from scheduler.api.jobs import JobDocument
 from scheduler.cli.follow import printable
 from scheduler.client import Client
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 
 Offer = tuple[str, str]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from scheduler.documents import ProblemDocument
+from scheduler.api.base import ProblemDocument
+from scheduler.api.problems import problem_fields, readable
 from scheduler.errors import (
     BodyTooLarge,
     CheckpointNotFound,
@@ -17,7 +18,6 @@ from scheduler.errors import (
     Unauthorized,
     WaitTimedOut,
 )
-from scheduler.refusals import problem_fields, readable
 
 EXIT_CODES = """\b
 Exit codes:
@@ -48,7 +48,7 @@ _EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
     (WaitTimedOut, 124),
 )
 _REMEDY: tuple[tuple[type[SchedulerError], str], ...] = (
-    (InvalidSpec, "mend it and submit again; `scheduler loops` shows what each loop takes"),
+    (InvalidSpec, "correct it and submit again; `scheduler loops` shows what each loop takes"),
     (Unauthorized, "set SCHEDULER_TOKEN to the token of the scheduler"),
     (AmbiguousJob, "give more of the id"),
     (NotAllowed, "`scheduler explain JOB` says what can be done with it"),
@@ -79,7 +79,7 @@ def print_error(error: SchedulerError, *, as_json: bool) -> None:
     if as_json:
         print(problem_document(error).model_dump_json(indent=2), file=sys.stderr)
         return
-    # With fields, the sentence would only say them all again on one line.
+    # With fields, the sentence would only repeat them on one line.
     print(f"error: {error.message.partition('; ')[0] if error.problems else error.message}", file=sys.stderr)
     for problem in error.problems:
         print(f"  {problem}", file=sys.stderr)

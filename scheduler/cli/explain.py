@@ -8,25 +8,25 @@ import typer
 import yaml
 from rich.text import Text
 
+from scheduler.api.forecasts import Explanation, MemoryEstimate, PlanAnswer
+from scheduler.api.problems import problem_fields
 from scheduler.cli.follow import printable, size
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.submit import Loop, Name, SpecPath, Values, spec_given
 from scheduler.cli.views import COLOUR, print_json, print_page
 from scheduler.client.spec_file import SpecFile
-from scheduler.documents import Explanation, MemoryEstimate, PlanAnswer
 from scheduler.errors import InvalidSpec, Problem
-from scheduler.refusals import problem_fields
 
 Line = tuple[str, str | Text]
 
 
 def explain(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Where a job stands and why, when it would start, and what may be done next."""
-    told = connect(url).explain(job_id)
+    found = connect(url).explain(job_id)
     if as_json:
-        print_json(told)
+        print_json(found)
     else:
-        print_page(explanation_page(told))
+        print_page(explanation_page(found))
 
 
 def plan(
@@ -37,7 +37,7 @@ def plan(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """What would become of a job: valid, place in the line, start, memory.  Nothing is queued; exit code 2 when it
+    """What would become of a job: valid, place in the queue, start, memory.  Nothing is queued; exit code 2 when it
     is not valid."""
     given = spec_given(file, loop, name, values)
     answer = _with_lines(_asked(given, url), given)
@@ -49,20 +49,20 @@ def plan(
         raise typer.Exit(2)
 
 
-def explanation_page(told: Explanation) -> Iterator[Line]:
-    yield "job", told.job_id
-    yield "status", Text(told.status.value, style=COLOUR[told.status])
-    yield "why", printable(told.message)
-    yield from (("next", printable(f"`{step.command}`: {step.why}")) for step in told.next_steps)
-    if told.reason.detail:
-        yield "detail", Text(f"\n{told.reason.detail}")
+def explanation_page(found: Explanation) -> Iterator[Line]:
+    yield "job", found.job_id
+    yield "status", Text(found.status.value, style=COLOUR[found.status])
+    yield "why", printable(found.message)
+    yield from (("next", printable(f"`{step.command}`: {step.why}")) for step in found.next_steps)
+    if found.reason.detail:
+        yield "detail", Text(f"\n{found.reason.detail}")
 
 
 def plan_page(answer: PlanAnswer) -> Iterator[Line]:
     if not answer.valid:
         yield "valid", Text("no", style="red")
         yield from (("wrong", printable(f"{error.field}: {error.message}")) for error in answer.errors)
-        yield "next", "mend it and plan again; `scheduler loops` shows what each loop takes"
+        yield "next", "correct it and plan again; `scheduler loops` shows what each loop takes"
         return
     yield "valid", Text("yes", style="green")
     yield "fits", "there is room for it now" if answer.fits else "there is no room for it now"
@@ -76,7 +76,7 @@ def plan_page(answer: PlanAnswer) -> Iterator[Line]:
 
 
 def _asked(given: SpecFile, url: str | None) -> PlanAnswer:
-    """A spec that is wrong as it stands is told so here, in the same form."""
+    """A spec that is wrong as it stands is answered here, in the same form."""
     try:
         spec = given.spec()
     except InvalidSpec:

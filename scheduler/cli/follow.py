@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
+from scheduler.api.jobs import JobDocument
 from scheduler.client import JobHandle
 from scheduler.client.job_view import number
+from scheduler.core.durations import exact_span
 from scheduler.core.model import Phase, Status
 from scheduler.core.visible import visible
-from scheduler.documents import JobDocument
 
 POLL_S = 0.5
 PLAIN_LINE_EVERY_S = 10.0
@@ -50,14 +51,6 @@ def measures(progress: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
 def size(num_bytes: int) -> str:
     """Two or three digits, in the units of disks."""
     amount, unit = float(num_bytes), "B"
@@ -80,13 +73,13 @@ class _View(Protocol):
 
 
 class _Moments:
-    """Says each change of state once."""
+    """Each change of state, once."""
 
     def __init__(self) -> None:
         self._last: tuple[Any, ...] | None = None
 
     def news(self, job: JobDocument) -> str | None:
-        # While it runs, the reason tells the step: that is the progress line's business.
+        # While it runs, the reason has the step: that is the progress line's business.
         why = job.reason.code if job.status is Status.RUNNING else job.reason.message
         moment = (job.status, job.phase, job.attempt, job.queue_position, why, job.verified)
         if moment == self._last:
@@ -190,4 +183,4 @@ def _headline(job: JobDocument) -> str:
 
 def _progress_line(job: JobDocument, eta_s: float | None) -> str:
     is_moving = eta_s is not None and job.status is Status.RUNNING and job.phase is Phase.TRAINING
-    return " · ".join([*measures(job.progress), *([f"ETA {duration(eta_s or 0)}"] if is_moving else [])])
+    return " · ".join([*measures(job.progress), *([f"ETA {exact_span(eta_s or 0)}"] if is_moving else [])])

@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from scheduler.api.jobs import JobDocument
 from scheduler.cli import completion
 from scheduler.cli.columns import COLUMNS, chosen, row, table
 from scheduler.cli.follow import printable
@@ -22,15 +23,32 @@ from scheduler.cli.options import AsJson, Url, connect
 from scheduler.cli.views import console, print_json
 from scheduler.client import Client
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest, RegistryUnavailable, SchedulerError, ServerUnreachable
 from scheduler.ports import Sort
 
 WATCH_EVERY_S = 2.0
 AWAY = (ServerUnreachable, RegistryUnavailable)
-_STATUSES = completion.one_of_many(Status)
-_COLUMNS = completion.one_of_many(COLUMNS)
-_SORTS = completion.one_of(Sort)
+Statuses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--status",
+        help=f"Only these, repeated or with commas: {', '.join(Status)}.",
+        autocompletion=completion.one_of_many(Status),
+    ),
+]
+SortBy = Annotated[
+    str | None,
+    typer.Option(
+        help=f"One of {', '.join(Sort)}; `-` begins at the other end.", autocompletion=completion.one_of(Sort)
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Which, and in which order, with commas: {', '.join(COLUMNS)}.",
+        autocompletion=completion.one_of_many(COLUMNS),
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +66,15 @@ class Listing:
 
 
 def list_jobs(
-    statuses: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status",
-            help=f"Only these, repeated or with commas: {', '.join(Status)}.",
-            autocompletion=_STATUSES,
-        ),
-    ] = None,
+    statuses: Statuses = None,
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
     mine: Annotated[bool, typer.Option("--mine", help="Only your own.")] = False,
     project: Annotated[str | None, typer.Option(help="Only this project's.")] = None,
     search: Annotated[
         str | None, typer.Option(help="A part of the name, or the beginning of the id.")
     ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            help=f"One of {', '.join(Sort)}; `-` begins at the other end.",
-            autocompletion=_SORTS,
-        ),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Which, and in which order, with commas: {', '.join(COLUMNS)}.",
-            autocompletion=_COLUMNS,
-        ),
-    ] = None,
+    sort: SortBy = None,
+    columns: Columns = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Keep the list on the screen up to date.")
@@ -152,7 +151,7 @@ def _watch(client: Client, filters: Mapping[str, Any], columns: list[str]) -> No
 
 
 def _in_doubt(found: Listing, error: SchedulerError, age_s: float) -> Listing:
-    """The last answer, said to be old."""
+    """The last answer, marked as old."""
     note = f"as it was {age_s:.0f} s ago, because there is no answer now: {error.message}"
     return Listing(found.jobs, verified=False, notes=(note,), counts=found.counts, has_more=found.has_more)
 
@@ -162,10 +161,10 @@ def _screenful(screen: Console, found: Listing, columns: list[str]) -> Group:
     names = chosen(columns, width=screen.width)
     room = max(1, screen.height - 4 - len(_notes(found)))
     shown = found.jobs[:room]
-    said = [*_notes(found), *_summary(found, len(shown))]
+    foot = [*_notes(found), *_summary(found, len(shown))]
     return Group(
         table(shown, names, width=screen.width),
-        *(Text(line, style="dim" if line not in _notes(found) else "yellow") for line in said),
+        *(Text(line, style="dim" if line not in _notes(found) else "yellow") for line in foot),
     )
 
 

@@ -9,20 +9,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from scheduler.api.base import DoubtNotice
+from scheduler.api.logs import AttemptNotice, EndNotice, LogChunk, LogEvent, LogLines, WaitNotice
 from scheduler.cli.follow import printable
 from scheduler.cli.options import AsJson, JobId, Url, connect, watching
 from scheduler.cli.views import print_json
 from scheduler.client.connection import Where
 from scheduler.core.visible import visible_log
-from scheduler.documents import (
-    AttemptNotice,
-    DoubtNotice,
-    EndNotice,
-    LogChunk,
-    LogEvent,
-    LogLines,
-    WaitNotice,
-)
 from scheduler.errors import InvalidRequest
 
 _LINE_START = re.compile(r"^(?!\Z)", re.MULTILINE)
@@ -41,7 +34,7 @@ def logs(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """The log of one rank, or of all, each line with its rank then; what else happens is told on stderr."""
+    """The log of one rank, or of all, each line with its rank then; what else happens is on stderr."""
     where: Where = {"rank": _rank(rank), "attempt": attempt, "tail_bytes": tail_bytes}
     client = connect(url)
     events = client.log_events(job_id, **where) if follow else client.log_chunks(job_id, **where)
@@ -61,12 +54,12 @@ def print_log(events: Iterable[LogEvent], *, with_ranks: bool) -> None:
             sys.stdout.write(visible_log(text) if sys.stdout.isatty() else text)
             sys.stdout.flush()
             last = event if event.text else last
-        elif said := _notice(event):
-            print(f"-- {printable(said)}", file=sys.stderr)
+        elif notice := _notice(event):
+            print(f"-- {printable(notice)}", file=sys.stderr)
 
 
 def log_document(job_id: str, rank: int | str, events: Iterable[LogEvent]) -> dict[str, Any]:
-    """All that *events* tell, as one document; of more than one rank, by rank."""
+    """All that *events* hold, as one document; of more than one rank, by rank."""
     texts: dict[int, str] = {}
     attempt, ended = None, False
     for event in events:
@@ -101,7 +94,7 @@ def _notice(event: LogEvent) -> str | None:
         case DoubtNotice():
             return event.message or "the registry answers again"
         case EndNotice():
-            what = "no more can be told" if event.over == "stream" else f"the job is {event.status}"
+            what = "the stream failed" if event.over == "stream" else f"the job is {event.status}"
             return f"{what}: {event.reason.message}"
         case _:
             return None

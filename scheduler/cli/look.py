@@ -10,12 +10,12 @@ from urllib.parse import urlencode
 
 import typer
 
+from scheduler.api.forecasts import Explanation
 from scheduler.cli import completion
 from scheduler.cli.follow import printable
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.views import health_page, print_events, print_json, print_loops, print_page, show_job
 from scheduler.client import Client
-from scheduler.documents import Explanation
 from scheduler.errors import SchedulerError
 
 

@@ -11,11 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from scheduler.api.metrics import LOSSES, MetricsDocument
 from scheduler.cli.follow import printable
 from scheduler.cli.options import AsJson, JobId, Url, connect
 from scheduler.cli.views import console, print_json
-from scheduler.curves import LOSSES
-from scheduler.documents import MetricsDocument
 from scheduler.errors import InvalidRequest
 
 _ROWS = 10
@@ -79,8 +78,8 @@ def _chosen(found: MetricsDocument, series: str | None) -> str:
 
 def _show(found: MetricsDocument, series: str) -> None:
     screen = console()
-    told = [(step, value) for step, value in zip(found.step, found.series.get(series, []), strict=False)]
-    drawn = [(step, value) for step, value in told if value is not None]
+    points = [(step, value) for step, value in zip(found.step, found.series.get(series, []), strict=False)]
+    drawn = [(step, value) for step, value in points if value is not None]
     if drawn:
         print(printable(series))
         for line in chart(*map(list, zip(*drawn, strict=True)), width=min(screen.width, _WIDEST)):
@@ -111,7 +110,7 @@ def _write_csv(found: MetricsDocument) -> None:
 
 
 def _rows(found: MetricsDocument) -> Iterator[list[float | None]]:
-    """A line of the file for each point; what was not said then is an empty cell."""
+    """A line of the file for each point; what was not reported then is an empty cell."""
     for attempt, step, at, *values in zip(
         found.attempt, found.step, found.at, *found.series.values(), strict=True
     ):

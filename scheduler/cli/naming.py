@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from scheduler.api.jobs import JobDocument
 from scheduler.cli.errors import AmbiguousJob
 from scheduler.cli.follow import printable
 from scheduler.client import Client
-from scheduler.documents import JobDocument
 from scheduler.errors import InvalidRequest, JobNotFound, Problem, RegistryUnavailable
 
 _SHORTEST_PREFIX = 4
@@ -20,7 +20,7 @@ def job_id_of(client: Client, text: str) -> str:
     """The id of the one job that *text* names.
 
     Raises JobNotFound when there is none, AmbiguousJob, which names the candidates, when there are several, and
-    RegistryUnavailable when it cannot be told: a list without the registry has not all jobs.
+    RegistryUnavailable when that is not known: a list without the registry has not all jobs.
     """
     if _WHOLE_ID.fullmatch(text):
         return text.lower()
@@ -46,7 +46,7 @@ def _named(client: Client, text: str) -> list[JobDocument]:
     for page in client.job_pages(search=text, limit=_MOST_LOOKED_AT):
         if not page.verified:
             raise RegistryUnavailable(
-                f"which job {text!r} is cannot be told now; give the whole id, as `scheduler list` shows it "
+                f"which job {text!r} names is not known now; give the whole id, as `scheduler list` shows it "
                 f"({page.note})"
             )
         looked_at += len(page.jobs)
@@ -55,8 +55,8 @@ def _named(client: Client, text: str) -> list[JobDocument]:
             return found[:_MOST_NAMED]
     if looked_at == _MOST_LOOKED_AT and len(found) < 2:
         raise InvalidRequest(
-            f"{text!r} is part of the names of more than {_MOST_LOOKED_AT:,} jobs, too many to tell which "
-            "is meant; give the id, as `scheduler list` shows it"
+            f"{text!r} is part of the names of more than {_MOST_LOOKED_AT:,} jobs, too many to find the one "
+            "that is meant; give the id, as `scheduler list` shows it"
         )
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -54,8 +54,8 @@ def connect(url: str | None) -> Client:
 
 
 @contextmanager
-def watching(job_id: str) -> Iterator[None]:
-    """Ctrl-C ends the watching, not the job; say so."""
+def watching(job_id: str) -> Generator[None]:
+    """Ctrl-C ends the watching, not the job; the last line on stderr has that."""
     try:
         yield
     except KeyboardInterrupt:

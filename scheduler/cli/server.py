@@ -54,9 +54,9 @@ def up(
     """Start Ray, the scheduler and its API on this machine; a second call finds them.  What lives is left alone."""
     settings = read_settings(port=port, host=host, cluster=cluster)
     with server_parts("up"):
-        from scheduler.up import up as start
-        from scheduler.up import wait_for_end
-    info = start(settings, replace=replace, say=_say)
+        from scheduler.server.local_cluster import up as start
+        from scheduler.server.local_cluster import wait_for_end
+    info = start(settings, replace=replace, say=_print)
     if as_json:
         print_json(info)
     else:
@@ -76,13 +76,13 @@ def up(
 
 
 def down(cluster: Cluster = None, pause: Pause = None, as_json: AsJson = False) -> None:
-    """Stop what `up` started.  Jobs that wait stay on disk; each that runs saves first and gives way, unless you say
-    `--now`.  All go on at the next `up`, in their old places; no stop counts as a failure or a loss."""
+    """Stop what `up` started.  Jobs that wait stay on disk; each that runs saves first and is preempted, unless you
+    give `--now`.  All go on at the next `up`, in their old places; no stop counts as a failure or a loss."""
     settings = read_settings(cluster=cluster)
     with server_parts("down"):
-        from scheduler.down import down as stop
+        from scheduler.server.local_shutdown import down as stop
     ask = pause is None and not as_json and sys.stdin.isatty()
-    stopped = stop(settings, save=_wants_to_save if ask else pause is not False, say=_say)
+    stopped = stop(settings, save=_wants_to_save if ask else pause is not False, say=_print)
     if as_json:
         print_json(
             {"was_up": stopped is not None, **(asdict(stopped) if stopped else {"running": 0, "unsaved": 0})}
@@ -93,7 +93,7 @@ def down(cluster: Cluster = None, pause: Pause = None, as_json: AsJson = False) 
         print(_stopped(stopped.running, stopped.unsaved))
 
 
-def _say(words: str) -> None:
+def _print(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
@@ -116,8 +116,8 @@ def doctor(port: Port = None, host: Host = None, cluster: Cluster = None, as_jso
     """Check everything a scheduler needs on this machine; what is missing is named with its remedy."""
     settings = read_settings(port=port, host=host, cluster=cluster)
     with server_parts("doctor"):
-        from scheduler import checks
-    found = checks.run(settings, ours_is_up=_ours_is_up(settings))
+        from scheduler.server import preflight
+    found = preflight.run(settings, ours_is_up=_ours_is_up(settings))
     if as_json:
         print_json({"ok": all(check.ok for check in found), "checks": found})
     else:
@@ -135,7 +135,9 @@ def read_settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         problems = tuple(map(_problem, error.errors(include_url=False)))
-        raise InvalidRequest("the settings are not valid; mend them in the environment", problems) from None
+        raise InvalidRequest(
+            "the settings are not valid; correct them in the environment", problems
+        ) from None
     except SettingsError as error:  # a value that is to be JSON, and is none
         words = f"the settings cannot be read: {error}; SCHEDULER_NODE_TYPES and its like take JSON"
         raise InvalidRequest(words) from None
@@ -154,8 +156,8 @@ def server_parts(command: str) -> Iterator[None]:
 
 def _ours_is_up(settings: Settings) -> bool:
     with suppress(ImportError, SchedulerError):
-        from scheduler.api_probe import api_url, probe
-        from scheduler.up import read_info
+        from scheduler.server.api_probe import api_url, probe
+        from scheduler.server.local_cluster import read_info
 
         info = read_info(settings)
         url = api_url(settings.host, settings.port)

@@ -1,25 +1,28 @@
-"""What `scheduler top` shows: nodes and who holds them, running jobs, and the line, as one long page."""
+"""What `scheduler top` shows: nodes and who holds them, running jobs, and the queue, as one long page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from scheduler.api.health import Health, NodeHealth
+from scheduler.api.jobs import JobDocument
 from scheduler.cli.columns import one_line, short_ids
-from scheduler.cli.follow import duration, measures, printable
+from scheduler.cli.follow import measures, printable
 from scheduler.cli.listing import in_words
 from scheduler.cli.views import COLOUR, holder_words
 from scheduler.client.job_view import number
+from scheduler.core.durations import exact_span
 from scheduler.core.model import Status
-from scheduler.documents import Health, JobDocument, NodeHealth
 
+Stands = Callable[[JobDocument, datetime], tuple[float, Text]]
+"""For how many seconds the job has stood so, and where."""
 KEYS = "q quit   p pause   up/down scroll"
 _BAR = 10
 _NARROW = 100
@@ -32,7 +35,7 @@ class Snapshot:
     health: Health
     running: list[JobDocument]
     waiting: list[JobDocument]
-    """Next first; those that hold no place in the line come last."""
+    """Next first; those that have no place in the queue come last."""
     counts: Mapping[Status, int] | None
     notes: tuple[str, ...] = ()
 
@@ -128,14 +131,14 @@ def _used(used: float, of: float, width: int) -> Text:
     return Text(f"{used:g}/{of:g}{bar}", style="red" if used >= of else "")
 
 
-def _jobs(title: str, jobs: Sequence[JobDocument], width: int, tell: Any) -> Table:
+def _jobs(title: str, jobs: Sequence[JobDocument], width: int, stands: Stands) -> Table:
     table = _table(title, "NAME", "USER", "FOR", "WHERE IT STANDS")
     now, letters = datetime.now(UTC), short_ids(jobs)
     for job in jobs:
-        since, told = tell(job, now)
+        for_s, where = stands(job, now)
         name = Text(printable(job.name)[:24])
         who = Text(printable(job.spec.user or "-")[:12])
-        table.add_row(Text(job.job_id[:letters]), name, who, duration(since), told)
+        table.add_row(Text(job.job_id[:letters]), name, who, exact_span(for_s), where)
     if not jobs:
         table.add_row("none", "", "", "", "")
     return table
@@ -144,19 +147,19 @@ def _jobs(title: str, jobs: Sequence[JobDocument], width: int, tell: Any) -> Tab
 def _running(job: JobDocument, now: datetime) -> tuple[float, Text]:
     step, total = number(job.progress, "step"), number(job.progress, "total_steps")
     share = [f"{min(1.0, step / total):.0%}"] if step is not None and total else []
-    said = " · ".join([*([str(job.phase)] if job.phase else []), *share, *measures(job.progress)])
-    told = one_line(printable(said or job.reason.message), COLOUR[job.status])
+    now_at = " · ".join([*([str(job.phase)] if job.phase else []), *share, *measures(job.progress)])
+    where = one_line(printable(now_at or job.reason.message), COLOUR[job.status])
     if job.stop:
-        told.append(f" · {job.stop.kind} asked for by {printable(job.stop.by)}", style="yellow")
+        where.append(f" · {job.stop.kind} asked for by {printable(job.stop.by)}", style="yellow")
     if job.doubt:
-        told.append(f" ! {job.doubt}", style="bold red")
-    return (now - (job.started_at or job.created_at)).total_seconds(), told
+        where.append(f" ! {job.doubt}", style="bold red")
+    return (now - (job.started_at or job.created_at)).total_seconds(), where
 
 
 def _waiting(job: JobDocument, now: datetime) -> tuple[float, Text]:
     place = f"{job.queue_position}. " if job.queue_position else f"{job.status}: "
-    told = one_line(printable(place + job.reason.message), COLOUR[job.status])
-    return (now - (job.queued_at or job.created_at)).total_seconds(), told
+    where = one_line(printable(place + job.reason.message), COLOUR[job.status])
+    return (now - (job.queued_at or job.created_at)).total_seconds(), where
 
 
 def _table(*titles: str) -> Table:

@@ -13,18 +13,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from scheduler.cli.follow import duration, measures, printable
+from scheduler.api.forecasts import Explanation
+from scheduler.api.health import Health, HolderDocument, LoopList, NodeHealth
+from scheduler.api.jobs import EventPage, JobDocument
+from scheduler.cli.follow import measures, printable
+from scheduler.core.durations import exact_span
 from scheduler.core.model import Status
 from scheduler.core.visible import visible
-from scheduler.documents import (
-    EventPage,
-    Explanation,
-    Health,
-    HolderDocument,
-    JobDocument,
-    LoopList,
-    NodeHealth,
-)
 
 _UNVERIFIED_AFTER_S = 30.0
 _NAME_WIDTH = 10
@@ -115,8 +110,8 @@ def _next_steps(job: JobDocument, explained: Explanation | None) -> list[str]:
     screen = console()
     is_narrow = screen.is_terminal and screen.width < _ROOM_FOR_WHOLE_IDS
     short = job.job_id[:SHORT_ID] if is_narrow else job.job_id
-    told = (f"`{step.command.replace(job.job_id, short)}`: {step.why}" for step in explained.next_steps)
-    return [printable(one) for one in told]
+    steps = (f"`{step.command.replace(job.job_id, short)}`: {step.why}" for step in explained.next_steps)
+    return [printable(one) for one in steps]
 
 
 def _checkpoint(job: JobDocument) -> str | None:
@@ -125,19 +120,23 @@ def _checkpoint(job: JobDocument) -> str | None:
     if saved is None:
         return "none yet; a kill now would cost all of it" if job.unsaved_s is not None else None
     where = saved.checkpoint if saved.step is None else f"{saved.checkpoint}, step {saved.step}"
-    cost = f"; a kill now would cost {duration(job.unsaved_s)}, a pause nothing" if job.unsaved_s else ""
+    cost = f"; a kill now would cost {exact_span(job.unsaved_s)}, a pause nothing" if job.unsaved_s else ""
     return printable(f"{where}{cost}")
 
 
 def _resumed(job: JobDocument) -> str | None:
     if job.resumed is None:
         return None
-    said = job.resumed
+    report = job.resumed
     where = (
-        f"from checkpoint {said.checkpoint}, step {said.step}" if said.checkpoint else "from the beginning"
+        f"from checkpoint {report.checkpoint}, step {report.step}"
+        if report.checkpoint
+        else "from the beginning"
     )
-    how = "; ".join(said.differs) or ("exactly as it was" if said.checkpoint else "no checkpoint was whole")
-    return printable(f"{where}: {how}" + "".join(f"; {one}" for one in said.skipped))
+    how = "; ".join(report.differs) or (
+        "exactly as it was" if report.checkpoint else "no checkpoint was complete"
+    )
+    return printable(f"{where}: {how}" + "".join(f"; {one}" for one in report.skipped))
 
 
 def next_step(job: JobDocument) -> str:
@@ -146,7 +145,7 @@ def next_step(job: JobDocument) -> str:
     if job.status is Status.FAILED and not job.attempt:
         return f"it never ran, so there is no log; `scheduler force-start {job.job_id}` queues it again"
     if job.stop is not None:
-        return f"it is being stopped; `scheduler status {job.job_id}` tells when it has"
+        return f"it is being stopped; `scheduler status {job.job_id}` shows when it has"
     if job.reason.code == "held":
         return f"`scheduler resume {job.job_id}` lets it go; `scheduler fail {job.job_id}` gives it up"
     if job.status in (Status.FAILED, Status.CANCELLED) and job.last_checkpoint is None:
@@ -217,18 +216,18 @@ def _proof(job: JobDocument, now: datetime) -> Text:
         return Text(evidence, style="yellow")
     age_s = (now - job.verified_at).total_seconds()
     if job.status.is_terminal or age_s < _UNVERIFIED_AFTER_S:
-        return Text(f"{evidence} (checked {duration(age_s)} ago)")
-    return Text(f"{evidence} (not verified for {duration(age_s)})", style="yellow")
+        return Text(f"{evidence} (checked {exact_span(age_s)} ago)")
+    return Text(f"{evidence} (not verified for {exact_span(age_s)})", style="yellow")
 
 
 def _times(job: JobDocument, now: datetime) -> str:
-    parts = [f"submitted {duration((now - job.created_at).total_seconds())} ago"]
+    parts = [f"submitted {exact_span((now - job.created_at).total_seconds())} ago"]
     if job.started_at:
         waited = (job.started_at - job.created_at).total_seconds()
-        began = f"{duration((now - job.started_at).total_seconds())} ago"
-        parts.append(f"first started after {duration(waited)}" if waited >= 1 else f"first started {began}")
+        began = f"{exact_span((now - job.started_at).total_seconds())} ago"
+        parts.append(f"first started after {exact_span(waited)}" if waited >= 1 else f"first started {began}")
         if job.finished_at:
-            parts.append(f"took {duration((job.finished_at - job.started_at).total_seconds())}")
+            parts.append(f"took {exact_span((job.finished_at - job.started_at).total_seconds())}")
     return ", ".join(parts)
 
 
@@ -236,8 +235,8 @@ def _database(health: Health) -> str:
     database, waiting = health.database, health.unmirrored_writes
     if not database.configured:
         return printable(database.note or "none is configured")
-    said = {True: "answers", False: "does not answer", None: "not asked yet"}[database.ok]
-    parts = [said, f"{waiting:,} writes not mirrored yet" if waiting else "every write is mirrored"]
+    answer = {True: "answers", False: "does not answer", None: "not asked yet"}[database.ok]
+    parts = [answer, f"{waiting:,} writes not mirrored yet" if waiting else "every write is mirrored"]
     parts += (
         [f"last success {database.last_success_at:%Y-%m-%d %H:%M:%S}"] if database.last_success_at else []
     )

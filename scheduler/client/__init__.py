@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Unpack
 
+from scheduler.api.forecasts import PlanAnswer
+from scheduler.api.jobs import ForceStartAnswer, JobDocument
 from scheduler.client.async_client import AsyncClient as AsyncClient
 from scheduler.client.async_handle import AsyncJobHandle as AsyncJobHandle
 from scheduler.client.blocking_client import Client as Client
 from scheduler.client.blocking_handle import JobHandle as JobHandle
 from scheduler.client.connection import Filters, Spec, SpecFields, TrainFunction, Watch
-from scheduler.documents import ForceStartAnswer, JobDocument, PlanAnswer
 from scheduler.settings import ClientSettings
 
 # `scheduler.submit(...)` and friends: the same through one client for each address.

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import Any, TypeVar, Unpack
+from typing import Unpack
 
-import httpx
-
+from scheduler.api.base import DoubtNotice
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.health import Health, LoopList
+from scheduler.api.jobs import (
+    AttemptPage,
+    Changes,
+    CheckpointPage,
+    EventPage,
+    ForceStartAnswer,
+    JobDocument,
+    JobPage,
+)
+from scheduler.api.logs import LogEvent, LogLines
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.repairs import ReconcileAnswer, RepairDocument
 from scheduler.client import calls
 from scheduler.client.async_handle import AsyncJobHandle
-from scheduler.client.calls import Call, is_event_stream
+from scheduler.client.async_transport import AsyncTransport
 from scheduler.client.connection import (
-    Connection,
     Filters,
     Spec,
     SpecFields,
@@ -22,40 +33,14 @@ from scheduler.client.connection import (
     Where,
     Whose,
 )
-from scheduler.client.flows import Answer, Flow, Item, Pause, Reading, Step, following_step
-from scheduler.client.progress_display import showing
-from scheduler.documents import (
-    AttemptPage,
-    Changes,
-    CheckpointPage,
-    DoubtNotice,
-    EffectDocument,
-    EventPage,
-    Explanation,
-    ForceStartAnswer,
-    Health,
-    JobDocument,
-    JobPage,
-    LogEvent,
-    LogLines,
-    LoopList,
-    MetricsDocument,
-    PlanAnswer,
-    ReconcileAnswer,
-    RepairDocument,
-)
-
-T = TypeVar("T")
 
 
-class AsyncClient(Connection):
+class AsyncClient(AsyncTransport):
     """Talks to one scheduler.  Also a context manager; the blocking one may be used by several threads.
 
     Every method raises a `SchedulerError` in words: ServerUnreachable when no scheduler answers, JobNotFound,
     InvalidSpec, NotAllowed, ...
     """
-
-    transport = httpx.AsyncClient
 
     async def submit(
         self,
@@ -72,18 +57,18 @@ class AsyncClient(Connection):
         When this returns, the job is on the scheduler's disk.  Sent again with the same *idempotency_key* it
         returns the first job; without one a key is made, so that asking again after a lost answer is safe.
         """
-        job = await self._run(self.submit_flow(spec, idempotency_key, fields))
+        job = await self.run(self.submit_flow(spec, idempotency_key, fields))
         return AsyncJobHandle(self, job.job_id, job)
 
     async def submit_batch(self, specs: Iterable[Spec | TrainFunction]) -> list[AsyncJobHandle]:
         """All are accepted, or none.  Not asked again after a lost answer: look at `list_jobs` then."""
-        return [AsyncJobHandle(self, job.job_id) for job in await self._run(self.batch_flow(specs))]
+        return [AsyncJobHandle(self, job.job_id) for job in await self.run(self.batch_flow(specs))]
 
     async def plan(
         self, spec: Spec | TrainFunction | None = None, **fields: Unpack[SpecFields]
     ) -> PlanAnswer:
         """A submit that is not made: would it be accepted, does it fit, and when would it start?"""
-        return await self._run(self.plan_flow(spec, fields))
+        return await self.run(self.plan_flow(spec, fields))
 
     async def get(self, job_id: str) -> AsyncJobHandle:
         """A handle of a job that is there already."""
@@ -91,21 +76,20 @@ class AsyncClient(Connection):
 
     async def status(self, job_id: str) -> JobDocument:
         """The job as it is now."""
-        return await self._call(calls.status(job_id))
+        return await self._job(job_id).status()
 
     async def glance(self, job_id: str) -> JobDocument:
         """As `status`, within 3 s or ServerUnreachable: for displays."""
-        return await self._run(self.glance_flow(job_id))
+        return await self.run(self.glance_flow(job_id))
 
     async def wait(
         self, job_id: str, timeout_s: float | None = None, *, progress: bool = False, **watch: Unpack[Watch]
     ) -> JobDocument:
         """Return the job once it is completed, failed or cancelled; with *progress* show a bar meanwhile.
 
-        Raises WaitTimedOut after *timeout_s*; the job goes on.  A restart of the server is sat out.
+        Raises WaitTimedOut after *timeout_s*; the job goes on.  A restart of the server does not end it.
         """
-        with showing(progress, watch, self.page_of) as seen:
-            return await self._run(self.wait_flow(job_id, timeout_s, seen))
+        return await self._job(job_id).wait(timeout_s, progress=progress, **watch)
 
     async def list_jobs(self, **filters: Unpack[Filters]) -> AsyncIterator[JobDocument]:
         """Jobs, newest first unless `sort` says otherwise; pages are fetched as you go."""
@@ -115,7 +99,7 @@ class AsyncClient(Connection):
 
     def job_pages(self, **filters: Unpack[Filters]) -> AsyncIterator[JobPage]:
         """As `list_jobs`, page by page, with whether each was verified."""
-        return self._items(self.pages_flow(filters))
+        return self.items(self.pages_flow(filters))
 
     def changes(self, **whose: Unpack[Whose]) -> AsyncGenerator[Changes | DoubtNotice]:
         """What changes in the registry, as it changes, until you stop looking.  The first says where it begins.
@@ -123,104 +107,97 @@ class AsyncClient(Connection):
         `missed`: more has changed than is remembered, list the jobs anew.  A DoubtNotice says that the registry
         does not answer, and later that it does again.
         """
-        return self._items(self.changes_flow(whose))
+        return self.items(self.changes_flow(whose))
 
     async def explain(self, job_id: str) -> Explanation:
         """Where the job stands and why, and what to do next."""
-        return await self._call(calls.explain(job_id))
+        return await self._job(job_id).explain()
 
     async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
         """What *action* (`resume`, `force-start`, ...) would do to the job now.  Nothing is done."""
-        return await self._call(calls.effect(job_id, action, checkpoint))
+        return await self._job(job_id).effect(action, checkpoint)
 
     async def metrics(self, job_id: str, points: int = 1000) -> MetricsDocument:
         """What the loop measured, through all attempts, thinned out to at most *points* points."""
-        return await self._call(calls.metrics(job_id, points))
+        return await self.call(calls.metrics(job_id, points))
 
     async def cancel(self, job_id: str) -> JobDocument:
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
-        return await self._call(calls.cancel(job_id))
+        return await self._job(job_id).cancel()
 
     async def pause(self, job_id: str) -> JobDocument:
         """The job as it is now; it becomes `paused` once it has stopped at a checkpoint."""
-        return await self._call(calls.pause(job_id))
+        return await self._job(job_id).pause()
 
     async def resume(self, job_id: str, checkpoint: str | None = None) -> JobDocument:
-        """Put a paused, failed or cancelled job in the line, to go on from its last checkpoint or the one given."""
-        return await self._call(calls.resume(job_id, checkpoint))
+        """Put a paused, failed or cancelled job in the queue, to go on from its last checkpoint or the one given."""
+        return await self._job(job_id).resume(checkpoint)
 
     async def restart(self, job_id: str) -> JobDocument:
-        """Put a paused, failed, cancelled or queued job in the line, to begin again from the beginning."""
-        return await self._call(calls.restart(job_id))
+        """Put a paused, failed, cancelled or queued job in the queue, to begin again from the beginning."""
+        return await self._job(job_id).restart()
 
     async def preempt(self, job_id: str) -> JobDocument:
         """The job as it is now; it saves, gives its nodes back, and is queued again."""
-        return await self._call(calls.preempt(job_id))
+        return await self._job(job_id).preempt()
 
     async def attempts(self, job_id: str) -> AttemptPage:
         """The runs of the job: when, where, why each ended, and what was lost."""
-        return await self._call(calls.attempts(job_id))
+        return await self._job(job_id).attempts()
 
     async def checkpoints(self, job_id: str) -> CheckpointPage:
         """The complete checkpoints of the job, newest first."""
-        return await self._call(calls.checkpoints(job_id))
+        return await self._job(job_id).checkpoints()
 
     async def force_start(self, job_id: str) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the line, from the beginning."""
-        return await self._call(calls.force_start(job_id))
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
+        return await self._job(job_id).force_start()
 
     async def mark_failed(self, job_id: str) -> JobDocument:
         """Give up a job that is pending or queued."""
-        return await self._call(calls.mark_failed(job_id))
+        return await self._job(job_id).mark_failed()
 
     async def events(self, job_id: str) -> EventPage:
         """The history of the job: each change, when, by whom and why."""
-        return await self._call(calls.events(job_id))
+        return await self._job(job_id).events()
 
-    async def logs(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> AsyncGenerator[str]:
+    def logs(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> AsyncGenerator[str]:
         """The log of one rank, or of all, piece by piece; with *follow* until the job has ended, retries included.
 
-        Followed live, whole lines at a time; of a job that waits, it waits too.  A restart of the server is sat out.
+        Followed live, whole lines at a time; of a job that waits, it waits too.  A restart of the server does not end it.
         """
-        async with aclosing(self.log_chunks(job_id, follow, **where)) as chunks:
-            async for chunk in chunks:
-                if chunk.text:
-                    yield chunk.text
+        return self._job(job_id).logs(follow, **where)
 
     async def log_chunks(
         self, job_id: str, follow: bool = False, **where: Unpack[Where]
     ) -> AsyncGenerator[LogLines]:
         """As `logs`, with the attempt, the rank and the offset of each piece."""
-        async with aclosing(self._items(self.log_flow(job_id, follow, where))) as events:
+        async with aclosing(self.items(self.log_flow(job_id, follow, where))) as events:
             async for event in events:
                 if isinstance(event, LogLines):
                     yield event
 
     def log_events(self, job_id: str, **where: Unpack[Where]) -> AsyncGenerator[LogEvent]:
         """Follow a job's logs: its lines, the attempts that begin and end, why it waits, and at last why it ended."""
-        return self._items(self.log_flow(job_id, True, where))
+        return self.items(self.log_flow(job_id, True, where))
 
     async def loops(self) -> LoopList:
         """The loops that this scheduler knows and their settings, and which others it allows."""
-        return await self._call(calls.loops())
+        return await self.call(calls.loops())
 
     async def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
-        """Compare registry, runs and database now, and put right what differs; or only say what would be done."""
-        return await self._call(calls.reconcile(dry_run=dry_run))
+        """Compare registry, runs and database now, and repair what differs; or only answer what would be repaired."""
+        return await self.call(calls.reconcile(dry_run=dry_run))
 
     async def repairs(self, limit: int | None = None) -> AsyncIterator[RepairDocument]:
-        """What was put right, newest first; pages are fetched as you go."""
-        async for page in self._items(self.repairs_flow(limit)):
+        """What was repaired, newest first; pages are fetched as you go."""
+        async for page in self.items(self.repairs_flow(limit)):
             for repair in page.repairs:
                 yield repair
 
     async def health(self) -> Health:
         """How the scheduler is: its loops, its database, its nodes."""
-        return await self._call(calls.health())
-
-    async def close(self) -> None:
-        """Let the connections go."""
-        await self._http.aclose()
+        return await self.call(calls.health())
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -228,49 +205,5 @@ class AsyncClient(Connection):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _call(self, call: Call[T]) -> T:
-        return await self._run(self.flow(call))
-
-    async def _run(self, flow: Flow[T]) -> T:
-        answer: Answer = None
-        while True:
-            try:
-                step = flow.send(answer)
-            except StopIteration as done:
-                return done.value
-            answer = await self._do(step)
-
-    async def _items(self, flow: Flow[None]) -> AsyncGenerator[Any]:
-        step, reading = next(flow, None), None
-        try:
-            while step is not None:
-                if isinstance(step, Item):
-                    yield step.value
-                    step = next(flow, None)
-                else:
-                    reading = step if isinstance(step, Reading) else reading
-                    step = following_step(flow, await self._do(step))
-        finally:
-            if reading:
-                await reading.response.aclose()
-
-    async def _do(self, step: Step) -> Answer:
-        if isinstance(step, Pause):
-            return await asyncio.sleep(step.seconds)
-        assert isinstance(step, Call | Reading), step
-        try:
-            return await (self._send(step) if isinstance(step, Call) else self._read(step))
-        except httpx.TransportError as error:
-            return error
-
-    async def _send(self, call: Call[Any]) -> httpx.Response:
-        request = self._http.build_request(**self.request(call))
-        answer = await self._http.send(request, stream=call.is_stream)
-        self.has_met = True
-        if not is_event_stream(answer):
-            await answer.aread()
-        return answer
-
-    async def _read(self, reading: Reading) -> bytes | None:
-        reading.pieces = reading.pieces or reading.response.aiter_bytes()
-        return await anext(reading.pieces, None)
+    def _job(self, job_id: str) -> AsyncJobHandle:
+        return AsyncJobHandle(self, job_id)

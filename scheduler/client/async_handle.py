@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Literal, overload
+from contextlib import aclosing
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
-from scheduler.client.job_view import AsyncView
-from scheduler.client.outcome import could_not_cancel, result_of
-from scheduler.client.tables import as_table
-from scheduler.documents import (
+from scheduler.api.forecasts import EffectDocument, Explanation
+from scheduler.api.jobs import (
     AttemptPage,
     CheckpointPage,
-    EffectDocument,
     EventPage,
-    Explanation,
     ForceStartAnswer,
     JobDocument,
-    MetricsDocument,
     ResultDocument,
 )
+from scheduler.api.logs import LogLines
+from scheduler.api.metrics import MetricsDocument
+from scheduler.client import calls
+from scheduler.client.async_transport import AsyncTransport
+from scheduler.client.connection import Watch, Where
+from scheduler.client.job_view import AsyncView
+from scheduler.client.outcome import could_not_cancel, result_of
+from scheduler.client.progress_display import showing
+from scheduler.client.tables import as_table
 from scheduler.errors import NotAllowed, SchedulerError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self, Unpack
-
-    from pandas import DataFrame
-
-    from scheduler.client.async_client import AsyncClient
-    from scheduler.client.connection import Watch, Where
+    from pandas import DataFrame  # pyright: ignore[reportMissingTypeStubs]  it has its types, not all of them
 
 
 class AsyncJobHandle(AsyncView):
@@ -38,11 +38,11 @@ class AsyncJobHandle(AsyncView):
     ended; when the block is left by an exception, it cancels the job.
     """
 
-    client: AsyncClient
+    _transport: AsyncTransport
 
     async def status(self) -> JobDocument:
         """The job as it is now."""
-        return self._seen(await self.client.status(self.id))
+        return self._seen(await self._transport.call(calls.status(self.id)))
 
     async def wait(
         self, timeout_s: float | None = None, *, progress: bool = False, **watch: Unpack[Watch]
@@ -51,7 +51,8 @@ class AsyncJobHandle(AsyncView):
 
         With *progress*, a bar meanwhile: in a terminal, or below the cell of a notebook.
         """
-        return await self.client.wait(self.id, timeout_s, progress=progress, **self._seeing(watch))
+        with showing(progress, self._seeing(watch), self._transport.page_of) as seen:
+            return await self._transport.run(self._transport.wait_flow(self.id, timeout_s, seen))
 
     async def result(self, timeout_s: float | None = None) -> ResultDocument:
         """Wait, and return what the job left behind.
@@ -60,9 +61,13 @@ class AsyncJobHandle(AsyncView):
         """
         return result_of(await self.wait(timeout_s))
 
-    def logs(self, follow: bool = False, **where: Unpack[Where]) -> AsyncGenerator[str]:
+    async def logs(self, follow: bool = False, **where: Unpack[Where]) -> AsyncGenerator[str]:
         """The log of one rank, or of all, piece by piece; with *follow* until the job has ended, retries included."""
-        return self.client.logs(self.id, follow, **where)
+        pieces = self._transport.items(self._transport.log_flow(self.id, follow, where))
+        async with aclosing(pieces) as events:
+            async for event in events:
+                if isinstance(event, LogLines) and event.text:
+                    yield event.text
 
     @overload
     async def metrics(self, points: int = 1000, *, table: Literal[True]) -> DataFrame: ...
@@ -75,55 +80,55 @@ class AsyncJobHandle(AsyncView):
 
         *table* True always gives the DataFrame, or says how to get pandas; False always gives the document.
         """
-        return as_table(await self.client.metrics(self.id, points), table)
+        return as_table(await self._transport.call(calls.metrics(self.id, points)), table)
 
     async def explain(self) -> Explanation:
         """Where the job stands and why, and what to do next."""
-        return await self.client.explain(self.id)
+        return await self._transport.call(calls.explain(self.id))
 
     async def effect(self, action: str, checkpoint: str | None = None) -> EffectDocument:
         """What *action* (`resume`, `force-start`, ...) would do now.  Nothing is done."""
-        return await self.client.effect(self.id, action, checkpoint)
+        return await self._transport.call(calls.effect(self.id, action, checkpoint))
 
     async def cancel(self) -> JobDocument:
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
-        return self._seen(await self.client.cancel(self.id))
+        return self._seen(await self._transport.call(calls.cancel(self.id)))
 
     async def pause(self) -> JobDocument:
         """The job as it is now; it becomes `paused` once it has stopped at a checkpoint."""
-        return self._seen(await self.client.pause(self.id))
+        return self._seen(await self._transport.call(calls.pause(self.id)))
 
     async def resume(self, checkpoint: str | None = None) -> JobDocument:
-        """Put it in the line, to go on from its last checkpoint or the one given."""
-        return self._seen(await self.client.resume(self.id, checkpoint))
+        """Put it in the queue, to go on from its last checkpoint or the one given."""
+        return self._seen(await self._transport.call(calls.resume(self.id, checkpoint)))
 
     async def restart(self) -> JobDocument:
-        """Put it in the line, to begin again from the beginning."""
-        return self._seen(await self.client.restart(self.id))
+        """Put it in the queue, to begin again from the beginning."""
+        return self._seen(await self._transport.call(calls.restart(self.id)))
 
     async def preempt(self) -> JobDocument:
         """The job as it is now; it saves, gives its nodes back, and is queued again."""
-        return self._seen(await self.client.preempt(self.id))
+        return self._seen(await self._transport.call(calls.preempt(self.id)))
 
     async def mark_failed(self) -> JobDocument:
         """Give it up while it waits."""
-        return self._seen(await self.client.mark_failed(self.id))
+        return self._seen(await self._transport.call(calls.mark_failed(self.id)))
 
     async def force_start(self) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the line, from the beginning."""
-        return await self.client.force_start(self.id)
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
+        return await self._transport.call(calls.force_start(self.id))
 
     async def attempts(self) -> AttemptPage:
         """Its runs: when, where, why each ended, and what was lost."""
-        return await self.client.attempts(self.id)
+        return await self._transport.call(calls.attempts(self.id))
 
     async def checkpoints(self) -> CheckpointPage:
         """Its complete checkpoints, newest first."""
-        return await self.client.checkpoints(self.id)
+        return await self._transport.call(calls.checkpoints(self.id))
 
     async def events(self) -> EventPage:
         """Its history: each change, when, by whom and why."""
-        return await self.client.events(self.id)
+        return await self._transport.call(calls.events(self.id))
 
     async def __aenter__(self) -> Self:
         return self

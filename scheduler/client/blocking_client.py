@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from typing import Any, TypeVar, Unpack
+from typing import Unpack
 
-import httpx
-
+from scheduler.api.base import DoubtNotice
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.health import Health, LoopList
+from scheduler.api.jobs import (
+    AttemptPage,
+    Changes,
+    CheckpointPage,
+    EventPage,
+    ForceStartAnswer,
+    JobDocument,
+    JobPage,
+)
+from scheduler.api.logs import LogEvent, LogLines
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.repairs import ReconcileAnswer, RepairDocument
 from scheduler.client import calls
 from scheduler.client.blocking_handle import JobHandle
-from scheduler.client.calls import Call, is_event_stream
+from scheduler.client.blocking_transport import Transport
 from scheduler.client.connection import (
-    Connection,
     Filters,
     Spec,
     SpecFields,
@@ -22,40 +33,14 @@ from scheduler.client.connection import (
     Where,
     Whose,
 )
-from scheduler.client.flows import Answer, Flow, Item, Pause, Reading, Step, following_step
-from scheduler.client.progress_display import showing
-from scheduler.documents import (
-    AttemptPage,
-    Changes,
-    CheckpointPage,
-    DoubtNotice,
-    EffectDocument,
-    EventPage,
-    Explanation,
-    ForceStartAnswer,
-    Health,
-    JobDocument,
-    JobPage,
-    LogEvent,
-    LogLines,
-    LoopList,
-    MetricsDocument,
-    PlanAnswer,
-    ReconcileAnswer,
-    RepairDocument,
-)
-
-T = TypeVar("T")
 
 
-class Client(Connection):
+class Client(Transport):
     """Talks to one scheduler.  Also a context manager; the blocking one may be used by several threads.
 
     Every method raises a `SchedulerError` in words: ServerUnreachable when no scheduler answers, JobNotFound,
     InvalidSpec, NotAllowed, ...
     """
-
-    transport = httpx.Client
 
     def submit(
         self,
@@ -72,16 +57,16 @@ class Client(Connection):
         When this returns, the job is on the scheduler's disk.  Sent again with the same *idempotency_key* it
         returns the first job; without one a key is made, so that asking again after a lost answer is safe.
         """
-        job = self._run(self.submit_flow(spec, idempotency_key, fields))
+        job = self.run(self.submit_flow(spec, idempotency_key, fields))
         return JobHandle(self, job.job_id, job)
 
     def submit_batch(self, specs: Iterable[Spec | TrainFunction]) -> list[JobHandle]:
         """All are accepted, or none.  Not asked again after a lost answer: look at `list_jobs` then."""
-        return [JobHandle(self, job.job_id) for job in self._run(self.batch_flow(specs))]
+        return [JobHandle(self, job.job_id) for job in self.run(self.batch_flow(specs))]
 
     def plan(self, spec: Spec | TrainFunction | None = None, **fields: Unpack[SpecFields]) -> PlanAnswer:
         """A submit that is not made: would it be accepted, does it fit, and when would it start?"""
-        return self._run(self.plan_flow(spec, fields))
+        return self.run(self.plan_flow(spec, fields))
 
     def get(self, job_id: str) -> JobHandle:
         """A handle of a job that is there already."""
@@ -89,21 +74,20 @@ class Client(Connection):
 
     def status(self, job_id: str) -> JobDocument:
         """The job as it is now."""
-        return self._call(calls.status(job_id))
+        return self._job(job_id).status()
 
     def glance(self, job_id: str) -> JobDocument:
         """As `status`, within 3 s or ServerUnreachable: for displays."""
-        return self._run(self.glance_flow(job_id))
+        return self.run(self.glance_flow(job_id))
 
     def wait(
         self, job_id: str, timeout_s: float | None = None, *, progress: bool = False, **watch: Unpack[Watch]
     ) -> JobDocument:
         """Return the job once it is completed, failed or cancelled; with *progress* show a bar meanwhile.
 
-        Raises WaitTimedOut after *timeout_s*; the job goes on.  A restart of the server is sat out.
+        Raises WaitTimedOut after *timeout_s*; the job goes on.  A restart of the server does not end it.
         """
-        with showing(progress, watch, self.page_of) as seen:
-            return self._run(self.wait_flow(job_id, timeout_s, seen))
+        return self._job(job_id).wait(timeout_s, progress=progress, **watch)
 
     def list_jobs(self, **filters: Unpack[Filters]) -> Iterator[JobDocument]:
         """Jobs, newest first unless `sort` says otherwise; pages are fetched as you go."""
@@ -112,7 +96,7 @@ class Client(Connection):
 
     def job_pages(self, **filters: Unpack[Filters]) -> Iterator[JobPage]:
         """As `list_jobs`, page by page, with whether each was verified."""
-        return self._items(self.pages_flow(filters))
+        return self.items(self.pages_flow(filters))
 
     def changes(self, **whose: Unpack[Whose]) -> Generator[Changes | DoubtNotice]:
         """What changes in the registry, as it changes, until you stop looking.  The first says where it begins.
@@ -120,101 +104,94 @@ class Client(Connection):
         `missed`: more has changed than is remembered, list the jobs anew.  A DoubtNotice says that the registry
         does not answer, and later that it does again.
         """
-        return self._items(self.changes_flow(whose))
+        return self.items(self.changes_flow(whose))
 
     def explain(self, job_id: str) -> Explanation:
         """Where the job stands and why, and what to do next."""
-        return self._call(calls.explain(job_id))
+        return self._job(job_id).explain()
 
     def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
         """What *action* (`resume`, `force-start`, ...) would do to the job now.  Nothing is done."""
-        return self._call(calls.effect(job_id, action, checkpoint))
+        return self._job(job_id).effect(action, checkpoint)
 
     def metrics(self, job_id: str, points: int = 1000) -> MetricsDocument:
         """What the loop measured, through all attempts, thinned out to at most *points* points."""
-        return self._call(calls.metrics(job_id, points))
+        return self.call(calls.metrics(job_id, points))
 
     def cancel(self, job_id: str) -> JobDocument:
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
-        return self._call(calls.cancel(job_id))
+        return self._job(job_id).cancel()
 
     def pause(self, job_id: str) -> JobDocument:
         """The job as it is now; it becomes `paused` once it has stopped at a checkpoint."""
-        return self._call(calls.pause(job_id))
+        return self._job(job_id).pause()
 
     def resume(self, job_id: str, checkpoint: str | None = None) -> JobDocument:
-        """Put a paused, failed or cancelled job in the line, to go on from its last checkpoint or the one given."""
-        return self._call(calls.resume(job_id, checkpoint))
+        """Put a paused, failed or cancelled job in the queue, to go on from its last checkpoint or the one given."""
+        return self._job(job_id).resume(checkpoint)
 
     def restart(self, job_id: str) -> JobDocument:
-        """Put a paused, failed, cancelled or queued job in the line, to begin again from the beginning."""
-        return self._call(calls.restart(job_id))
+        """Put a paused, failed, cancelled or queued job in the queue, to begin again from the beginning."""
+        return self._job(job_id).restart()
 
     def preempt(self, job_id: str) -> JobDocument:
         """The job as it is now; it saves, gives its nodes back, and is queued again."""
-        return self._call(calls.preempt(job_id))
+        return self._job(job_id).preempt()
 
     def attempts(self, job_id: str) -> AttemptPage:
         """The runs of the job: when, where, why each ended, and what was lost."""
-        return self._call(calls.attempts(job_id))
+        return self._job(job_id).attempts()
 
     def checkpoints(self, job_id: str) -> CheckpointPage:
         """The complete checkpoints of the job, newest first."""
-        return self._call(calls.checkpoints(job_id))
+        return self._job(job_id).checkpoints()
 
     def force_start(self, job_id: str) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the line, from the beginning."""
-        return self._call(calls.force_start(job_id))
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
+        return self._job(job_id).force_start()
 
     def mark_failed(self, job_id: str) -> JobDocument:
         """Give up a job that is pending or queued."""
-        return self._call(calls.mark_failed(job_id))
+        return self._job(job_id).mark_failed()
 
     def events(self, job_id: str) -> EventPage:
         """The history of the job: each change, when, by whom and why."""
-        return self._call(calls.events(job_id))
+        return self._job(job_id).events()
 
     def logs(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> Generator[str]:
         """The log of one rank, or of all, piece by piece; with *follow* until the job has ended, retries included.
 
-        Followed live, whole lines at a time; of a job that waits, it waits too.  A restart of the server is sat out.
+        Followed live, whole lines at a time; of a job that waits, it waits too.  A restart of the server does not end it.
         """
-        with closing(self.log_chunks(job_id, follow, **where)) as chunks:
-            for chunk in chunks:
-                if chunk.text:
-                    yield chunk.text
+        return self._job(job_id).logs(follow, **where)
 
     def log_chunks(self, job_id: str, follow: bool = False, **where: Unpack[Where]) -> Generator[LogLines]:
         """As `logs`, with the attempt, the rank and the offset of each piece."""
-        with closing(self._items(self.log_flow(job_id, follow, where))) as events:
+        with closing(self.items(self.log_flow(job_id, follow, where))) as events:
             for event in events:
                 if isinstance(event, LogLines):
                     yield event
 
     def log_events(self, job_id: str, **where: Unpack[Where]) -> Generator[LogEvent]:
         """Follow a job's logs: its lines, the attempts that begin and end, why it waits, and at last why it ended."""
-        return self._items(self.log_flow(job_id, True, where))
+        return self.items(self.log_flow(job_id, True, where))
 
     def loops(self) -> LoopList:
         """The loops that this scheduler knows and their settings, and which others it allows."""
-        return self._call(calls.loops())
+        return self.call(calls.loops())
 
     def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
-        """Compare registry, runs and database now, and put right what differs; or only say what would be done."""
-        return self._call(calls.reconcile(dry_run=dry_run))
+        """Compare registry, runs and database now, and repair what differs; or only answer what would be repaired."""
+        return self.call(calls.reconcile(dry_run=dry_run))
 
     def repairs(self, limit: int | None = None) -> Iterator[RepairDocument]:
-        """What was put right, newest first; pages are fetched as you go."""
-        for page in self._items(self.repairs_flow(limit)):
+        """What was repaired, newest first; pages are fetched as you go."""
+        for page in self.items(self.repairs_flow(limit)):
             yield from page.repairs
 
     def health(self) -> Health:
         """How the scheduler is: its loops, its database, its nodes."""
-        return self._call(calls.health())
-
-    def close(self) -> None:
-        """Let the connections go."""
-        self._http.close()
+        return self.call(calls.health())
 
     def __enter__(self) -> Client:
         return self
@@ -222,49 +199,5 @@ class Client(Connection):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, call: Call[T]) -> T:
-        return self._run(self.flow(call))
-
-    def _run(self, flow: Flow[T]) -> T:
-        answer: Answer = None
-        while True:
-            try:
-                step = flow.send(answer)
-            except StopIteration as done:
-                return done.value
-            answer = self._do(step)
-
-    def _items(self, flow: Flow[None]) -> Generator[Any]:
-        step, reading = next(flow, None), None
-        try:
-            while step is not None:
-                if isinstance(step, Item):
-                    yield step.value
-                    step = next(flow, None)
-                else:
-                    reading = step if isinstance(step, Reading) else reading
-                    step = following_step(flow, self._do(step))
-        finally:
-            if reading:
-                reading.response.close()
-
-    def _do(self, step: Step) -> Answer:
-        if isinstance(step, Pause):
-            return time.sleep(step.seconds)
-        assert isinstance(step, Call | Reading), step
-        try:
-            return self._send(step) if isinstance(step, Call) else self._read(step)
-        except httpx.TransportError as error:
-            return error
-
-    def _send(self, call: Call[Any]) -> httpx.Response:
-        request = self._http.build_request(**self.request(call))
-        answer = self._http.send(request, stream=call.is_stream)
-        self.has_met = True
-        if not is_event_stream(answer):
-            answer.read()
-        return answer
-
-    def _read(self, reading: Reading) -> bytes | None:
-        reading.pieces = reading.pieces or reading.response.iter_bytes()
-        return next(reading.pieces, None)
+    def _job(self, job_id: str) -> JobHandle:
+        return JobHandle(self, job_id)

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Literal, overload
+from contextlib import closing
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
-from scheduler.client.job_view import View
-from scheduler.client.outcome import could_not_cancel, result_of
-from scheduler.client.tables import as_table
-from scheduler.documents import (
+from scheduler.api.forecasts import EffectDocument, Explanation
+from scheduler.api.jobs import (
     AttemptPage,
     CheckpointPage,
-    EffectDocument,
     EventPage,
-    Explanation,
     ForceStartAnswer,
     JobDocument,
-    MetricsDocument,
     ResultDocument,
 )
+from scheduler.api.logs import LogLines
+from scheduler.api.metrics import MetricsDocument
+from scheduler.client import calls
+from scheduler.client.blocking_transport import Transport
+from scheduler.client.connection import Watch, Where
+from scheduler.client.job_view import View
+from scheduler.client.outcome import could_not_cancel, result_of
+from scheduler.client.progress_display import showing
+from scheduler.client.tables import as_table
 from scheduler.errors import NotAllowed, SchedulerError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self, Unpack
-
-    from pandas import DataFrame
-
-    from scheduler.client.blocking_client import Client
-    from scheduler.client.connection import Watch, Where
+    from pandas import DataFrame  # pyright: ignore[reportMissingTypeStubs]  it has its types, not all of them
 
 
 class JobHandle(View):
@@ -38,11 +38,11 @@ class JobHandle(View):
     ended; when the block is left by an exception, it cancels the job.
     """
 
-    client: Client
+    _transport: Transport
 
     def status(self) -> JobDocument:
         """The job as it is now."""
-        return self._seen(self.client.status(self.id))
+        return self._seen(self._transport.call(calls.status(self.id)))
 
     def wait(
         self, timeout_s: float | None = None, *, progress: bool = False, **watch: Unpack[Watch]
@@ -51,7 +51,8 @@ class JobHandle(View):
 
         With *progress*, a bar meanwhile: in a terminal, or below the cell of a notebook.
         """
-        return self.client.wait(self.id, timeout_s, progress=progress, **self._seeing(watch))
+        with showing(progress, self._seeing(watch), self._transport.page_of) as seen:
+            return self._transport.run(self._transport.wait_flow(self.id, timeout_s, seen))
 
     def result(self, timeout_s: float | None = None) -> ResultDocument:
         """Wait, and return what the job left behind.
@@ -62,7 +63,11 @@ class JobHandle(View):
 
     def logs(self, follow: bool = False, **where: Unpack[Where]) -> Generator[str]:
         """The log of one rank, or of all, piece by piece; with *follow* until the job has ended, retries included."""
-        return self.client.logs(self.id, follow, **where)
+        pieces = self._transport.items(self._transport.log_flow(self.id, follow, where))
+        with closing(pieces) as events:
+            for event in events:
+                if isinstance(event, LogLines) and event.text:
+                    yield event.text
 
     @overload
     def metrics(self, points: int = 1000, *, table: Literal[True]) -> DataFrame: ...
@@ -75,55 +80,55 @@ class JobHandle(View):
 
         *table* True always gives the DataFrame, or says how to get pandas; False always gives the document.
         """
-        return as_table(self.client.metrics(self.id, points), table)
+        return as_table(self._transport.call(calls.metrics(self.id, points)), table)
 
     def explain(self) -> Explanation:
         """Where the job stands and why, and what to do next."""
-        return self.client.explain(self.id)
+        return self._transport.call(calls.explain(self.id))
 
     def effect(self, action: str, checkpoint: str | None = None) -> EffectDocument:
         """What *action* (`resume`, `force-start`, ...) would do now.  Nothing is done."""
-        return self.client.effect(self.id, action, checkpoint)
+        return self._transport.call(calls.effect(self.id, action, checkpoint))
 
     def cancel(self) -> JobDocument:
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
-        return self._seen(self.client.cancel(self.id))
+        return self._seen(self._transport.call(calls.cancel(self.id)))
 
     def pause(self) -> JobDocument:
         """The job as it is now; it becomes `paused` once it has stopped at a checkpoint."""
-        return self._seen(self.client.pause(self.id))
+        return self._seen(self._transport.call(calls.pause(self.id)))
 
     def resume(self, checkpoint: str | None = None) -> JobDocument:
-        """Put it in the line, to go on from its last checkpoint or the one given."""
-        return self._seen(self.client.resume(self.id, checkpoint))
+        """Put it in the queue, to go on from its last checkpoint or the one given."""
+        return self._seen(self._transport.call(calls.resume(self.id, checkpoint)))
 
     def restart(self) -> JobDocument:
-        """Put it in the line, to begin again from the beginning."""
-        return self._seen(self.client.restart(self.id))
+        """Put it in the queue, to begin again from the beginning."""
+        return self._seen(self._transport.call(calls.restart(self.id)))
 
     def preempt(self) -> JobDocument:
         """The job as it is now; it saves, gives its nodes back, and is queued again."""
-        return self._seen(self.client.preempt(self.id))
+        return self._seen(self._transport.call(calls.preempt(self.id)))
 
     def mark_failed(self) -> JobDocument:
         """Give it up while it waits."""
-        return self._seen(self.client.mark_failed(self.id))
+        return self._seen(self._transport.call(calls.mark_failed(self.id)))
 
     def force_start(self) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the line, from the beginning."""
-        return self.client.force_start(self.id)
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
+        return self._transport.call(calls.force_start(self.id))
 
     def attempts(self) -> AttemptPage:
         """Its runs: when, where, why each ended, and what was lost."""
-        return self.client.attempts(self.id)
+        return self._transport.call(calls.attempts(self.id))
 
     def checkpoints(self) -> CheckpointPage:
         """Its complete checkpoints, newest first."""
-        return self.client.checkpoints(self.id)
+        return self._transport.call(calls.checkpoints(self.id))
 
     def events(self) -> EventPage:
         """Its history: each change, when, by whom and why."""
-        return self.client.events(self.id)
+        return self._transport.call(calls.events(self.id))
 
     def __enter__(self) -> Self:
         return self

@@ -8,39 +8,31 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
 import httpx
+from httpx_sse import ServerSentEvent
 from pydantic import ValidationError
 
 from scheduler import errors
-from scheduler.client.event_stream import ServerSentEvent
-from scheduler.client.specs import to_wire
-from scheduler.core.model import JobSpec, Status
-from scheduler.documents import (
+from scheduler.api.base import Document, DoubtNotice, ProblemDocument
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.health import Health, LoopList
+from scheduler.api.http_clients import by_proxy
+from scheduler.api.jobs import (
     CHANGE_EVENTS,
-    LOG_EVENTS,
     AttemptPage,
     BatchAnswer,
     Changes,
     CheckpointPage,
-    Document,
-    DoubtNotice,
-    EffectDocument,
     EventPage,
-    Explanation,
     ForceStartAnswer,
-    Health,
     JobDocument,
     JobPage,
-    LogChunk,
-    LogEvent,
-    LoopList,
-    MetricsDocument,
-    PlanAnswer,
-    ProblemDocument,
-    ReconcileAnswer,
-    RepairPage,
 )
+from scheduler.api.logs import LOG_EVENTS, LogChunk, LogEvent
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.client.specs import to_wire
+from scheduler.core.model import JobSpec, Status
 from scheduler.errors import InvalidRequest, Problem, SchedulerError, ServerUnreachable, Unauthorized
-from scheduler.http_clients import by_proxy
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Document)
@@ -302,13 +294,13 @@ def _stream(path: str, params: Mapping[str, str | int], last_event_id: str) -> C
 
 
 def _event(event: ServerSentEvent, known: Mapping[str, type[Any]], stream: str) -> Any:
-    document = known.get(event.kind)
+    document = known.get(event.event)
     try:
         return document.model_validate_json(event.data) if document else None
     except ValidationError as error:
         what = error.errors(include_url=False)[0]["msg"]
         raise ServerUnreachable(
-            f"the stream of {stream} says {event.kind!r} in a way that is not known: {what}"
+            f"the stream of {stream} sent the event {event.event!r} in a form that is not known: {what}"
         ) from None
 
 
@@ -368,11 +360,11 @@ def _refusal(answer: httpx.Response, url: str) -> SchedulerError:
 def _stranger(answer: httpx.Response, url: str) -> SchedulerError:
     """It does not speak as a scheduler does: a proxy, or another program on that port."""
     asked = f"{answer.request.method} {shown(str(answer.request.url))}"
-    said = f"{asked} was answered {answer.status_code} {answer.reason_phrase}{by_proxy(url)}"
+    words = f"{asked} was answered {answer.status_code} {answer.reason_phrase}{by_proxy(url)}"
     if answer.status_code == 401:
-        return Unauthorized(f"{said}; set SCHEDULER_TOKEN to the token of this scheduler")
+        return Unauthorized(f"{words}; set SCHEDULER_TOKEN to the token of this scheduler")
     return ServerUnreachable(
-        f"{said}, which is no answer of a training scheduler; check that one runs at {shown(url)}, "
+        f"{words}, which is no answer of a training scheduler; check that one runs at {shown(url)}, "
         "or set SCHEDULER_URL to where it does"
     )
 

@@ -11,16 +11,17 @@ from uuid import uuid4
 
 import httpx
 
+from scheduler.api.forecasts import PlanAnswer
+from scheduler.api.http_clients import http_client
+from scheduler.api.jobs import JobDocument, SubmittedJob
+from scheduler.api.problems import not_valid
 from scheduler.client import calls, flows
 from scheduler.client.calls import Call, shown
 from scheduler.client.flows import Flow
 from scheduler.client.shipping import fields_of
 from scheduler.client.specs import is_sendable_text, login_name, signed, to_spec
 from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Status
-from scheduler.documents import JobDocument, PlanAnswer, SubmittedJob
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, ServerUnreachable
-from scheduler.http_clients import http_client
-from scheduler.refusals import not_valid
 from scheduler.settings import NOT_SENDABLE, ClientSettings, is_sendable
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Filters(TypedDict, total=False):
 
 class Whose(TypedDict, total=False):
     status: Status | str | Iterable[Status | str]
-    """Jobs in these; and those that leave them, once they were told."""
+    """Jobs in these; and those that leave them, once they were sent."""
     user: str
     project: str
     job_id: str
@@ -93,7 +94,8 @@ class Where(TypedDict, total=False):
 class Connection:
     """To one scheduler: where it is, who asks, how patiently; and each question as a flow."""
 
-    transport: Callable[..., Any]
+    http_client: Callable[..., Any]
+    """httpx's: the blocking one or the one to be awaited."""
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class Connection:
         self.user = "".join(filter(str.isprintable, user or login_name()))[:200]
         self._retry_s, self.has_met = retry_s, False
         self._http = http_client(
-            self.transport,
+            self.http_client,
             self.url,
             base_url=self.url,
             timeout=timeout_s,

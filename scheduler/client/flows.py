@@ -14,11 +14,13 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import httpx
+from httpx_sse import ServerSentEvent
 
+from scheduler.api.jobs import JobDocument, JobPage
+from scheduler.api.logs import EndNotice, LogChunk
+from scheduler.api.repairs import RepairPage
 from scheduler.client import calls
 from scheduler.client.calls import Call
-from scheduler.client.event_stream import Decoder, ServerSentEvent
-from scheduler.documents import EndNotice, JobDocument, JobPage, LogChunk, RepairPage
 from scheduler.errors import RegistryUnavailable, WaitTimedOut
 
 T = TypeVar("T")
@@ -39,15 +41,15 @@ class Item:
 
 @dataclass(slots=True)
 class Reading:
-    """The body of an open response: each time it is yielded, its next piece; None at its end."""
+    """An open stream of events: each time it is yielded, its next event; None at its end."""
 
     response: httpx.Response
-    pieces: Any = None
+    events: Any = None
     """Whoever reads keeps the iterator here."""
 
 
 Step = Call[Any] | Pause | Item | Reading
-Answer = httpx.Response | httpx.TransportError | bytes | None
+Answer = httpx.Response | httpx.TransportError | ServerSentEvent | None
 Flow = Generator[Step, Answer, T]
 Send = Callable[[Call[T]], Flow[T]]
 """One call seen through to its result; the client binds `sending` to its URL and its patience."""
@@ -67,7 +69,9 @@ def sending(call: Call[T], *, url: str, patience_s: Callable[[], float]) -> Flow
     began_s, pause_s = monotonic(), _PAUSE_S
     while True:
         answer = yield call
-        assert answer is not None and not isinstance(answer, bytes), "a call was sent and nothing came back"
+        assert isinstance(answer, httpx.Response | httpx.TransportError), (
+            "a call was sent and nothing came back"
+        )
         if not calls.worth_repeating(call, answer) or monotonic() - began_s + pause_s > patience_s():
             return calls.result_of(call, answer, url)
         yield Pause(pause_s)
@@ -185,14 +189,13 @@ def following(
         response = yield from send(ask(last_id))
         if response is None:
             return
-        decoder, reading = Decoder(), Reading(response)
-        while isinstance(piece := (yield reading), bytes):
-            for event in decoder.feed(piece):
-                if document := read(event):
-                    yield Item(document)
-                if isinstance(document, EndNotice):
-                    return
-        last_id = decoder.last_id or last_id
+        reading = Reading(response)
+        while isinstance(event := (yield reading), ServerSentEvent):
+            last_id = event.id or last_id
+            if document := read(event):
+                yield Item(document)
+            if isinstance(document, EndNotice):
+                return
         yield Pause(_RECONNECT_S)
 
 

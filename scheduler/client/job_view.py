@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from html import escape
-from typing import TYPE_CHECKING, Any
 
+from scheduler.api.jobs import JobDocument
+from scheduler.client.blocking_transport import Transport
+from scheduler.client.connection import Connection, Watch
 from scheduler.core.finite import finite
 from scheduler.core.model import Json
-from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
-
-if TYPE_CHECKING:
-    from scheduler.client.connection import Watch
 
 _COLOR = {"completed": "#1a7f37", "failed": "#cf222e", "running": "#0969da"}
 _OTHER_COLOR = "#57606a"
@@ -21,8 +19,8 @@ _OTHER_COLOR = "#57606a"
 class AsyncView:
     """Knows one job of one client, and shows what was last seen of it: looking anew would have to be awaited."""
 
-    def __init__(self, client: Any, job_id: str, last: JobDocument | None = None) -> None:
-        self.client = client
+    def __init__(self, transport: Connection, job_id: str, last: JobDocument | None = None) -> None:
+        self._transport = transport
         self.id = job_id
         self.last = last
         """The newest document this handle has seen; `status()` fetches a newer one."""
@@ -30,7 +28,7 @@ class AsyncView:
     @property
     def url(self) -> str:
         """The page of this job in the web monitor."""
-        return self.client.page_of(self.id)
+        return self._transport.page_of(self.id)
 
     def __repr__(self) -> str:
         seen = f", last seen {in_words(self.last)}" if self.last else ""
@@ -47,16 +45,25 @@ class AsyncView:
 
     def _seeing(self, watch: Watch) -> Watch:
         """Keeps `last` the newest even when the wait times out."""
-        tell = watch.get("on_update") or (lambda _: None)
-        return {**watch, "on_update": lambda job: tell(self._seen(job))}
+        on_update = watch.get("on_update")
+
+        def see(job: JobDocument) -> None:
+            self._seen(job)
+            if on_update:
+                on_update(job)
+
+        return {**watch, "on_update": see}
 
 
 class View(AsyncView):
     """Looks anew whenever a notebook shows it."""
 
+    _transport: Transport
+
     def _repr_html_(self) -> str:
         try:
-            return as_html(self._seen(self.client.glance(self.id)), self.url, "seen")
+            job = self._transport.run(self._transport.glance_flow(self.id))
+            return as_html(self._seen(job), self.url, "seen")
         except SchedulerError as error:
             return f"{super()._repr_html_()}<p>Not seen now: {escape(error.message)}</p>"
 
@@ -79,7 +86,7 @@ def steps_in_words(job: JobDocument) -> str:
 
 
 def step_of(job: JobDocument) -> tuple[float | None, float | None]:
-    """The step it is at, and how many there are; None where the loop did not say."""
+    """The step it is at, and how many there are; None where the loop reported none."""
     return number(job.progress, "step"), number(job.progress, "total_steps")
 
 
@@ -119,5 +126,5 @@ def _bar(job: JobDocument) -> str:
 
 
 def number(progress: Json | None, name: str) -> float | None:
-    """None where the loop said nothing, or nothing that is a finite number."""
+    """None where the loop reported nothing, or nothing that is a finite number."""
     return finite((progress or {}).get(name))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from scheduler.api.jobs import JobDocument, ResultDocument
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument, ResultDocument
 from scheduler.errors import JobFailed, JobNotCompleted, SchedulerError
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
+from scheduler.api.jobs import JobDocument
+from scheduler.client.connection import Watch
 from scheduler.client.job_view import as_html, in_words, step_of
 from scheduler.core.visible import visible
-from scheduler.documents import JobDocument
-
-if TYPE_CHECKING:
-    from scheduler.client.connection import Watch
 
 Show = Callable[[JobDocument], None]
 
 
 @contextmanager
-def showing(progress: bool, watch: Watch, url_of: Callable[[str], str]) -> Iterator[Watch]:
-    """*watch* with a display that is told of each update, if *progress*; it is closed at the end."""
+def showing(progress: bool, watch: Watch, url_of: Callable[[str], str]) -> Generator[Watch]:
+    """*watch* with a display that follows each update, if *progress*; it is closed at the end."""
     if not progress:
         yield watch
         return
-    tell = watch.get("on_update") or (lambda _: None)
+    on_update = watch.get("on_update")
     with _in_notebook(url_of) if is_notebook() else _in_terminal() as show:
-        yield {**watch, "on_update": lambda job: (show(job), tell(job))[1]}
+
+        def update(job: JobDocument) -> None:
+            show(job)
+            if on_update:
+                on_update(job)
+
+        yield {**watch, "on_update": update}
 
 
 def is_notebook() -> bool:
@@ -36,15 +41,14 @@ def is_notebook() -> bool:
 
 
 @contextmanager
-def _in_notebook(url_of: Callable[[str], str]) -> Iterator[Show]:
-    from IPython.display import HTML, display
-
-    cell: Any = display(HTML(""), display_id=True)
-    yield lambda job: cell.update(HTML(as_html(job, url_of(job.job_id), "seen")))
+def _in_notebook(url_of: Callable[[str], str]) -> Generator[Show]:
+    shell: Any = import_module("IPython.display")  # its types are not complete
+    cell = shell.display(shell.HTML(""), display_id=True)
+    yield lambda job: cell.update(shell.HTML(as_html(job, url_of(job.job_id), "seen")))
 
 
 @contextmanager
-def _in_terminal() -> Iterator[Show]:
+def _in_terminal() -> Generator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
@@ -62,7 +62,7 @@ def _packed(function: Callable[..., Any], name: str) -> ShippedCode:
 
 
 @contextmanager
-def _with_its_source(function: Callable[..., Any]) -> Iterator[None]:
+def _with_its_source(function: Callable[..., Any]) -> Generator[None]:
     """The lines of *function* go with it, at the numbers they have in their file: a traceback of the cluster shows them.
 
     What cannot be read, or carries no attribute, goes without.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from scheduler.client.spec_text import refused, spec_text
 from scheduler.client.spec_yaml import check_nodes, lines_of, nodes_of_json, yaml_value
@@ -40,12 +40,10 @@ class SpecFile:
 
         A job runs elsewhere: a value of `config` that names a file or folder seen from here becomes absolute.
         """
-        config = self.fields.get("config")
-        fields = (
-            self.fields | {"config": {name: _seen_from_here(value) for name, value in config.items()}}
-            if isinstance(config, dict)
-            else self.fields
-        )
+        fields, config = dict(self.fields), self.fields.get("config")
+        if isinstance(config, dict):
+            given = cast("dict[str, Any]", config)
+            fields["config"] = {name: _seen_from_here(value) for name, value in given.items()}
         try:
             return to_spec(fields)
         except InvalidSpec as error:
@@ -120,7 +118,7 @@ def _is_json(text: str) -> bool:
 
 def _mapping(value: Any, source: str) -> dict[str, Any]:
     if isinstance(value, dict):
-        return value
+        return cast("dict[str, Any]", value)
     what = "is empty" if value is None else f"holds a {type(value).__name__}, not fields"
     raise refused(source, f"{what}; a spec starts with a line such as `loop: sft`")
 
@@ -138,8 +136,8 @@ def _seen_from_here(value: Any) -> Any:
 def _apart(value: Any) -> Any:
     """A copy in which nothing stands in two places: what an alias repeats may be changed in one of them."""
     if isinstance(value, dict):
-        return {key: _apart(inner) for key, inner in value.items()}
-    return [_apart(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _apart(inner) for key, inner in cast("dict[Any, Any]", value).items()}
+    return [_apart(inner) for inner in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _put(fields: dict[str, Any], path: list[str], value: Any) -> None:
@@ -149,18 +147,19 @@ def _put(fields: dict[str, Any], path: list[str], value: Any) -> None:
         key = _part_of(here, part, path, depth)
         if depth == len(path) - 1:
             here[key] = value
-        elif isinstance(here, dict) and here.get(key) is None:
+        elif isinstance(here, dict) and cast("dict[Any, Any]", here).get(key) is None:
             here[key] = {}
-        here = here[key]
+        here = cast("Any", here)[key]
 
 
 def _part_of(here: Any, part: str, path: list[str], depth: int) -> Any:
-    if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+    items = cast("list[Any]", here) if isinstance(here, list) else None
+    if items is not None and part.isdecimal() and int(part) < len(items):
         return int(part)
     if isinstance(here, dict) and part:
         return part
     above = ".".join(path[:depth]) or "the spec"
-    kind = f"a list of {len(here)}" if isinstance(here, list) else f"a {type(here).__name__}"
+    kind = f"a {type(cast('object', here)).__name__}" if items is None else f"a list of {len(items)}"
     raise refused(".".join(path), f"cannot be set: {above} is {kind}, which has no part {part!r}")
 
 

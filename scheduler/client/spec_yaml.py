@@ -16,7 +16,7 @@ _CORE = "tag:yaml.org,2002:"
 MAX_VALUES = 100_000
 """Aliases may repeat what is large; what they stand for, written out, may not be larger than this."""
 _MAX_DEPTH = 100
-_MOST_TOLD = 20
+_MOST_PROBLEMS = 20
 _MERGE = f"{_CORE}merge"
 
 _DOUBTFUL: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
         """Two halves of a surrogate pair, each escaped, are one character, as in JSON."""
         value: str = super().construct_scalar(node)
         return _HALVES.sub(
@@ -53,6 +53,7 @@ class _Loader(yaml.SafeLoader):
         )
 
 
+_resolvers: Any = _Loader  # whose method has no types
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+", "-+0123456789"),
@@ -65,7 +66,7 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
-    _Loader.add_implicit_resolver(_CORE + _tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+    _resolvers.add_implicit_resolver(_CORE + _tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
 def yaml_value(text: str, source: str) -> tuple[Any, yaml.Node | None]:
@@ -73,11 +74,11 @@ def yaml_value(text: str, source: str) -> tuple[Any, yaml.Node | None]:
     refuse_unprintable(text, source)
     node = _composed(text, source)
     check_nodes(node, source)
-    if problems := list(islice(_ambiguous(node, source), _MOST_TOLD)):
+    if problems := list(islice(_ambiguous(node, source), _MOST_PROBLEMS)):
         raise InvalidSpec.of(*problems)
     if node is None:
         return None, None
-    loader = _Loader("")
+    loader: Any = _Loader("")
     try:
         return loader.construct_document(node), node
     except yaml.YAMLError as error:
@@ -89,7 +90,7 @@ def yaml_value(text: str, source: str) -> tuple[Any, yaml.Node | None]:
 
 
 def nodes_of_json(text: str, source: str) -> yaml.Node | None:
-    """Where the parts of a JSON text stand; None where YAML cannot tell.  JSON is YAML, but for tabs."""
+    """Where the parts of a JSON text stand; None where YAML cannot read it.  JSON is YAML, but for tabs."""
     try:
         return _composed(text.replace("\t", " "), source)
     except InvalidSpec:
@@ -116,7 +117,7 @@ def lines_of(node: yaml.Node | None, path: str = "") -> Iterator[tuple[str, int]
 
 
 def _composed(text: str, source: str) -> yaml.Node | None:
-    loader = None
+    loader: Any = None
     try:
         loader = _Loader(text)
         return loader.get_single_node()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import getpass
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -32,7 +32,7 @@ def to_spec(given: JobSpec | Mapping[str, Any] | None, more: Mapping[str, Any] |
     there, a loop that is not allowed) is checked there.
     """
     base = {name: getattr(given, name) for name in SPEC_FIELDS} if isinstance(given, JobSpec) else given
-    if base is not None and not isinstance(base, Mapping):
+    if base is not None and not isinstance(base, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  a user's
         raise InvalidSpec.of(
             Problem("spec", f"is {_kind(base)}; give a JobSpec, a dict, or keyword arguments")
         )
@@ -90,7 +90,7 @@ def _unknown(path: str) -> str:
     return f"is not a known field; {guess}Known here: {', '.join(known)}"
 
 
-def _plain(value: Any, path: str, problems: list[Problem], depth: int = 0) -> Any:
+def _plain(value: object, path: str, problems: list[Problem], depth: int = 0) -> Any:
     if depth > _MAX_DEPTH:
         problems.append(
             Problem(path, f"is nested more than {_MAX_DEPTH} levels deep, or in itself; flatten it")
@@ -106,16 +106,18 @@ def _plain(value: Any, path: str, problems: list[Problem], depth: int = 0) -> An
         case str() | PurePath():
             return _text(str(value), path, problems)
         case Mapping():
+            parts = cast("Mapping[object, object]", value)
             return {
                 _key(key, path, problems): _plain(item, _join(path, key), problems, depth + 1)
-                for key, item in value.items()
+                for key, item in parts.items()
             }
         case list() | tuple():
-            return [_plain(item, _join(path, index), problems, depth + 1) for index, item in enumerate(value)]
-    problems.append(
-        Problem(path, f"is {_kind(value)}, which JSON cannot carry; use text, numbers, lists and mappings")
-    )
-    return None
+            items = cast("Sequence[object]", value)
+            return [_plain(item, _join(path, index), problems, depth + 1) for index, item in enumerate(items)]
+        case _:
+            words = f"is {_kind(value)}, which JSON cannot carry; use text, numbers, lists and mappings"
+            problems.append(Problem(path, words))
+            return None
 
 
 def _key(key: Any, path: str, problems: list[Problem]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from scheduler.documents import MetricsDocument
+from scheduler.api.metrics import MetricsDocument
 from scheduler.errors import NotReady
 
 

@@ -12,16 +12,16 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-TWINS = {"async_client.py": "blocking_client.py", "async_handle.py": "blocking_handle.py"}
+TWINS = {f"async_{part}.py": f"blocking_{part}.py" for part in ("transport", "handle", "client")}
 
 _HEAD = re.compile(r'\A""".*?"""\n', re.DOTALL)
 _WORDS = (
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),
-    (r"\basync_(client|handle)\b", r"blocking_\1"),
-    (r"\bAsync(Client|JobHandle|Iterator|Generator|View)\b", r"\1"),
+    (r"\basync_(transport|handle|client)\b", r"blocking_\1"),
+    (r"\bAsync(Transport|Client|JobHandle|Iterator|Generator|View)\b", r"\1"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
-    (r"\ba(closing|close|read|iter_bytes)\b", r"\1"),
+    (r"\ba(closing|close|read|iter_sse)\b", r"\1"),
     (r"\banext\(", "next("),
     (r"\basyncio\b", "time"),
 )

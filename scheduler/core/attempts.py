@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from scheduler.core.finite import whole
 from scheduler.core.model import Attempt, Cause, Ending, Job, Json, Outcome, Reason, Stop, StopKind
-from scheduler.core.retrying import answerable
+from scheduler.core.retry import answerable
 
 
 def begun(job: Job) -> Attempt:

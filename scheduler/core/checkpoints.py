@@ -70,7 +70,7 @@ def to_delete(
 
     Kept are the newest `keep_last` of the job; the best `keep_best`; the one that a person chose as origin; and the
     one from which the run of *fence* went on, until that run has a complete one of its own: what is newer may have
-    been passed over because it is torn.
+    been passed over because it is corrupt.
     """
     known = list(checkpoints)
     newest = newest_first(known)[: policy.keep_last]

@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from scheduler.core import ordering, placement
+from scheduler.core.durations import span
 from scheduler.core.finite import finite
 from scheduler.core.hangs import Pace
 from scheduler.core.model import Allocation, Gang, Job, JobId, Json, Node, NodeId, Snapshot, Status
 
 MAX_LINE = 1000
-"""Jobs of the line that are played: who stands behind them does not keep them waiting for long."""
+"""Jobs of the queue that are played: who stands behind them does not keep them waiting for long."""
 MAX_LOOKS = 50_000
 """Jobs that placement looks at in one forecast, over all of its passes: about a tenth of a second."""
 HORIZON_S = 10 * 365 * 86_400.0
@@ -37,7 +38,7 @@ class Hold:
     left_s: float | None
     """How much longer it has them; None: nobody can tell."""
     returns: bool = False
-    """It gives way, and waits in the line again after that."""
+    """It is preempted, and waits in the queue again after that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """The cluster and the line at one instant."""
+    """The cluster and the queue at one instant."""
 
     now: datetime
     nodes: tuple[Node, ...]
@@ -70,7 +71,7 @@ class Scene:
 
 
 def play(target: JobId, scene: Scene, max_looks: int = MAX_LOOKS) -> Start:
-    """When *target* would start: it waits in the line of *scene*, or holds nodes and gives them back.
+    """When *target* would start: it waits in the queue of *scene*, or holds nodes and gives them back.
 
     The first pass is the one that the scheduler makes now, so "now" is said exactly when it would start it.
     """
@@ -89,7 +90,7 @@ def play(target: JobId, scene: Scene, max_looks: int = MAX_LOOKS) -> Start:
         looks += len(ready) + 1
         next_s = _next_change_s(scene, at_s)
         if next_s is None:
-            return Start(why=f"nobody can tell when: {_why_unknown(scene)}")
+            return Start(why=f"it is not known when: {_why_unknown(scene)}")
         if looks > max_looks:
             return Start(more_than_s=at_s)
         if next_s > HORIZON_S:
@@ -160,18 +161,7 @@ def sentence(position: int, ahead: Sequence[str], start: Start) -> str:
 
 
 def about(seconds: float) -> str:
-    return f"about {span(seconds)}"
-
-
-def span(seconds: float) -> str:
-    """In the unit in which people would say it: "12 s", "6 min", "2.5 h", "3 days"."""
-    if seconds < 90:
-        return f"{max(1, math.ceil(seconds))} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.0f} days"
+    return f"about {span(max(1, math.ceil(seconds)))}"
 
 
 def _listed(names: Sequence[str], count: int) -> str:
@@ -251,7 +241,7 @@ def _why_unknown(scene: Scene) -> str:
     running = [hold.job.spec.name for hold in endless if hold.job.status is Status.RUNNING]
     waiting = [hold.job.spec.name for hold in endless if hold.job.status is not Status.RUNNING]
     if running:
-        has = "has not told its steps" if len(running) == 1 else "have not told their steps"
+        has = "has not reported its steps" if len(running) == 1 else "have not reported their steps"
         return f"{_listed(running, len(running))} {has}"
     if waiting:
         return f"no run like {_listed(waiting, len(waiting))} has completed yet, and no time limit is set"

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from scheduler.core.durations import fine_span
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
@@ -91,23 +93,10 @@ def judge(
 
 def _words(pace: Pace | None, silent_s: float, counts_steps: bool) -> str:
     if not counts_steps:
-        return f"nothing heard for {_span(silent_s)}; this loop is not known to tell its steps"
+        return f"nothing heard for {fine_span(silent_s)}; this loop is not known to tell its steps"
     if pace is None:
-        return f"no step for {_span(silent_s)}; too few were made to know how long one takes"
-    usual = f"a step usually takes {_span(pace.typical_s)}"
+        return f"no step for {fine_span(silent_s)}; too few were made to know how long one takes"
+    usual = f"a step usually takes {fine_span(pace.typical_s)}"
     if pace.longest_s < 2 * pace.typical_s:
-        return f"no step for {_span(silent_s)}; {usual}"
-    return f"no step for {_span(silent_s)}; {usual}, the longest wait was {_span(pace.longest_s)}"
-
-
-def _span(seconds: float) -> str:
-    """Two digits are enough to see that it is too long: "0.05 s", "48 s", "4 min", "2.5 h"."""
-    if seconds < 0.01:
-        return "less than 0.01 s"
-    if seconds < 9.95:
-        return f"{seconds:.2g} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+        return f"no step for {fine_span(silent_s)}; {usual}"
+    return f"no step for {fine_span(silent_s)}; {usual}, the longest wait was {fine_span(pace.longest_s)}"

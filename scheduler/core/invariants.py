@@ -39,7 +39,7 @@ RULES: tuple[tuple[Callable[[Job], bool], str], ...] = (
     ),
     (
         lambda job: job.status is not Status.QUEUED or job.queue_seq is not None,
-        "must have a place in the line while it is queued",
+        "must have a place in the queue while it is queued",
     ),
     (
         lambda job: (job.finished_at is not None) == job.status.is_terminal,
@@ -48,9 +48,9 @@ RULES: tuple[tuple[Callable[[Job], bool], str], ...] = (
     (lambda job: job.stop is None or job.status is Status.RUNNING, "may be told to stop only while it runs"),
     (
         lambda job: job.retry_at is None or job.status is Status.QUEUED,
-        "may pause before a retry only in the line",
+        "may pause before a retry only in the queue",
     ),
-    (lambda job: not job.held or job.status is Status.QUEUED, "may be held only in the line"),
+    (lambda job: not job.held or job.status is Status.QUEUED, "may be held only in the queue"),
     (
         lambda job: job.status not in HAVE_RUN or job.fence >= 1,
         "must have had a run: its fence must be 1 or more",
@@ -92,7 +92,7 @@ def _of_line(jobs: list[Job]) -> Iterator[str]:
     )
     for place, count in places.items():
         if count > 1:
-            yield f"place {place} of the line is held by {count} queued jobs"
+            yield f"place {place} of the queue is held by {count} queued jobs"
     for job_id, count in Counter(job.id for job in jobs).items():
         if count > 1:
             yield f"job {job_id} is in the registry {count} times"

@@ -1,15 +1,31 @@
-"""The whole life of a job on one page: its edges, the events that take them, and what must be done then."""
+"""The whole life of a job on one page: its edges, where each event leads, and what must be done then."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
 from scheduler.core import attempts
+from scheduler.core.end_reasons import given_up, is_preemption, queued_again, stopped, timed_out
+from scheduler.core.end_reasons import in_words as in_words
+from scheduler.core.events import NODE_LOST as NODE_LOST
+from scheduler.core.events import (
+    Action,
+    Admit,
+    Adopt,
+    AskStop,
+    Event,
+    ForceStart,
+    GiveUp,
+    Recover,
+    Restart,
+    Resume,
+    RunEnded,
+    StartRun,
+    StopRun,
+)
 from scheduler.core.model import (
-    OPERATOR_DOWN,
-    Allocation,
     Attempt,
     Cause,
     CheckpointId,
@@ -19,7 +35,6 @@ from scheduler.core.model import (
     JobEvent,
     JobId,
     JobSpec,
-    Json,
     Origin,
     Outcome,
     Reason,
@@ -29,7 +44,7 @@ from scheduler.core.model import (
     StopKind,
     compact,
 )
-from scheduler.core.retrying import DEFAULT_POLICY, RetryPolicy, Verdict, by_operator, judge
+from scheduler.core.retry import DEFAULT_POLICY, RetryPolicy, judge
 from scheduler.errors import NotAllowed
 
 EDGES: dict[Status, frozenset[Status]] = {
@@ -65,124 +80,6 @@ EDGES: dict[Status, frozenset[Status]] = {
 }  # fmt: skip
 
 
-# Events: what happened.  Each carries when, and who or what asked for it.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happened:
-    at: datetime
-    by: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adopt(Happened):
-    """A front end's `pending` row was found valid."""
-
-    queue_seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admit(Happened):
-    """Placement found room: the job gets its nodes and a fence."""
-
-    allocation: Allocation
-    after: int = 0
-    """The newest fence of which a trace was found: none is given twice, whatever the journal forgot."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskStop(Happened):
-    """Cancel, pause, preempt, out of time, or hung.  A job that waits is cancelled, or held, at once."""
-
-    kind: StopKind
-    why: Reason | None = None
-    evidence: Json | None = None
-    fence: Fence | None = None
-    """Only this run is meant, and nothing happens once it is over; None: the job, however it stands."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnded(Happened):
-    """Every process of run `fence` is gone."""
-
-    fence: Fence
-    outcome: Outcome
-    end_of_line: int | None = None
-    """A place for a preempted job, where policy does not give it back its old one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForceStart(Happened):
-    """A person wants the job in the line, from the beginning."""
-
-    queue_seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resume(Happened):
-    """A person wants the job to go on from its last checkpoint, or from one of their choice."""
-
-    queue_seq: int
-    checkpoint: Saved | None = None
-    """The one chosen; the caller has seen that it is there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restart(Happened):
-    """A person wants the job to begin again from the beginning."""
-
-    queue_seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUp(Happened):
-    """Mark as failed: by a person, or because nobody vouched for the job (`reason.code` is `stale`)."""
-
-    reason: Reason
-    is_gone: bool = False
-    """The caller has seen that nothing of it runs, whatever the job says."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recover(Happened):
-    """Found after an outage, in the journal or only in the database; goes on as it stands, or is held."""
-
-    reason: Reason
-    hold: bool = False
-
-
-Event = Adopt | Admit | AskStop | RunEnded | ForceStart | Resume | Restart | GiveUp | Recover
-
-
-# Actions: what the shell must do, after the commit.  All are idempotent.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartRun:
-    job_id: JobId
-    fence: Fence
-    spec: JobSpec
-    allocation: Allocation
-    origin: Origin
-    job: Job | None = field(default=None, compare=False, repr=False)
-    """All of the job as it is written down: kept with the run, which proves it when the journal is lost."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopRun:
-    job_id: JobId
-    fence: Fence
-    kind: StopKind
-    why: Reason | None = None
-    """Why it ended, where nobody asked for it and the run cannot know."""
-
-
-NODE_LOST = "node_lost"
-"""The code of the reason why a run is lost whose node is gone."""
-
-Action = StartRun | StopRun
-
-
 SYSTEM = frozenset({"scheduler", "reconciler", "inbox", "start-up"})
 """Who acts without a person behind it."""
 
@@ -193,7 +90,7 @@ YIELDS = {
     StopKind.PAUSE: 1,
     StopKind.CANCEL: 2,
 }
-"""A stop gives way only to a stronger one: what a person asks for beats what the system does."""
+"""A stop is replaced only by a stronger one: what a person asks for beats what the system does."""
 
 
 def accept(
@@ -205,7 +102,7 @@ def accept(
     idempotency_key: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Job:
-    """A new job, at the end of the line; *notes* are what its history tells of how it was checked."""
+    """A new job, at the end of the queue; *notes* are what its history tells of how it was checked."""
     return Job(
         id=job_id,
         spec=compact(spec),
@@ -375,7 +272,7 @@ def _hold(job: Job, event: AskStop) -> Job:
     if job.held:
         return job
     _require_place(job, doing=event.kind)
-    message = f"held in the line by {event.by}; resume it to let it start"
+    message = f"held in the queue by {event.by}; resume it to let it start"
     return replace(_next(job, event, Reason(code="held", message=message)), held=True)
 
 
@@ -386,21 +283,21 @@ def _end_run(job: Job, event: RunEnded, policy: RetryPolicy) -> Job:
     if outcome.ending is Ending.COMPLETED:
         return _to(_gone(job, outcome), Status.COMPLETED, event, outcome.reason)
     if stop and stop.kind is StopKind.CANCEL:
-        return _to(_gone(job, outcome), Status.CANCELLED, event, _stopped("cancelled", job, outcome))
+        return _to(_gone(job, outcome), Status.CANCELLED, event, stopped("cancelled", job, outcome))
     if stop and stop.kind is StopKind.TIMEOUT:
-        return _to(_gone(job, outcome), Status.FAILED, event, _timed_out(job, outcome))
+        return _to(_gone(job, outcome), Status.FAILED, event, timed_out(job, outcome))
 
     verdict = judge(job, outcome, policy)
     gone = _gone(verdict.job, outcome)
     if verdict.given_up:
-        return _to(gone, Status.FAILED, event, _spent(job, outcome, verdict.given_up))
+        return _to(gone, Status.FAILED, event, given_up(job, outcome, verdict.given_up))
     if stop and stop.kind is StopKind.PAUSE:
-        return _to(gone, Status.PAUSED, event, _stopped("paused", job, outcome))
-    after = _to(gone, Status.QUEUED, event, _again(gone, stop, outcome, verdict))
+        return _to(gone, Status.PAUSED, event, stopped("paused", job, outcome))
+    after = _to(gone, Status.QUEUED, event, queued_again(gone, stop, outcome, verdict))
     place = None if policy.preempted_keep_place else event.end_of_line
     return replace(
         after,
-        queue_seq=place if place and _gives_way(stop) else job.queue_seq,
+        queue_seq=place if place and is_preemption(stop) else job.queue_seq,
         queued_at=event.at,
         retry_at=event.at + verdict.retry_after if verdict.retry_after else None,
         result=None,
@@ -428,10 +325,6 @@ def _saved(job: Job, outcome: Outcome) -> Saved | None:
     if outcome.saved is None and outcome.resumed and outcome.resumed.checkpoint is None:
         return None  # there were checkpoints, and none was whole
     return outcome.saved or job.saved
-
-
-def _gives_way(stop: Stop | None) -> bool:
-    return stop is not None and stop.kind is StopKind.PREEMPT and not stop.is_operators
 
 
 def _force_start(job: Job, event: ForceStart) -> Job:
@@ -509,11 +402,6 @@ def _from_the_beginning(job: Job) -> Job:
     return replace(job, origin=Origin(after=job.fence), saved=None, resumed=None, progress=None)
 
 
-def in_words(saved: Saved) -> str:
-    """A checkpoint, for people."""
-    return saved.checkpoint if saved.step is None else f"{saved.checkpoint} (step {saved.step})"
-
-
 def _give_up(job: Job, event: GiveUp) -> Job:
     if job.status is Status.FAILED:
         return job
@@ -535,7 +423,7 @@ def _recover(job: Job, event: Recover) -> tuple[Job, list[Action]]:
 
 
 def _queue(job: Job, event: Event, seq: int, reason: Reason) -> Job:
-    """To the end of the line, with fresh budgets: a person asked for it."""
+    """To the end of the queue, with fresh budgets: a person asked for it."""
     after = replace(_to(job, Status.QUEUED, event, reason), queue_seq=seq, queued_at=event.at)
     after = replace(after, failures=0, losses=0, preemptions=0, repeats=0, last_failure=None)
     return replace(after, finished_at=None, result=None)
@@ -562,43 +450,6 @@ def _require(job: Job, *allowed: Status, doing: str) -> None:
 def _require_place(job: Job, *, doing: str) -> None:
     """A row that says `queued` may be of no scheduler's making: first it is looked at, like any submit."""
     if job.queue_seq is None:
-        raise NotAllowed(f"cannot {doing} job {job.id}: it is not taken into the line yet; ask again soon")
-
-
-def _stopped(what: str, job: Job, outcome: Outcome) -> Reason:
-    assert job.stop is not None
-    as_asked = outcome.reason.code == "stopped" or job.stop.kind is StopKind.CANCEL
-    gone = "its processes are gone" if as_asked else outcome.reason.message
-    return Reason(code=what, message=f"{what} by {job.stop.by}; {gone}", detail=outcome.reason.detail)
-
-
-def _timed_out(job: Job, outcome: Outcome) -> Reason:
-    limit = f"max_runtime_s={job.spec.max_runtime_s:g}" if job.spec.max_runtime_s else "its time limit"
-    message = f"stopped at {limit}; resume it, or submit it with a higher limit"
-    return Reason(code="timeout", message=message, detail=outcome.reason.detail)
-
-
-def _spent(job: Job, outcome: Outcome, why: str) -> Reason:
-    reason = _seen(job.stop, outcome)
-    return replace(reason, message=f"{reason.message} (attempt {job.fence}; {why})")
-
-
-def _again(job: Job, stop: Stop | None, outcome: Outcome, verdict: Verdict) -> Reason:
-    where = f"goes on from checkpoint {in_words(job.saved)}" if job.saved else "begins again"
-    if by_operator(stop, outcome):
-        message = f"the operator stopped the scheduler; {where}"
-        return Reason(code=OPERATOR_DOWN, message=message, detail=outcome.reason.detail)
-    if _gives_way(stop) and outcome.ending is Ending.STOPPED:
-        assert stop is not None
-        why = stop.why.message if stop.why else f"{stop.by} asked for it"
-        message = f"gave way: {why}; {where} when it has nodes again"
-        return Reason(code="preempted", message=message)
-    seen = _seen(stop, outcome)
-    counted = verdict.used or "not counted as a retry"
-    message = f"attempt {job.fence} ended: {seen.message}; {where} ({counted})"
-    return Reason(code="retrying", message=message, detail=seen.detail)
-
-
-def _seen(stop: Stop | None, outcome: Outcome) -> Reason:
-    """Why the run ended, in the words of whoever ended it."""
-    return stop.why if stop and stop.why and stop.kind is StopKind.HUNG else outcome.reason
+        raise NotAllowed(
+            f"cannot {doing} job {job.id}: it is not accepted into the queue yet; ask again soon"
+        )

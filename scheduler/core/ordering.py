@@ -1,4 +1,4 @@
-"""Who is first: priority, then the place in the line."""
+"""Who is first: priority, then the place in the queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_SPEC = "its spec cannot be read: cancel it or mark it as failed, and submit i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class QueueOrder:
     """The queued jobs; each is in exactly one of the two."""
 
     ready: list[Job]
@@ -24,11 +24,11 @@ class Line:
     """Wait between two tries, or for a person, and hold nobody up.  Codes: `retry_pause`, `held`, `unreadable`."""
 
 
-def order(jobs: Iterable[Job], *, now: datetime) -> Line:
+def order(jobs: Iterable[Job], *, now: datetime) -> QueueOrder:
     """Line up those of *jobs* that are queued; the others are left out."""
     queued = [job for job in jobs if job.status is Status.QUEUED]
     ready = sorted((job for job in queued if not _rests(job, now)), key=turn)
-    return Line(ready=ready, paused={job.id: _pause(job, now) for job in queued if _rests(job, now)})
+    return QueueOrder(ready=ready, paused={job.id: _pause(job, now) for job in queued if _rests(job, now)})
 
 
 def turn(job: Job) -> tuple[int, int, str]:

@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Reason, Snapshot
-from scheduler.core.shelves import (
+from scheduler.core.bin_packing import (
     UNIT,
     Free,
+    FreeSpace,
     Need,
-    Shelves,
     free_now,
     gpu_units,
     lesser,
@@ -26,6 +25,7 @@ from scheduler.core.shelves import (
     total,
     units,
 )
+from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Reason, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
     """
     needs = {gang: Need(gang) for gang in {job.spec.resources for job in queue}}
     untried = set(needs.values())  # once a shape failed it fails for the whole pass: room only shrinks
-    line = Line(snapshot)
+    line = Reservations(snapshot)
     started: dict[JobId, Allocation] = {}
     waiting: dict[JobId, Need] = {}
     for job in queue:
@@ -59,14 +59,14 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
         if untried:  # else nobody is left who could get in the way
             line.keep_place(job, need)
 
-    explain = Explanation(snapshot.nodes, line)
+    explain = WaitReasons(snapshot.nodes, line)
     reasons = {need: explain(need) for need in set(waiting.values())}
     return Plan(start=started, blocked={job_id: reasons[need] for job_id, need in waiting.items()})
 
 
 def fit(gang: Gang, snapshot: Snapshot) -> Allocation | None:
     """Where *gang* would go now, with nobody waiting; None when not even its fewest ranks fit."""
-    return Shelves(free_now(snapshot)).place(Need(gang))
+    return FreeSpace(free_now(snapshot)).place(Need(gang))
 
 
 def feasible(gang: Gang, nodes: Iterable[Node]) -> Reason | None:
@@ -76,21 +76,21 @@ def feasible(gang: Gang, nodes: Iterable[Node]) -> Reason | None:
     One that is being drained counts: it may stay after all, or another may take its place.
     """
     nodes, need = tuple(nodes), Need(gang)
-    empty = Shelves({NodeId(str(index)): total(node) for index, node in enumerate(nodes)})
+    empty = FreeSpace({NodeId(str(index)): total(node) for index, node in enumerate(nodes)})
     fits = empty.capacity(need)
     return None if fits >= need.fewest else _does_not_fit(gang, fits, nodes)
 
 
-class Line:
+class Reservations:
     """What is free, and what of it the jobs that wait keep from those behind them."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.free = free_now(snapshot)
-        self.room = Shelves(self.free)
+        self.room = FreeSpace(self.free)
         """Free, and not kept for anyone."""
         self.keepers: dict[NodeId, Job] = {}
         """Who was the last to take from the room on the node."""
-        self.empty = Shelves({node.id: total(node) for node in open_nodes(snapshot.nodes)})
+        self.empty = FreeSpace({node.id: total(node) for node in open_nodes(snapshot.nodes)})
         self._unkept = self.empty.copy()
         self._left: dict[NodeId, Free] = {}
         """Of the nodes on which places are kept, what is free beside all of these."""
@@ -128,12 +128,12 @@ class Line:
             self.keepers[node] = job
 
 
-class Explanation:
+class WaitReasons:
     """Why a gang waits, in words and numbers, as things stand at the end of the pass."""
 
-    def __init__(self, nodes: tuple[Node, ...], line: Line) -> None:
+    def __init__(self, nodes: tuple[Node, ...], line: Reservations) -> None:
         self.nodes, self.line = nodes, line
-        self.free = Shelves(line.free)
+        self.free = FreeSpace(line.free)
         here = open_nodes(nodes)
         self.drained = _drained_words(len(nodes) - len(here))
         cpus = [cpus for cpus, _ in line.free.values()]

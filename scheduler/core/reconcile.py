@@ -155,7 +155,7 @@ class Decision(StrEnum):
     HOLD = "hold"
     """The same, but a person must start it."""
     STALE = "stale"
-    """Nobody vouches for it: mark it as failed."""
+    """No heartbeat says that anybody looks after it: mark it as failed."""
     FAIL = "fail"
     """Found after an outage, and the policy is to fail such jobs."""
 
@@ -189,7 +189,7 @@ def judge(
     runs = sorted(fence for job_id, fence in live if job_id == row.id)
     seen = f"run {runs[-1]} is alive" if runs else "no run of it is alive"
     age_s = _age_s(row, vouched_at, now)
-    told = f"last vouched for {age_s:.0f} s ago; the limit is {stale_after_s:g} s"
+    told = f"last heartbeat {age_s:.0f} s ago; the limit is {stale_after_s:g} s"
 
     def verdict(decision: Decision, why: str) -> Verdict:
         return Verdict(decision=decision, in_reality=f"not in the registry; {seen}", why=why)
@@ -216,9 +216,9 @@ def judge(
 
 
 def _age_s(row: Row, vouched_at: datetime | None, now: datetime) -> float:
-    """Seconds since a scheduler vouched for the row, or anybody wrote it.
+    """Seconds since the last heartbeat of a scheduler that had the row, or anybody wrote it.
 
-    A scheduler that was alive vouched for all rows it had written, however long they had been waiting.
+    The heartbeat of a scheduler counts for all rows it had written, however long they had been waiting.
     """
     vouched = vouched_at if row.version else None
     return (now - max(row.updated_at, vouched or row.updated_at)).total_seconds()
@@ -226,7 +226,7 @@ def _age_s(row: Row, vouched_at: datetime | None, now: datetime) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """One thing that was put right, and why.  Kept in the journal, served at GET /api/training/repairs."""
+    """One thing that was repaired, and why.  Kept in the journal, served at GET /api/training/repairs."""
 
     job_id: JobId
     at: datetime
@@ -245,7 +245,7 @@ def in_words(row: Row | Stub) -> str:
 
 def oldest_first(rows: Sequence[Row]) -> list[Row]:
     """The order in which rows are taken in: first what runs, so that nobody is placed on its nodes; then as the
-    line was, by the old places and by when they came."""
+    queue was, by the old places and by when they came."""
     return sorted(rows, key=_turn)
 
 

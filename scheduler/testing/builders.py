@@ -43,7 +43,7 @@ def a_spec(*, ranks: int = 1, cpus: float = 1.0, gpus: float = 0.0, **fields: An
 def a_job(status: Status | str = Status.QUEUED, *, spec: JobSpec | None = None, **fields: Any) -> Job:
     """A job that could stand in *status*: a running one has a fence and nodes, an ended one has ended.
 
-    Each call without `id` gives another job, a second younger than the one before and behind it in the line.
+    Each call without `id` gives another job, a second younger than the one before and behind it in the queue.
     """
     number = next(_numbers)
     status = Status(status)
@@ -124,7 +124,7 @@ def a_change(
 
 
 def a_repair(job: Job | None = None, **fields: Any) -> Repair:
-    """A queued row that nobody vouched for, marked as failed by the reconciler."""
+    """A queued row without a heartbeat, marked as failed by the reconciler."""
     likely: dict[str, Any] = {
         "job_id": (job or a_job()).id,
         "at": NOON,
@@ -132,7 +132,7 @@ def a_repair(job: Job | None = None, **fields: Any) -> Repair:
         "in_database": "queued, version 3",
         "in_reality": "not in the registry; no run of it is alive",
         "decided": "stale",
-        "why": "last vouched for 700 s ago; the limit is 600 s",
+        "why": "last heartbeat 700 s ago; the limit is 600 s",
     }
     return Repair(**(likely | fields))
 

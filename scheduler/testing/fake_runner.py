@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from scheduler.api.metrics import MetricsDocument
 from scheduler.core.checkpoints import Checkpoint, checkpoint_id, lineage
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import (
@@ -27,10 +28,9 @@ from scheduler.core.model import (
     Saved,
     StopKind,
 )
-from scheduler.documents import MetricsDocument
 from scheduler.errors import RunUnreachable
-from scheduler.histories import Told, told_by
 from scheduler.ports import LogPart, Observation, Run
+from scheduler.runs.metric_history import Reported, reported_by
 from scheduler.testing.clock import NOON
 
 COMPLETED = Outcome(ending=Ending.COMPLETED, reason=Reason(code="completed", message="every rank returned"))
@@ -176,9 +176,9 @@ class FakeRunner:
         """A run that nobody here started: an orphan."""
         self._alive[run] = asyncio.Event()
 
-    def _told_by(self, job_id: JobId) -> Told:
+    def _told_by(self, job_id: JobId) -> Reported:
         runs = sorted(run for run in self.said if run[0] == job_id)
-        return told_by({fence: self.said[job_id, fence] for _, fence in runs})
+        return reported_by({fence: self.said[job_id, fence] for _, fence in runs})
 
     def _begin(self, action: StartRun) -> None:
         """Go on from the newest checkpoint that continues the job."""

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from scheduler.api.cursors import is_found, place_of
 from scheduler.core.codec import encode
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Fence, Job, JobEvent, JobId, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import Superseded, VersionConflict
-from scheduler.paging import is_found, place_of
 from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Place, Pruned
 
 T = TypeVar("T")

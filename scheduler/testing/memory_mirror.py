@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from scheduler.adapters.supabase.row_codec import RowBatch, rows_of, to_apply, to_vouch
 from scheduler.core.model import JobId, Json, Status
 from scheduler.core.reconcile import Row, Stub
 from scheduler.errors import MirrorRefused, MirrorUnavailable, Superseded
-from scheduler.mirror_rows import Listing, rows_of, to_apply, to_vouch
-from scheduler.ports import JobQuery, Mark, MirrorChange, Pruned, Rows, Sign
+from scheduler.ports import JobQuery, Mark, MirrorChange, ProgressUpdate, Pruned, Rows
 from scheduler.testing.memory_database import Database, Fault
 
 __all__ = ["Database", "Fault", "MemoryMirror"]
@@ -45,7 +45,7 @@ class MemoryMirror:
             jobs, events = (json.loads(text) for text in to_apply(changes))
             self._write("apply", lambda: self._apply(jobs, events, forced))
 
-    async def vouch(self, signs: Collection[Sign]) -> None:
+    async def vouch(self, signs: Collection[ProgressUpdate]) -> None:
         said = json.loads(to_vouch(signs))
         self._write("vouch", lambda: self._vouch(said))
 
@@ -179,7 +179,7 @@ class MemoryMirror:
     def _read(self, rows: Iterable[Json]) -> Rows:
         vouched_at = self.database.vouched_at.get(self.cluster)
         return rows_of(
-            Listing(
+            RowBatch(
                 rows=[_document(row) | {"attempts": self._runs_of(row["id"])} for row in rows],
                 read_at=self.database.clock.now(),
                 vouched_at=datetime.fromisoformat(vouched_at) if vouched_at else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from scheduler.measures import Kind, Measure
+from scheduler.engine.telemetry import Kind, Measure
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 

@@ -1,88 +1,30 @@
-"""What a person may ask of a job from a page: the words for it, and what was answered."""
+"""What a person asks of jobs from a page: asking for it, and what was answered."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scheduler.api.jobs import ActionAnswer, ForceStartAnswer
+from scheduler.api.scheduler_api import SchedulerApi
+from scheduler.core.commands import JobAction
 from scheduler.core.model import Status
-from scheduler.documents import ForceStartAnswer, JobDocument
 from scheduler.errors import RegistryUnavailable, SchedulerError
-from serve_app.pages.asking import soon
-from serve_app.registry import Registry
+from serve_app.pages.calls import soon
 
 _AT_ONCE = 16
 """Jobs that are asked about at the same time."""
 
-Answer = JobDocument | ForceStartAnswer
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ActionCall:
     """One action for one job, and by whom."""
 
     job_id: str
+    action: JobAction
     by: str
     checkpoint: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
-    words: str
-    """On its button."""
-    question: str
-    """Before the name of the job, or the number of jobs."""
-    is_hard: bool
-    """It ends something."""
-    call: Callable[[Registry, Asked], Awaitable[Answer]]
-
-
-ACTIONS: dict[str, Action] = {
-    "cancel": Action(
-        words="Cancel",
-        question="Cancel",
-        is_hard=True,
-        call=lambda registry, asked: registry.cancel(asked.job_id, asked.by),
-    ),
-    "pause": Action(
-        words="Pause",
-        question="Pause",
-        is_hard=False,
-        call=lambda registry, asked: registry.pause(asked.job_id, asked.by),
-    ),
-    "preempt": Action(
-        words="Preempt",
-        question="Preempt",
-        is_hard=False,
-        call=lambda registry, asked: registry.preempt(asked.job_id, asked.by),
-    ),
-    "resume": Action(
-        words="Resume",
-        question="Resume",
-        is_hard=False,
-        call=lambda registry, asked: registry.resume(asked.job_id, asked.by, asked.checkpoint),
-    ),
-    "restart": Action(
-        words="Restart",
-        question="Restart",
-        is_hard=False,
-        call=lambda registry, asked: registry.restart(asked.job_id, asked.by),
-    ),
-    "force-start": Action(
-        words="Start Job Now",
-        question="Start",
-        is_hard=False,
-        call=lambda registry, asked: registry.force_start(asked.job_id, asked.by),
-    ),
-    "fail": Action(
-        words="Mark as Failed",
-        question="Mark as failed:",
-        is_hard=True,
-        call=lambda registry, asked: registry.mark_failed(asked.job_id, asked.by),
-    ),
-}
-"""As in the paths of the API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,38 +42,38 @@ class Outcome:
         return self.error is not None and self.error.http_status == 503
 
 
-async def carry_out(registry: Registry, name: str, asked: Sequence[Asked]) -> list[Outcome]:
-    """Ask for the action *name* of each job; what one of them refuses hinders no other."""
+async def carry_out(registry: SchedulerApi, asked: Sequence[ActionCall]) -> list[Outcome]:
+    """Ask for each; what is refused for one job hinders no other."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(job: Asked) -> Outcome:
+    async def one(job: ActionCall) -> Outcome:
         async with slots:
-            return await _carry_out_one(registry, name, job)
+            return await _carry_out_one(registry, job)
 
     return list(await asyncio.gather(*map(one, asked)))
 
 
-async def _carry_out_one(registry: Registry, name: str, asked: Asked) -> Outcome:
+async def _carry_out_one(registry: SchedulerApi, asked: ActionCall) -> Outcome:
     try:
-        answer = await soon(ACTIONS[name].call(registry, asked))
+        answer = await soon(registry.act(asked.job_id, asked.action, asked.by, asked.checkpoint))
     except RegistryUnavailable as error:
         remedy = "It is not known whether it was done. Look how the job stands before you ask again."
         return Outcome(job_id=asked.job_id, message=error.message, error=error, remedy=remedy)
     except SchedulerError as error:
-        remedy = await _remedy(registry, name, asked)
+        remedy = await _remedy(registry, asked)
         return Outcome(job_id=asked.job_id, message=error.message, error=error, remedy=remedy)
     return Outcome(job_id=asked.job_id, message=_told(answer))
 
 
-async def _remedy(registry: Registry, name: str, asked: Asked) -> str | None:
+async def _remedy(registry: SchedulerApi, asked: ActionCall) -> str | None:
     """What to do instead, if the registry can say so."""
     try:
-        return (await soon(registry.effect(asked.job_id, name, asked.checkpoint))).remedy
+        return (await soon(registry.effect(asked.job_id, asked.action, asked.checkpoint))).remedy
     except SchedulerError:
         return None
 
 
-def _told(answer: Answer) -> str:
+def _told(answer: ActionAnswer) -> str:
     if isinstance(answer, ForceStartAnswer):
         return answer.message
     if answer.status is Status.QUEUED and answer.queue_position:

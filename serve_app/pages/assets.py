@@ -7,12 +7,13 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 
 from scheduler.errors import SchedulerError
 from serve_app.problems import answer
 
+router = APIRouter(include_in_schema=False)
 STATIC = Path(__file__).parents[1] / "static"
 _TYPES = {".css": "text/css", ".js": "text/javascript"}
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -23,14 +24,13 @@ class NoSuchFile(SchedulerError):
     code = "not_found"
 
 
-def add(app: FastAPI) -> None:
-    @app.get("/static/{path:path}", include_in_schema=False)
-    async def static(path: str) -> Response:
-        given, name = _split(path)
-        if name not in _files():
-            return answer(NoSuchFile(f"there is no file {name[:100]!r} here"))
-        kept = {"Cache-Control": _FOR_EVER} if given == version() else None
-        return FileResponse(STATIC / name, media_type=_TYPES[Path(name).suffix], headers=kept)
+@router.get("/static/{path:path}")
+async def static(path: str) -> Response:
+    given, name = _split(path)
+    if name not in _files():
+        return answer(NoSuchFile(f"there is no file {name[:100]!r} here"))
+    kept = {"Cache-Control": _FOR_EVER} if given == version() else None
+    return FileResponse(STATIC / name, media_type=_TYPES[Path(name).suffix], headers=kept)
 
 
 def url(name: str) -> str:

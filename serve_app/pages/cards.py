@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler.api.jobs import CheckpointDocument, JobDocument
+from scheduler.core.commands import ACTIONS, JobAction
 from scheduler.core.model import Status
-from scheduler.documents import CheckpointDocument, JobDocument
 
 _MOST_CHOICES = 10
 
@@ -14,12 +15,12 @@ _MOST_CHOICES = 10
 class Card:
     heading: str
     is_alarm: bool = False
-    main: str = ""
+    main: JobAction | None = None
     """The action that the card is for; its effect is told on it, and its button acts at once."""
-    others: tuple[str, ...] = ()
+    others: tuple[JobAction, ...] = ()
     """Each asks first."""
     choices: tuple[CheckpointDocument, ...] = ()
-    """Where `resume` may go on; the first is chosen, unless a person chooses another."""
+    """Where a resume may go on; the first is chosen, unless a person chooses another."""
     more_choices: int = 0
 
     @property
@@ -30,20 +31,22 @@ class Card:
 def card(job: JobDocument, checkpoints: list[CheckpointDocument]) -> Card:
     match job.status:
         case Status.PENDING:
-            heading = "Job Stuck in Pending State" if job.overdue else "Waiting to be taken into the line"
-            others = ("fail", "cancel")
-            return Card(heading=heading, is_alarm=job.overdue, main="force-start", others=others)
+            heading = "Job Stuck in Pending State" if job.overdue else "Waiting to be accepted into the queue"
+            others = (JobAction.FAIL, JobAction.CANCEL)
+            return Card(heading=heading, is_alarm=job.overdue, main=JobAction.FORCE_START, others=others)
         case Status.QUEUED:
             heading = "Job Stuck in Queue" if job.overdue else "Waiting in the queue"
-            others = ("fail", "resume" if job.reason.code == "held" else "pause", "cancel")
-            return Card(heading=heading, is_alarm=job.overdue, main="force-start", others=others)
+            hold = JobAction.RESUME if job.reason.code == "held" else JobAction.PAUSE
+            others = (JobAction.FAIL, hold, JobAction.CANCEL)
+            return Card(heading=heading, is_alarm=job.overdue, main=JobAction.FORCE_START, others=others)
         case Status.RUNNING:
             heading = "Stopping" if job.stop else "Running"
-            return Card(heading=heading, others=("cancel",) if job.stop else ("pause", "preempt", "cancel"))
+            gentle = () if job.stop else (JobAction.PAUSE, JobAction.PREEMPT)
+            return Card(heading=heading, others=(*gentle, JobAction.CANCEL))
         case Status.COMPLETED:
             return Card(heading="Completed")
         case Status.PAUSED:
-            return _resume_card(job, checkpoints, "Job Paused - Resume Available", ("cancel",))
+            return _resume_card(job, checkpoints, "Job Paused - Resume Available", (JobAction.CANCEL,))
         case Status.FAILED:
             return _resume_card(job, checkpoints, "Job Failed - Restart Required", ())
         case Status.CANCELLED:
@@ -51,24 +54,25 @@ def card(job: JobDocument, checkpoints: list[CheckpointDocument]) -> Card:
 
 
 def may_resume(job: JobDocument) -> bool:
-    return job.status in (Status.PAUSED, Status.FAILED, Status.CANCELLED)
+    """A job that waits goes on by itself."""
+    return job.status in ACTIONS[JobAction.RESUME].allowed - {Status.QUEUED}
 
 
 def _resume_card(
-    job: JobDocument, checkpoints: list[CheckpointDocument], heading: str, others: tuple[str, ...]
+    job: JobDocument, checkpoints: list[CheckpointDocument], heading: str, others: tuple[JobAction, ...]
 ) -> Card:
     """Without a checkpoint a restart is all there is; a paused job is let go on, which is the same then."""
     is_alarm = job.status is Status.FAILED
     if not checkpoints and not job.last_checkpoint:
-        main = "resume" if job.status is Status.PAUSED else "restart"
+        main = JobAction.RESUME if job.status is Status.PAUSED else JobAction.RESTART
         return Card(heading=heading, is_alarm=is_alarm, main=main, others=others)
     # Where it would go on by itself comes first; the others, newest first, are there to choose.
     choices = sorted(checkpoints, key=lambda one: not one.next)
     return Card(
         heading=heading,
         is_alarm=is_alarm,
-        main="resume",
-        others=("restart", *others),
+        main=JobAction.RESUME,
+        others=(JobAction.RESTART, *others),
         choices=tuple(choices[:_MOST_CHOICES]),
         more_choices=max(0, len(choices) - _MOST_CHOICES),
     )

@@ -6,37 +6,39 @@ import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from scheduler.documents import Health
+from scheduler.api.health import Health
 from scheduler.errors import SchedulerError
-from serve_app.pages.asking import soon
-from serve_app.pages.rendering import Renderer, is_part
-from serve_app.registry import Registry
-from serve_app.verified_reads import VerifiedReads
+from serve_app.pages.calls import soon
+from serve_app.pages.rendering import is_part
+from serve_app.pages.site import OfSite
+
+router = APIRouter(include_in_schema=False)
 
 
-def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads) -> None:
-    @app.get("/training/health", include_in_schema=False)
-    async def health_page(request: Request) -> Response:
-        try:
-            health, answers = await soon(registry.health()), True
-        except SchedulerError as error:
-            health, answers = await reads.health_without_registry(error.message), False
-        name = "health_part.html" if is_part(request) else "health.html"
-        return renderer.page(
-            request, name, page_name="health", health=health, answers=answers, registry=_registry(health)
-        )
+@router.get("/training/health")
+async def health_page(request: Request, site: OfSite) -> Response:
+    try:
+        health, answers = await soon(site.registry.health()), True
+    except SchedulerError as error:
+        health, answers = await site.reads.health_without_registry(error.message), False
+    name = "health_part.html" if is_part(request) else "health.html"
+    return site.renderer.page(
+        request, name, page_name="health", health=health, answers=answers, registry=_registry(health)
+    )
 
 
 def _registry(health: Health) -> dict[str, Any]:
     """What it says of itself, with a time where it gives one."""
-    said = dict(health.registry)
+    reported = dict(health.registry)
     started_at = None
     with contextlib.suppress(ValueError):
-        given = datetime.fromisoformat(str(said.get("started_at", "")))
+        given = datetime.fromisoformat(str(reported.get("started_at", "")))
         started_at = given if given.tzinfo else given.replace(tzinfo=UTC)
     return (
-        {"started_at": None, "incarnation": None, "pid": None, "jobs": {}} | said | {"started_at": started_at}
+        {"started_at": None, "incarnation": None, "pid": None, "jobs": {}}
+        | reported
+        | {"started_at": started_at}
     )

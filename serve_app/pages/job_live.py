@@ -9,11 +9,11 @@ from typing import Any
 
 from fastapi.sse import format_sse_event
 
-from scheduler.documents import JobDocument
-from serve_app.live import Doubt, Hub, News, Position
+from scheduler.api.jobs import JobDocument
+from serve_app.change_hub import ChangeBatch, ChangePosition, Doubt, Hub
 
 
-async def told(hub: Hub, job_id: str, position: Position | None) -> AsyncIterator[bytes]:
+async def events(hub: Hub, job_id: str, position: ChangePosition | None) -> AsyncIterator[bytes]:
     """Events after *position*, for ever.
 
     `changed`: the job has, and what decides how much of the page is old; `anew`: perhaps it has; `doubt`: the
@@ -22,7 +22,7 @@ async def told(hub: Hub, job_id: str, position: Position | None) -> AsyncIterato
     async with aclosing(hub.listen(position)) as listening:
         async for heard in listening:
             match heard:
-                case News():
+                case ChangeBatch():
                     yield _of_news(heard, job_id)
                 case Doubt(message=message):
                     yield _event("doubt", {"message": message})
@@ -30,10 +30,10 @@ async def told(hub: Hub, job_id: str, position: Position | None) -> AsyncIterato
                     yield _event("beat", {})
 
 
-def _of_news(news: News, job_id: str) -> bytes:
+def _of_news(news: ChangeBatch, job_id: str) -> bytes:
     if news.missed:
         return _event("anew", {}, str(news.position))
-    changed = next((said.document for said in news.jobs if said.document.job_id == job_id), None)
+    changed = next((one.document for one in news.jobs if one.document.job_id == job_id), None)
     if changed is None:
         return _event("beat", {}, str(news.position))
     return _event("changed", _signs(changed), str(news.position))

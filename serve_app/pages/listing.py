@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 
+from scheduler.api.cursors import place_of_cursor
 from scheduler.core.model import Status
-from scheduler.paging import place_of_cursor
 from scheduler.ports import JobQuery, Sort
 from serve_app.parameters import sort_in, statuses_in
 from serve_app.problems import invalid
@@ -18,7 +18,7 @@ _MAX_TEXT, _MAX_CURSOR = 200, 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class ListQuery:
     """As it was asked for; `query` says whether it can be answered."""
 
     status: str = ""
@@ -29,7 +29,7 @@ class Listing:
     cursor: str = ""
 
     @classmethod
-    def of(cls, request: Request) -> Listing:
+    def of(cls, request: Request) -> ListQuery:
         given = {name: request.query_params.get(name, "").strip() for name in cls.__slots__}
         return cls(**given)
 

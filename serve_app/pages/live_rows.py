@@ -11,14 +11,14 @@ from typing import Any
 
 from fastapi.sse import format_sse_event
 
+from scheduler.api.jobs import JobDocument
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 from scheduler.ports import JobQuery
-from serve_app.live import Doubt, Hub, News, Position, Said
-from serve_app.pages.asking import soon
+from serve_app.change_hub import ChangeBatch, ChangedJob, ChangePosition, Doubt, Hub
+from serve_app.pages.calls import soon
 from serve_app.pages.rendering import Renderer
-from serve_app.registry import Registry
 
 PROOF_EVERY_S = 10.0
 _MOST_PROOFS = 200
@@ -31,7 +31,7 @@ class Proofs:
     Asked for by everybody who looks, read and drawn once in `PROOF_EVERY_S`.
     """
 
-    def __init__(self, registry: Registry, renderer: Renderer, now_s: Callable[[], float]) -> None:
+    def __init__(self, registry: SchedulerApi, renderer: Renderer, now_s: Callable[[], float]) -> None:
         self._registry, self._renderer, self._now_s = registry, renderer, now_s
         self._drawn, self._read_at_s = b"", -PROOF_EVERY_S
         self._reading = asyncio.Lock()
@@ -58,11 +58,11 @@ class Proofs:
 class LiveRows:
     """What a page of the list listens to."""
 
-    def __init__(self, hub: Hub, registry: Registry, renderer: Renderer) -> None:
+    def __init__(self, hub: Hub, registry: SchedulerApi, renderer: Renderer) -> None:
         self._hub, self._renderer = hub, renderer
         self._proofs = Proofs(registry, renderer, time.monotonic)
 
-    async def told(self, position: Position | None, base: str) -> AsyncGenerator[bytes]:
+    async def events(self, position: ChangePosition | None, base: str) -> AsyncGenerator[bytes]:
         """Events from *position* on, for ever.  Without one the list was not read whole: it is to be, first.
 
         `row`: a job as it is now; `counts`; `proofs`; `doubt`: the registry does not answer, and why, or null: it
@@ -73,7 +73,7 @@ class LiveRows:
         async with aclosing(self._hub.listen(position)) as listening:
             async for heard in listening:
                 match heard:
-                    case News():
+                    case ChangeBatch():
                         yield _event("anew", {}) if is_unread else self._drawn(heard, base)
                         is_unread = False
                     case Doubt(message=message):
@@ -85,18 +85,20 @@ class LiveRows:
                     if proofs := await self._proofs.newest():
                         yield proofs
 
-    def _drawn(self, news: News, base: str) -> bytes:
+    def _drawn(self, news: ChangeBatch, base: str) -> bytes:
         """The same bytes for all listeners behind the same proxy."""
         return news.once(("list", base), lambda: self._draw(news, base))
 
-    def _draw(self, news: News, base: str) -> bytes:
-        counts = _event("counts", dict(news.counts), str(news.position))
+    def _draw(self, news: ChangeBatch, base: str) -> bytes:
+        counts = _event(
+            "counts", {status.value: count for status, count in news.counts.items()}, str(news.position)
+        )
         if news.missed:
             return _event("anew", {}) + counts
-        return b"".join(self._row(said, base) for said in news.jobs) + counts
+        return b"".join(self._row(changed, base) for changed in news.jobs) + counts
 
-    def _row(self, said: Said, base: str) -> bytes:
-        return said.once(("row", base), lambda: self._draw_row(said.document, base))
+    def _row(self, changed: ChangedJob, base: str) -> bytes:
+        return changed.once(("row", base), lambda: self._draw_row(changed.document, base))
 
     def _draw_row(self, job: JobDocument, base: str) -> bytes:
         row = self._renderer.alone("job_row", base, job)

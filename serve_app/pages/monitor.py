@@ -6,149 +6,130 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from scheduler.api.jobs import JobDocument
+from scheduler.api.metrics import LOSSES, MetricsDocument
+from scheduler.api.redaction import retold
+from scheduler.core.commands import ACTIONS, action_of
 from scheduler.core.visible import visible
-from scheduler.curves import LOSSES
-from scheduler.documents import JobDocument, MetricsDocument
 from scheduler.errors import InvalidRequest, SchedulerError
-from scheduler.redacting import retold
-from scheduler.settings import Settings
-from serve_app.live import Hub, Position
+from serve_app.change_hub import ChangePosition
 from serve_app.pages import job_live, job_logs
-from serve_app.pages.actions import ACTIONS
-from serve_app.pages.asking import all_of, job_id_in, soon
-from serve_app.pages.job_sight import Sight, submitted_text
-from serve_app.pages.rendering import Renderer, is_part
+from serve_app.pages.calls import all_of, job_id_in, soon
+from serve_app.pages.job_page import submitted_text
+from serve_app.pages.rendering import is_part
+from serve_app.pages.site import OfSite, Site
 from serve_app.pages.sparkline import sparkline
 from serve_app.pages.start_bar import start_bar
 from serve_app.parameters import CHECKPOINT
 from serve_app.problems import answer, shown
-from serve_app.registry import Registry
 from serve_app.streams import EventStream
-from serve_app.verified_reads import VerifiedReads
 
+router = APIRouter(include_in_schema=False)
 _POINTS, _POINTS_IN_TABLE = 1000, 40
 
 
-def add(
-    app: FastAPI,
-    renderer: Renderer,
-    registry: Registry,
-    reads: VerifiedReads,
-    hub: Hub,
-    settings: Settings,
-) -> None:
-    sight = Sight(registry, reads)
-    links: dict[str, Any] = {"dashboard_url": settings.dashboard_url}
-    job_logs.add(app, renderer, registry)
-
-    def refuse(request: Request, error: SchedulerError) -> Response:
-        if is_part(request):  # the page stays as it is, and says that it is old
-            return answer(error)
-        return renderer.page(request, "refused.html", error.http_status, error=error)
-
-    @app.get("/training/monitor", include_in_schema=False)
-    async def monitor(
-        request: Request, jobId: str = "", part: str = "", rank: str = "", attempt: str = ""
-    ) -> Response:
-        """The page, or what of it has changed: `part=now` or `part=past`."""
-        try:
-            job_id = job_id_in(jobId)
-            if is_part(request) and part == "past":
-                return renderer.page(
-                    request,
-                    "alone.html",
-                    instead="part_unreadable.html",
-                    part="job_past.html",
-                    part_id="job-past",
-                    **await sight.past(job_id),
-                )
-            position = None if is_part(request) else await _position(hub)
-            now = _drawn(await sight.now(job_id))
-            if is_part(request):
-                return renderer.page(
-                    request,
-                    "alone.html",
-                    instead="part_unreadable.html",
-                    part="job_now.html",
-                    part_id="job-now",
-                    **now,
-                )
-            rest = await _rest(
-                job_id, now["job"], job_logs.number(rank, "rank"), job_logs.number(attempt, "attempt")
-            )
-        except SchedulerError as error:
-            return refuse(request, error)
-        return renderer.page(request, "monitor.html", **now | rest | links, position=position)
-
-    async def _rest(job_id: str, job: JobDocument, rank: int | None, attempt: int | None) -> dict[str, Any]:
-        past, metrics, log = await all_of(
-            sight.past(job_id),
-            registry.metrics(job_id, _POINTS_IN_TABLE),
-            job_logs.tail(registry, job, rank or 0, attempt),
-        )
-        if isinstance(past, SchedulerError):
-            raise past
-        curve = None if isinstance(metrics, SchedulerError) else sparkline(_losses(metrics))
-        chosen = job_logs.choices(job, rank=rank or 0, attempt=attempt)
-        return past | {
-            "metrics": metrics,
-            "curve": curve,
-            "log": log,
-            "chosen": chosen,
-            "submitted": submitted_text(job.spec),
-        }
-
-    @app.get("/training/monitor/live", include_in_schema=False)
-    async def live(request: Request, jobId: str = "") -> Response:
-        """Server-sent events: see `job_live.told`."""
-        given = request.headers.get("last-event-id") or request.query_params.get("from", "")
-        position = Position.of(given) if given else None
-        return EventStream(job_live.told(hub, job_id_in(jobId), position))
-
-    @app.get("/training/metrics", include_in_schema=False)
-    async def metrics(jobId: str = "") -> Response:
-        """As the API gives them; here for browsers, which know the password of the pages alone."""
-        document = await soon(registry.metrics(job_id_in(jobId), _POINTS))
-        samples = [retold(sample, visible) for sample in document.samples]
-        document = document.model_copy(update={"samples": samples})
-        return Response(document.model_dump_json(), media_type="application/json")
-
-    @app.get("/training/effect", include_in_schema=False)
-    async def effect(request: Request, jobId: str = "", action: str = "", checkpoint: str = "") -> Response:
-        """What the card of a job says about its button, when another checkpoint is chosen."""
-        try:
-            if action not in ACTIONS or not re.fullmatch(f"({CHECKPOINT})?", checkpoint):
-                raise InvalidRequest(f"{shown(action)} from {shown(checkpoint)} is nothing that can be asked")
-            (found,) = await all_of(registry.effect(job_id_in(jobId), action, checkpoint or None))
-        except SchedulerError as error:
-            found = error
-        return renderer.part(request, "effect.html", effect=found)
-
-    @app.get("/training/spec", include_in_schema=False)
-    async def spec(request: Request, jobId: str = "") -> Response:
-        """As it would run: a page of its own, or what unfolds in the page of the job."""
-        try:
-            found = await sight.spec_as_run(job_id_in(jobId))
-        except SchedulerError as error:
-            if is_part(request):
-                return renderer.part(request, "spec_part.html", refusal=error)
-            return refuse(request, error)
+@router.get("/training/monitor")
+async def monitor(
+    request: Request, site: OfSite, jobId: str = "", part: str = "", rank: str = "", attempt: str = ""
+) -> Response:
+    """The page, or what of it has changed: `part=now` or `part=past`."""
+    try:
+        job_id = job_id_in(jobId)
         if is_part(request):
-            return renderer.part(request, "spec_part.html", refusal=None, **found)
-        return renderer.page(request, "spec.html", refusal=None, **found)
+            values = await site.view.past(job_id) if part == "past" else _drawn(await site.view.now(job_id))
+            name = "past" if part == "past" else "now"
+            return site.renderer.page(request, "alone.html", **_part(name), **values)
+        position = await _position(site)
+        now = _drawn(await site.view.now(job_id))
+        shown_rank, shown_attempt = job_logs.number(rank, "rank"), job_logs.number(attempt, "attempt")
+        rest = await _rest(site, now["job"], shown_rank or 0, shown_attempt)
+    except SchedulerError as error:
+        return _refuse(request, site, error)
+    values = now | rest | {"dashboard_url": site.settings.dashboard_url, "position": position}
+    return site.renderer.page(request, "monitor.html", **values)
+
+
+@router.get("/training/monitor/live")
+async def live(request: Request, site: OfSite, jobId: str = "") -> Response:
+    """Server-sent events: see `job_live.events`."""
+    given = request.headers.get("last-event-id") or request.query_params.get("from", "")
+    position = ChangePosition.of(given) if given else None
+    return EventStream(job_live.events(site.hub, job_id_in(jobId), position))
+
+
+@router.get("/training/metrics")
+async def metrics(site: OfSite, jobId: str = "") -> Response:
+    """As the API gives them; here for browsers, which know the password of the pages alone."""
+    document = await soon(site.registry.metrics(job_id_in(jobId), _POINTS))
+    samples = [retold(sample, visible) for sample in document.samples]
+    document = document.model_copy(update={"samples": samples})
+    return Response(document.model_dump_json(), media_type="application/json")
+
+
+@router.get("/training/effect")
+async def effect(
+    request: Request, site: OfSite, jobId: str = "", action: str = "", checkpoint: str = ""
+) -> Response:
+    """What the card of a job says about its button, when another checkpoint is chosen."""
+    try:
+        asked = action_of(action)
+        if not re.fullmatch(f"({CHECKPOINT})?", checkpoint):
+            raise InvalidRequest(f"{asked} from {shown(checkpoint)} is nothing that can be asked")
+        (found,) = await all_of(site.registry.effect(job_id_in(jobId), asked, checkpoint or None))
+    except SchedulerError as error:
+        found = error
+    return site.renderer.part(request, "effect.html", effect=found)
+
+
+@router.get("/training/spec")
+async def spec(request: Request, site: OfSite, jobId: str = "") -> Response:
+    """As it would run: a page of its own, or what unfolds in the page of the job."""
+    try:
+        found = await site.view.spec_as_run(job_id_in(jobId))
+    except SchedulerError as error:
+        if is_part(request):
+            return site.renderer.part(request, "spec_part.html", refusal=error)
+        return _refuse(request, site, error)
+    if is_part(request):
+        return site.renderer.part(request, "spec_part.html", refusal=None, **found)
+    return site.renderer.page(request, "spec.html", refusal=None, **found)
+
+
+def _refuse(request: Request, site: Site, error: SchedulerError) -> Response:
+    if is_part(request):  # the page stays as it is, and says that it is old
+        return answer(error)
+    return site.renderer.page(request, "refused.html", error.http_status, error=error)
+
+
+async def _rest(site: Site, job: JobDocument, rank: int, attempt: int | None) -> dict[str, Any]:
+    """What a page shows once, beside where the job stands now."""
+    past, metrics, log = await all_of(
+        site.view.past(job.job_id),
+        site.registry.metrics(job.job_id, _POINTS_IN_TABLE),
+        job_logs.tail(site.registry, job, rank, attempt),
+    )
+    if isinstance(past, SchedulerError):
+        raise past
+    return past | {
+        "metrics": metrics,
+        "curve": None if isinstance(metrics, SchedulerError) else sparkline(_losses(metrics)),
+        "log": log,
+        "chosen": job_logs.choices(job, rank=rank, attempt=attempt),
+        "submitted": submitted_text(job.spec),
+    }
 
 
 def _part(name: str) -> dict[str, str]:
     return {"part": f"job_{name}.html", "part_id": f"job-{name}", "instead": "part_unreadable.html"}
 
 
-async def _position(hub: Hub) -> str:
+async def _position(site: Site) -> str:
     """From where the page listens: asked before it is read, so that nothing is lost between.  Empty: not known."""
     try:
-        return str(await soon(hub.position()))
+        return str(await soon(site.hub.position()))
     except SchedulerError:
         return ""
 

@@ -15,17 +15,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
+from scheduler.api.jobs import JobDocument
 from scheduler.core.finite import finite
 from scheduler.core.model import Status
 from scheduler.core.redaction import masked
 from scheduler.core.visible import visible
-from scheduler.documents import JobDocument
 from scheduler.errors import SchedulerError
 from serve_app.caller import base_of
 from serve_app.pages import assets
 from serve_app.pages.visitor import Visitor
 
-log = logging.getLogger("scheduler")
+log = logging.getLogger(__name__)
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 PAGES = "Scheduler-Pages"
@@ -174,11 +174,11 @@ def without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def progress(job: JobDocument) -> str:
-    """Step, loss and speed, as far as the loop told them."""
-    said = job.progress or {}
-    step, total = said.get("step"), said.get("total_steps")
+    """Step, loss and speed, as far as the loop reported them."""
+    values = job.progress or {}
+    step, total = values.get("step"), values.get("total_steps")
     parts = [] if step is None else [f"step {step}" + (f" of {total}" if total else "")]
-    loss, speed = finite(said.get("loss")), finite(said.get("tokens_per_s"))
+    loss, speed = finite(values.get("loss")), finite(values.get("tokens_per_s"))
     if loss is not None:
         parts.append(f"loss {loss:.4g}")
     if speed is not None:
@@ -187,8 +187,8 @@ def progress(job: JobDocument) -> str:
 
 
 def percent(job: JobDocument) -> int | None:
-    said = job.progress or {}
-    step, total = finite(said.get("step")), finite(said.get("total_steps"))
+    values = job.progress or {}
+    step, total = finite(values.get("step")), finite(values.get("total_steps"))
     if step is None or total is None or total <= 0:
         return None
     return round(100 * max(0.0, min(1.0, step / total)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from scheduler.api.jobs import JobDocument
 from scheduler.core.model import Phase
-from scheduler.documents import JobDocument
 
 WIDTH = 1000
 

@@ -9,22 +9,26 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from scheduler.api.forecasts import PlanAnswer
+from scheduler.api.health import LoopDocument
+from scheduler.api.jobs import JobDocument
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.core.model import SPEC, JobSpec
 from scheduler.core.redaction import HIDDEN
-from scheduler.documents import JobDocument, LoopDocument, PlanAnswer
 from scheduler.errors import InvalidSpec, Problem, SchedulerError
-from serve_app import limits
+from serve_app import request_body
 from serve_app.caller import base_of, redirect
 from serve_app.pages import visitor
-from serve_app.pages.asking import job_id_in, soon
+from serve_app.pages.calls import job_id_in, soon
 from serve_app.pages.form_fields import Field, Group, groups, texts, value_of
-from serve_app.pages.rendering import Renderer, is_part
-from serve_app.registry import Registry
+from serve_app.pages.rendering import is_part
+from serve_app.pages.site import OfSite, Site
 from serve_app.verified_reads import VerifiedReads
 
+router = APIRouter(include_in_schema=False)
 _TYPE_ANEW = "is a secret of the job that this one is made from, and not taken over; type it anew"
 _APART = ("loop", "config", "code")
 """Fields of a spec that the form has no plain input for."""
@@ -62,57 +66,59 @@ class Form:
         return [one for one in self.errors if one.field not in shown]
 
 
-def add(app: FastAPI, renderer: Renderer, registry: Registry, reads: VerifiedReads) -> None:
-    def show(request: Request, form: Form, status: int = 200) -> Response:
-        name = "submit_form.html" if is_part(request) else "submit.html"
-        return renderer.page(request, name, status, page_name="submit", form=form)
+def _show(request: Request, site: Site, form: Form, status: int = 200) -> Response:
+    name = "submit_form.html" if is_part(request) else "submit.html"
+    return site.renderer.page(request, name, status, page_name="submit", form=form)
 
-    def refuse(request: Request, error: SchedulerError) -> Response:
-        heading = "The job was not submitted"
-        if not is_part(request):
-            return renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
-        # What was typed stays where it is.
-        response = renderer.page(
-            request, "submit_refused.html", error.http_status, error=error, heading=heading
+
+def _refuse(request: Request, site: Site, error: SchedulerError) -> Response:
+    heading = "The job was not submitted"
+    if not is_part(request):
+        return site.renderer.page(request, "refused.html", error.http_status, error=error, heading=heading)
+    # What was typed stays where it is.
+    response = site.renderer.page(
+        request, "submit_refused.html", error.http_status, error=error, heading=heading
+    )
+    response.headers.update({"HX-Retarget": "#submit-refused", "HX-Reswap": "innerHTML show:top"})
+    return response
+
+
+@router.get("/training/submit")
+async def form(request: Request, site: OfSite, loop: str = "", source: str = "") -> Response:
+    try:
+        loops = (await soon(site.registry.loops())).loops
+        job = await site.reads.status(job_id_in(source)) if source else None
+    except SchedulerError as error:
+        return site.renderer.page(
+            request, "refused.html", error.http_status, error=error, heading="No job can be submitted now"
         )
-        response.headers.update({"HX-Retarget": "#submit-refused", "HX-Reswap": "innerHTML show:top"})
-        return response
+    return _show(request, site, _new_form(loops, loop, job))
 
-    @app.get("/training/submit", include_in_schema=False)
-    async def form(request: Request, loop: str = "", source: str = "") -> Response:
-        try:
-            loops = (await soon(registry.loops())).loops
-            job = await reads.status(job_id_in(source)) if source else None
-        except SchedulerError as error:
-            return renderer.page(
-                request, "refused.html", error.http_status, error=error, heading="No job can be submitted now"
-            )
-        return show(request, _new_form(loops, loop, job))
 
-    @app.post("/training/submit", include_in_schema=False)
-    async def send(request: Request) -> Response:
-        """With `do=submit` the job is submitted; else it is only looked at, or shown with another loop."""
-        try:
-            given = {name: "".join(values) for name, values in (await visitor.form_of(request)).items()}
-            loops = (await soon(registry.loops())).loops
-            filled, job = _filled(loops, given), await _source(reads, given)
-        except SchedulerError as error:
-            return refuse(request, error)
-        if given.get("do") == "loop":
-            return show(request, filled)
-        if left_out := _left_out(filled, given):
-            return show(request, replace(filled, errors=[left_out]), InvalidSpec.http_status)
-        try:
-            spec = _spec(filled, job)
-            if given.get("do") != "submit":
-                return show(request, await _planned(registry, filled, spec))
-            if not spec.user:
-                spec = replace(spec, user=visitor.Visitor.of(request).name)
-            accepted, _ = await soon(registry.submit(str(uuid.uuid4()), spec, filled.key or None))
-        except SchedulerError as error:
-            errors = error.problems or [Problem("", error.message)]
-            return show(request, replace(filled, errors=errors), error.http_status)
-        return _to(request, f"/training/monitor?jobId={accepted.job_id}")
+@router.post("/training/submit")
+async def send(request: Request, site: OfSite) -> Response:
+    """With `do=submit` the job is submitted; else it is only looked at, or shown with another loop."""
+    try:
+        given = {name: "".join(values) for name, values in (await visitor.form_of(request)).items()}
+        loops = (await soon(site.registry.loops())).loops
+        filled, job = _filled(loops, given), await _source(site.reads, given)
+    except SchedulerError as error:
+        return _refuse(request, site, error)
+    if given.get("do") == "loop":
+        return _show(request, site, filled)
+    if left_out := _left_out(filled, given):
+        return _show(request, site, replace(filled, errors=[left_out]), InvalidSpec.http_status)
+    try:
+        spec = _spec(filled, job)
+        if given.get("do") != "submit":
+            return _show(request, site, await _planned(site.registry, filled, spec))
+        if not spec.user:
+            spec = replace(spec, user=visitor.Visitor.of(request).name)
+        accepted, _ = await soon(site.registry.submit(str(uuid.uuid4()), spec, filled.key or None))
+    except SchedulerError as error:
+        errors = error.problems or [Problem("", error.message)]
+        return _show(request, site, replace(filled, errors=errors), error.http_status)
+    return _to(request, f"/training/monitor?jobId={accepted.job_id}")
 
 
 def _new_form(loops: Sequence[LoopDocument], loop: str, job: JobDocument | None) -> Form:
@@ -166,7 +172,7 @@ def _spec(form: Form, job: JobDocument | None) -> JobSpec:
     if untyped := [path for path in hidden if not form.values.get(path, "").strip()]:
         raise InvalidSpec.of(*(Problem(path, _TYPE_ANEW) for path in untyped))
     value = {**value_of(form.fields, form.values), "loop": form.loop}
-    return limits.parse(json.dumps(value).encode(), SPEC)
+    return request_body.parse(json.dumps(value).encode(), SPEC)
 
 
 def _left_out(form: Form, given: Mapping[str, str]) -> Problem | None:
@@ -178,7 +184,7 @@ def _left_out(form: Form, given: Mapping[str, str]) -> Problem | None:
     return Problem("loop", f"{form.loop} has no {', '.join(left)}: look at its fields below, then go on")
 
 
-async def _planned(registry: Registry, form: Form, spec: JobSpec) -> Form:
+async def _planned(registry: SchedulerApi, form: Form, spec: JobSpec) -> Form:
     plan = await soon(registry.plan(spec))
     return replace(form, plan=plan, errors=[Problem(one.field, one.message) for one in plan.errors])
 

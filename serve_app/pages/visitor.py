@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from fastapi import Request, Response
 
 from scheduler.errors import InvalidRequest, SchedulerError
-from serve_app import limits
+from serve_app import request_body
 from serve_app.caller import base_of, basic_user
 
 ME = "scheduler_me"
@@ -44,8 +44,8 @@ class Visitor:
     @classmethod
     def of(cls, request: Request) -> Visitor:
         known = request.cookies.get(CSRF, "")
-        told = unquote(request.cookies.get(ME, "")), basic_user(request.headers.get("authorization", ""))
-        name = next(filter(None, map(_printable, told)), "")
+        given = unquote(request.cookies.get(ME, "")), basic_user(request.headers.get("authorization", ""))
+        name = next(filter(None, map(_printable, given)), "")
         query = f"?{request.url.query}" if request.url.query else ""
         here = f"{request.url.path}{query}" if request.method == "GET" else "/training"
         return cls(name=name, csrf=known or secrets.token_urlsafe(24), is_new=not known, here=here)
@@ -77,7 +77,7 @@ def _keep(request: Request, response: Response, name: str, value: str) -> None:
 
 async def form_of(request: Request) -> dict[str, list[str]]:
     """The fields of a form that one of our pages sent, each with its values; raises OldForm for any other."""
-    body = await limits.body(request, MAX_FORM_BYTES)
+    body = await request_body.body(request, MAX_FORM_BYTES)
     fields: dict[str, list[str]] = {}
     for name, value in _pairs(body.decode("utf-8", "replace")):
         fields.setdefault(name, []).append(value)

@@ -113,12 +113,12 @@ function refusal(xhr) {
     section.append(part);
   };
   add("h2", "Not done, as far as is known", { id: "dialog-title" });
-  add("p", said(xhr), { role: "alert" });
+  add("p", messageIn(xhr), { role: "alert" });
   add("button", "Close", { type: "button", "data-close": "" });
   return section;
 }
 
-function said(xhr) {
+function messageIn(xhr) {
   try {
     return JSON.parse(xhr.responseText).detail;
   } catch {

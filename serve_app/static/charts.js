@@ -78,10 +78,10 @@ function faint(colour) {
 function onAxis(value) {
   if (value === null) return "";
   const size = Math.abs(value);
-  return size && (size < 1e-3 || size >= 1e6) ? Number(value.toPrecision(3)).toExponential() : told(value);
+  return size && (size < 1e-3 || size >= 1e6) ? Number(value.toPrecision(3)).toExponential() : numberText(value);
 }
 
-function told(value) {
+function numberText(value) {
   return value == null ? "–" : Number(value.toPrecision(5)).toString();
 }
 
@@ -136,7 +136,7 @@ class Chart {
         scales: { x: { time: asTime }, y: { distr: view.isLog ? 3 : 1 } },
         axes: [{ ...axis, space: 70 }, { ...axis, size: 64, values: (_, values) => values.map(onAxis) }],
         series: [
-          asTime ? { label: "time" } : { label: "step", value: (_, value) => told(value) },
+          asTime ? { label: "time" } : { label: "step", value: (_, value) => numberText(value) },
           ...series.map((one) => this.line(one, names)),
         ],
         cursor: { drag: { x: true, y: false }, sync: { key: this.sync } },
@@ -160,7 +160,7 @@ class Chart {
       stroke: isFaded ? faint(colour) : colour,
       width: isFaded ? 1 : 2,
       spanGaps: true,
-      value: (_, value) => told(value),
+      value: (_, value) => numberText(value),
     };
   }
 
@@ -195,7 +195,7 @@ class Chart {
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute(
       "aria-label",
-      `${this.group.name}: ${counted(count, "point")}, now ${told(last)}; went on ${counted(this.marks.length, "time")}. The numbers are in the table below.`,
+      `${this.group.name}: ${counted(count, "point")}, now ${numberText(last)}; went on ${counted(this.marks.length, "time")}. The numbers are in the table below.`,
     );
   }
 }
@@ -243,7 +243,7 @@ export function startCharts(section) {
     const from = Math.max(0, newest.step.length - POINTS_IN_TABLE);
     const rows = newest.step.slice(from).map((step, offset) => {
       const index = from + offset;
-      return rowOf("td", [newest.attempt[index], told(step), ...names.map((name) => told(newest.series[name][index]))]);
+      return rowOf("td", [newest.attempt[index], numberText(step), ...names.map((name) => numberText(newest.series[name][index]))]);
     });
     (table.tBodies[0] ?? table.createTBody()).replaceChildren(...rows);
   }

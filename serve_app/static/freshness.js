@@ -51,12 +51,12 @@ export class Freshness {
     const ageS = (Date.now() - this.heardAt) / 1000;
     const isLate = ageS > STALE_AFTER_S && !this.isPaused;
     const age = `Updated ${duration(ageS)} ago`;
-    let said = age;
-    if (this.isPaused) said = `Paused, ${age.toLowerCase()}`;
-    else if (this.words) said = `Not verified: ${this.words}`;
-    else if (isLate) said = `${age}: the server is not heard`;
+    let text = age;
+    if (this.isPaused) text = `Paused, ${age.toLowerCase()}`;
+    else if (this.words) text = `Not verified: ${this.words}`;
+    else if (isLate) text = `${age}: the server is not heard`;
     this.element.classList.toggle("stale-age", isLate || Boolean(this.words));
     this.element.dataset.freshness = this.isPaused ? "paused" : isLate || this.words ? "stale" : "fresh";
-    if (this.element.textContent !== said) this.element.textContent = said;
+    if (this.element.textContent !== text) this.element.textContent = text;
   }
 }

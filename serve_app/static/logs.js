@@ -43,13 +43,13 @@ export function startLogs(section) {
       });
     on("log", append);
     on("attempt", began);
-    on("waiting", (said) => say(`waits: ${said.reason.message}`));
-    on("doubt", (said) => say(said.message ? `not heard: ${said.message}` : "live"));
-    on("end", (said) => {
+    on("waiting", (data) => say(`waits: ${data.reason.message}`));
+    on("doubt", (data) => say(data.message ? `not heard: ${data.message}` : "live"));
+    on("end", (data) => {
       isOver = true;
       stop();
-      say(`ended: ${said.reason.message}`);
-      announce(`The log has ended: ${said.reason.message}`);
+      say(`ended: ${data.reason.message}`);
+      announce(`The log has ended: ${data.reason.message}`);
     });
     stream.addEventListener("open", () => {
       retryMs = 1000;
@@ -99,11 +99,11 @@ export function startLogs(section) {
 
   // Lines
 
-  function began(said) {
-    if (said.state === "ended") return note(`attempt ${said.attempt} ended${said.reason ? `: ${said.reason.message}` : ""}`);
-    if (said.attempt > Math.max(lastAttempt, 1)) note(`attempt ${said.attempt}`);
-    lastAttempt = said.attempt;
-    offer(said.attempt);
+  function began(data) {
+    if (data.state === "ended") return note(`attempt ${data.attempt} ended${data.reason ? `: ${data.reason.message}` : ""}`);
+    if (data.attempt > Math.max(lastAttempt, 1)) note(`attempt ${data.attempt}`);
+    lastAttempt = data.attempt;
+    offer(data.attempt);
   }
 
   function offer(number) {
@@ -119,13 +119,13 @@ export function startLogs(section) {
     settle();
   }
 
-  function append(said) {
-    const parts = said.text.split("\n");
+  function append(data) {
+    const parts = data.text.split("\n");
     const isComplete = parts.at(-1) === "";
     if (isComplete) parts.pop();
     const added = document.createDocumentFragment();
     parts.forEach((text, index) => {
-      if (index === 0 && open && said.offset === lastOffset) {
+      if (index === 0 && open && data.offset === lastOffset) {
         write(open, open.printed + text);
         return;
       }
@@ -133,7 +133,7 @@ export function startLogs(section) {
       added.append(open);
     });
     if (isComplete) open = null;
-    lastOffset = said.next_offset;
+    lastOffset = data.next_offset;
     lines.append(added);
     settle();
   }
@@ -217,8 +217,8 @@ export function startLogs(section) {
 
   return {
     // A job that goes on is followed again.
-    changed(said) {
-      if (isOver && !attempt.value && (said.attempt > lastAttempt || ["running", "queued"].includes(said.status))) listen();
+    changed(data) {
+      if (isOver && !attempt.value && (data.attempt > lastAttempt || ["running", "queued"].includes(data.status))) listen();
     },
     pause: stop,
     resume() {

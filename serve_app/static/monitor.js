@@ -94,12 +94,12 @@ function listen() {
   stream = new Stream(`/training/monitor/live?jobId=${jobId}${position ? `&from=${position}` : ""}`);
   stream.addEventListener("changed", (event) => {
     heard(event);
-    const said = JSON.parse(event.data);
-    const isNew = said.version !== seen.version || said.saved !== seen.saved;
-    seen = said;
+    const data = JSON.parse(event.data);
+    const isNew = data.version !== seen.version || data.saved !== seen.saved;
+    seen = data;
     want("now", ...(isNew ? ["past"] : []));
     charts.refresh();
-    logs.changed(said);
+    logs.changed(data);
   });
   stream.addEventListener("anew", (event) => {
     heard(event);

@@ -35,7 +35,7 @@ function goAlone() {
 function linkTo(id, stream) {
   if (!worker) {
     alone ??= new Together();
-    return alone.open(stream.path, (said) => stream.hear(said));
+    return alone.open(stream.path, (message) => stream.hear(message));
   }
   const { port } = worker;
   port.postMessage({ id, open: stream.path });

@@ -11,7 +11,7 @@ onconnect = ({ ports: [port] }) => {
   let heardAt = Date.now();
   port.onmessage = ({ data: { id, open, close } }) => {
     heardAt = Date.now();
-    if (open) streams.set(id, together.open(open, (said) => port.postMessage({ to: id, ...said })));
+    if (open) streams.set(id, together.open(open, (message) => port.postMessage({ to: id, ...message })));
     if (close) forget(id);
   };
 

@@ -9,8 +9,8 @@ import time
 import uuid
 from typing import Any
 
+from scheduler.api.jobs import JobDocument
 from scheduler.core.model import JobSpec, Status
-from scheduler.documents import JobDocument
 from tests.unit.served import LOOP, Served
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&{{7*7}}"
@@ -22,7 +22,7 @@ def submit(served: Served, name: str = "a-job", *, spec: dict[str, Any] | None =
     """The id of a job that was accepted; *config* is the script of its runs."""
     job_id = str(uuid.uuid4())
     made = JobSpec(loop=LOOP, name=name, config={"seconds": FOR_LONG} | config, **(spec or {}))
-    served.call(served.service.submit(job_id, made, None))
+    served.call(served.service.commands.submit(job_id, made, None))
     return job_id
 
 
@@ -41,7 +41,7 @@ def until(served: Served, job_id: str, status: Status) -> None:
 
 
 def seen(served: Served, job_id: str) -> JobDocument:
-    return served.call(served.service.ask.status(job_id))
+    return served.call(served.service.queries.status(job_id))
 
 
 def fill(served: Served) -> list[str]:
@@ -53,7 +53,7 @@ def pretend(served: Served, **changes: Any) -> None:
     """From now on the registry says this of every job."""
 
     async def status(job_id: str) -> JobDocument:
-        return (await served.service.ask.status(job_id)).model_copy(update=changes)
+        return (await served.service.queries.status(job_id)).model_copy(update=changes)
 
     served.registry.status = status
 

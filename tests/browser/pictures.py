@@ -14,7 +14,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from scheduler import up
+from scheduler.server import local_cluster
 from tests.browser.conftest import CHROMIUM, QUIET
 from tests.conftest import ROOT, Cluster, start_cluster
 
@@ -48,7 +48,7 @@ def main() -> None:
             _take(browser, cluster, _fill(cluster))
             browser.close()
     finally:
-        up.down(cluster.settings)
+        local_cluster.down(cluster.settings)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -97,18 +98,18 @@ class TestManyJobs:
         """The others were done, and may have moved on since."""
         fill(served)
         first, second = submit(served, "first"), submit(served, "second")
-        real = served.registry.cancel
+        real = served.registry.act
 
-        async def half(job_id: str, by: str) -> object:
+        async def half(job_id: str, *asked: Any) -> object:
             if job_id == second:
                 raise RegistryUnavailable("the scheduler does not answer")
-            return await real(job_id, by)
+            return await real(job_id, *asked)
 
-        served.registry.cancel = half
+        served.registry.act = half
         page.goto(confirm("cancel", first, second))
         page.get_by_role("button", name="Cancel", exact=True).click()
         expect(page.get_by_role("heading", name="done for 1 of 2")).to_be_visible()
-        del served.registry.cancel
+        del served.registry.act
         page.get_by_role("button", name="Ask again").click()
         expect(page.get_by_role("heading", name="Cancel: done", exact=True)).to_be_visible()
         assert seen(served, second).status is Status.CANCELLED
@@ -118,7 +119,7 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("path", "words"),
         [
-            (confirm("explode", NO_SUCH_JOB), "is not an action; there are: cancel, pause"),
+            (confirm("explode", NO_SUCH_JOB), "there is no action 'explode'; known are: cancel, pause"),
             (confirm("cancel"), "0 jobs are marked"),
             (confirm("cancel", "not-an-id"), "is not a job id"),
             (confirm("cancel", NO_SUCH_JOB, checkpoint="1.1"), "cannot be used"),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from scheduler.core.commands import JobAction
 from scheduler.core.model import Status
 from scheduler.errors import (
     JobNotFound,
@@ -65,7 +66,7 @@ class TestTheRecoveryCard:
         expect(heading(page)).to_have_text("Waiting in the queue")
         expect(page.locator(".stands")).to_contain_text("Position 2, behind first-in-line")
         expect(page.locator(".stands")).to_contain_text("0 of 4 CPUs free")
-        page.get_by_text("1 before it in the line").click()
+        page.get_by_text("1 ahead of it in the queue").click()
         expect(page.get_by_role("link", name="first-in-line")).to_be_visible()
 
     @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ class TestTheRecoveryCard:
         """U5: loading, then success with the position."""
         fill(served)
         job_id = submit(served)
-        gate = slow(served, "force_start")
+        gate = slow(served, "act")
         page.goto(monitor(job_id))
         go(page).click()
         expect(go(page)).to_be_disabled()
@@ -117,7 +118,7 @@ class TestTheRecoveryCard:
         """U5: with what to do about it."""
         fill(served)
         job_id = submit(served)
-        refuse(served, "force_start", error)
+        refuse(served, "act", error)
         page.goto(monitor(job_id))
         go(page).click()
         expect(told(page).get_by_role("alert")).to_contain_text(words)
@@ -127,11 +128,11 @@ class TestTheRecoveryCard:
         """U5: it may have been done; asking again is offered, and does it once."""
         fill(served)
         job_id = submit(served)
-        refuse(served, "force_start", RegistryUnavailable("the scheduler does not answer"))
+        refuse(served, "act", RegistryUnavailable("the scheduler does not answer"))
         page.goto(monitor(job_id))
         go(page).click()
         expect(told(page)).to_contain_text("It is not known whether it was done.")
-        del served.registry.force_start
+        del served.registry.act
         page.get_by_role("button", name="Ask again").click()
         expect(told(page)).to_contain_text("Job queued successfully (position 1)")
 
@@ -210,7 +211,7 @@ class TestTheResumeCard:
         """U4."""
         fill(served)
         job_id = submit(served)
-        served.call(served.service.cancel(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, "ana"))
         page.goto(monitor(job_id))
         expect(heading(page)).to_have_text("Job Cancelled - Restart Available")
         go(page).click()
@@ -220,7 +221,7 @@ class TestTheResumeCard:
     def test_a_paused_job_goes_on(self, served: Served, page: Page) -> None:
         """From where it saved; it cannot be failed by hand then, and no button pretends so."""
         job_id = submit_until(served, Status.RUNNING, **SAVES)
-        served.call(served.service.pause(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.PAUSE, "ana"))
         until(served, job_id, Status.PAUSED)
         page.goto(monitor(job_id))
         expect(heading(page)).to_have_text("Job Paused - Resume Available")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from scheduler.api.base import ReasonDocument
+from scheduler.api.jobs import AttemptDocument, AttemptPage, ResumptionDocument
+from scheduler.core.commands import JobAction
 from scheduler.core.model import Status
-from scheduler.documents import AttemptDocument, AttemptPage, ReasonDocument, ResumptionDocument
 from scheduler.errors import RegistryUnavailable
 from scheduler.testing.clock import NOON
 from tests.browser.conftest import violations
@@ -77,7 +79,7 @@ class TestWhatIsShown:
 
     def test_the_history_says_who_did_what_and_why(self, served: Served, page: Page) -> None:
         job_id = submit_until(served, Status.RUNNING, spec={"user": "ana"})
-        served.call(served.service.cancel(job_id, "Berta"))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, "Berta"))
         until(served, job_id, Status.CANCELLED)
         page.goto(monitor(job_id))
         events = page.locator(".timeline li")
@@ -187,7 +189,7 @@ class TestCharts:
     def test_each_has_its_points_and_its_resumptions(self, served: Served, page: Page) -> None:
         """What an attempt did again is a line of its own, so that the loss does not jump back."""
         job_id = a_long_story(served)
-        served.call(served.service.resume(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.RESUME, "ana"))
         until(served, job_id, Status.COMPLETED)
         page.goto(monitor(job_id))
         loss = chart(page, "Loss")
@@ -243,7 +245,7 @@ class TestCharts:
 
     def test_a_loop_that_says_nothing_is_no_error(self, served: Served, page: Page) -> None:
         page.goto(monitor(submit_until(served, Status.RUNNING)))
-        expect(page.locator("#charts")).to_contain_text("The loop has not said any numbers yet.")
+        expect(page.locator("#charts")).to_contain_text("The loop has not reported any numbers yet.")
 
 
 class TestLive:
@@ -252,9 +254,9 @@ class TestLive:
         fill(served)
         first, _, job_id = (submit(served, f"waits-{number}") for number in range(3))
         page.goto(monitor(job_id))
-        page.get_by_text("2 before it in the line").click()
-        served.call(served.service.cancel(first, "ana"))
-        expect(page.get_by_text("1 before it in the line")).to_be_visible()
+        page.get_by_text("2 ahead of it in the queue").click()
+        served.call(served.service.commands.act(first, JobAction.CANCEL, "ana"))
+        expect(page.get_by_text("1 ahead of it in the queue")).to_be_visible()
         expect(page.get_by_role("link", name="waits-1")).to_be_visible()
 
     def test_a_change_comes_by_itself(self, served: Served, page: Page) -> None:
@@ -263,7 +265,7 @@ class TestLive:
         expect(page.locator(".stands")).to_contain_text("step 1 of 9")
         served.runner.tell(job_id, step=5, total_steps=9)
         expect(page.locator(".stands")).to_contain_text("step 5 of 9")
-        served.call(served.service.cancel(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, "ana"))
         expect(page.locator("#job-now .status")).to_have_text("cancelled")
         expect(page.locator(".timeline")).to_contain_text("Cancelled by ana")
         expect(page).to_have_title("a-job: cancelled")
@@ -349,7 +351,7 @@ class TestLogs:
         job_id = submit_until(served, Status.FAILED, fails=1, seconds=0.2)
         page.goto(monitor(job_id))
         expect(page.locator("#logs-state")).to_contain_text("ended")
-        served.call(served.service.restart(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.RESTART, "ana"))
         expect(page.locator("#logs-lines")).to_contain_text("attempt 2")
 
     def test_what_a_run_prints_stays_text(self, served: Served, page: Page) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec
 from scheduler.errors import RegistryUnavailable
 from serve_app.pages import live_rows
@@ -25,7 +26,7 @@ def submit(served: Served, name: str = "a-job", **fields: object) -> str:
     """The id of a job that is in the line, or past it."""
     job_id = str(uuid.uuid4())
     spec = JobSpec(loop=LOOP, name=name, **({"config": FOR_LONG} | fields))  # pyright: ignore[reportArgumentType]
-    served.call(served.service.submit(job_id, spec, None))
+    served.call(served.service.commands.submit(job_id, spec, None))
     return job_id
 
 
@@ -132,7 +133,7 @@ class TestWhatIsShown:
         job_id = submit(served, HOSTILE, user=HOSTILE, config=FOR_LONG | {"progress": {"step": HOSTILE}})
         page.goto("/training")
         expect(row(page, job_id).locator(".job-link")).to_have_text(HOSTILE)
-        served.call(served.service.cancel(job_id, HOSTILE))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, HOSTILE))
         settled(page, job_id, "cancelled")
         late = submit(served, HOSTILE + "late")
         expect(row(page, late).locator(".job-link")).to_have_text(HOSTILE + "late")
@@ -205,7 +206,7 @@ class TestLive:
         settled(page, job_id, "running")
         row(page, job_id).get_by_role("checkbox").check()
         row(page, job_id).locator(".job-link").focus()
-        served.call(served.service.cancel(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, "ana"))
         settled(page, job_id, "cancelled")
         expect(count(page, "cancelled")).to_have_text("1")
         expect(row(page, job_id).get_by_role("checkbox")).to_be_checked()
@@ -251,7 +252,7 @@ class TestLive:
         page.goto("/training?user=ana")
         expect(count(page, "all")).to_have_text("1")
         settled(page, job_id, "running")
-        served.call(served.service.cancel(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, "ana"))
         expect(count(page, "cancelled")).to_have_text("1")
         expect(count(page, "all")).to_have_text("1")
 
@@ -262,7 +263,7 @@ class TestLive:
         settled(page, job_id, "running")
         page.get_by_role("button", name="Pause").first.click()
         expect(page.locator("#freshness")).to_contain_text("Paused")
-        served.call(served.service.cancel(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, "ana"))
         late = submit(served, "late")
         other = page.context.new_page()
         other.goto("/training")
@@ -285,7 +286,7 @@ class TestLive:
         page.clock.run_for(12_000)
         expect(page.locator("#freshness")).to_have_attribute("data-freshness", "stale")
         expect(page.locator("#freshness")).to_contain_text("not heard")
-        served.call(served.service.cancel(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, "ana"))
         served.call(served.wire.open())
         page.clock.run_for(6_000)
         settled(page, job_id, "cancelled")
@@ -338,7 +339,7 @@ class TestLive:
         hide = "isHidden => { Object.defineProperty(document, 'hidden', {value: isHidden, configurable: true});" \
             " document.dispatchEvent(new Event('visibilitychange')); }"  # fmt: skip
         page.evaluate(hide, True)
-        served.call(served.service.cancel(job_id, "ana"))
+        served.call(served.service.commands.act(job_id, JobAction.CANCEL, "ana"))
         other = page.context.new_page()
         other.goto("/training")
         settled(other, job_id, "cancelled")

@@ -103,8 +103,9 @@ def test_a_moment_is_told_in_the_zone_of_whoever_points_at_it(served: Served, pa
     here = re.compile(r" here, \d{4}-\d\d-\d\d .* UTC$")
     moment.hover()
     expect(moment).to_have_attribute("title", here)
-    # What a live part does under a pointer that does not move:
-    moment.evaluate("time => { time.title = 'as the server sends it' }")
+    moment.evaluate(
+        "time => { time.title = 'as the server sends it' }"
+    )  # what a live part does under a still pointer
     expect(moment).to_have_attribute("title", here)
 
 

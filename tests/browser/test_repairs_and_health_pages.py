@@ -1,4 +1,4 @@
-"""What was put right, and how the scheduler is: in a browser."""
+"""What was repaired, and how the scheduler is: in a browser."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from scheduler.documents import (
-    DatabaseHealth,
-    Health,
-    HolderDocument,
-    LoopHealth,
-    NodeHealth,
-    PoolHealth,
-    RepairDocument,
-)
+from scheduler.api.health import DatabaseHealth, Health, HolderDocument, LoopHealth, NodeHealth, PoolHealth
+from scheduler.api.repairs import RepairDocument
 from scheduler.errors import MirrorUnavailable, RegistryUnavailable
 from scheduler.settings import Settings
 from serve_app.app import create_app
@@ -102,10 +95,10 @@ class TestRepairs:
         page.goto(f"{url}/training/repairs")
         page.get_by_role("button", name="Compare now").click()
         comparison = page.locator("#comparison")
-        expect(comparison).to_contain_text("1 to be put right")
+        expect(comparison).to_contain_text("1 to be repaired")
         assert [call for call in registry.calls if call[0] == "reconcile"] == [("reconcile", True)]
-        comparison.get_by_role("button", name="Put this right now").click()
-        expect(comparison).to_contain_text("1 put right")
+        comparison.get_by_role("button", name="Repair this now").click()
+        expect(comparison).to_contain_text("1 repaired")
         assert ("reconcile", False) in registry.calls
         comparison.get_by_role("link", name="Load the list anew").click()
         expect(page.locator(".repairs tbody tr")).to_have_count(1)
@@ -116,9 +109,9 @@ class TestRepairs:
         registry.differs = [a_repair()]
         plain.goto(f"{url}/training/repairs")
         plain.get_by_role("button", name="Compare now").click()
-        expect(plain.locator("#comparison")).to_contain_text("1 to be put right")
-        plain.get_by_role("button", name="Put this right now").click()
-        expect(plain.locator("#comparison")).to_contain_text("1 put right")
+        expect(plain.locator("#comparison")).to_contain_text("1 to be repaired")
+        plain.get_by_role("button", name="Repair this now").click()
+        expect(plain.locator("#comparison")).to_contain_text("1 repaired")
         expect(plain.locator("main > .repairs tbody tr")).to_have_count(1)
 
     def test_a_database_that_is_away_is_said_and_nothing_is_claimed(
@@ -248,6 +241,6 @@ def test_nothing_hinders_anybody(
     page.goto(f"{url}/training/{path}")
     if path == "repairs":
         page.get_by_role("button", name="Compare now").click()
-        expect(page.locator("#comparison")).to_contain_text("to be put right")
+        expect(page.locator("#comparison")).to_contain_text("to be repaired")
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

@@ -9,15 +9,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal import SqliteJournal
+from scheduler.core.commands import JobAction
 from scheduler.core.lifecycle import GiveUp
 from scheduler.core.model import JobSpec, Reason
-from scheduler.journal import SqliteJournal
-from scheduler.service import Service
+from scheduler.engine.periodic import SystemClock
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.settings import Settings
 from scheduler.testing import a_job, a_repair
 from scheduler.testing.fake_runner import FakeRunner
-from scheduler.validation import Door
 
 SUBMITTERS = 8
 ROW = "-row"
@@ -26,27 +27,27 @@ ROW_VERSION = 7
 SPEC = JobSpec(loop="tests.loops:quick", user="ann", config={"text": "x" * 300})
 
 
-async def submit(service: Service, key: str) -> str:
+async def submit(service: Engine, key: str) -> str:
     """Returns when the job is acknowledged."""
     if key.endswith(ROW):
         return await take_in(service, key)
-    document, _ = await service.submit(str(uuid4()), SPEC, key)
+    document, _ = await service.commands.submit(str(uuid4()), SPEC, key)
     return document.job_id
 
 
-async def take_in(service: Service, key: str) -> str:
+async def take_in(service: Engine, key: str) -> str:
     """As the reconciler fails a stale row: job, event, notice and repair in one commit.  Safe to repeat."""
     job = a_job(id=str(uuid5(NAMESPACE_OID, key)), version=ROW_VERSION, spec=SPEC, idempotency_key=key)
     reason = Reason(code="stale", message="nobody vouched for it")
     event = GiveUp(at=service.clock.now(), by="reconciler", reason=reason)
-    return (await service.book.take_in(job, event, a_repair(job))).id
+    return (await service.store.adopt(job, event, a_repair(job))).id
 
 
-async def go_on(service: Service, job_id: str) -> None:
-    await service.cancel(job_id, "ann")
+async def go_on(service: Engine, job_id: str) -> None:
+    await service.commands.act(job_id, JobAction.CANCEL, "ann")
 
 
-async def submitter(service: Service, reports: Connection, name: str, again: Sequence[str]) -> None:
+async def submitter(service: Engine, reports: Connection, name: str, again: Sequence[str]) -> None:
     fresh = (f"{name}-{number}{ROW if number % 5 == 4 else ''}" for number in count())
     for key in (key for keys in (again, fresh) for key in keys):
         reports.send_bytes(f"begun {key}".encode())
@@ -58,12 +59,12 @@ async def submitter(service: Service, reports: Connection, name: str, again: Seq
 
 async def work(path: Path, reports: Connection, name: str, again: Sequence[str]) -> None:
     journal = await SqliteJournal.open(path, busy_timeout_s=20)
-    service = Service(
+    service = Engine(
         journal=journal,
         runner=FakeRunner(nodes_now=()),
         clock=SystemClock(),
         settings=Settings(),
-        door=Door(["tests.loops:*"], []),
+        validator=SpecValidator(["tests.loops:*"], []),
     )
     await service.recover()
     async with asyncio.TaskGroup() as group:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from scheduler.journal import SqliteJournal
+from scheduler.adapters.journal import SqliteJournal
 
 sys.path.insert(0, str(Path(__file__).parent))
 import journal_child  # found by its file: tests are no package

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.up import ray_environment
+from scheduler.server.local_cluster import ray_environment
 from tests.conftest import ROOT, free_port, is_gone, wait_until
 from tests.second_up import SCHEDULER, Living, living
 from tests.shells import ALL, Shell
@@ -69,7 +69,7 @@ def test_a_down_without_a_scheduler_that_answers_saves_all_the_same(it: Living) 
     os.kill(it.pid_of("ray::SchedulerActor"), signal.SIGSTOP)
     stopped = it.call("down")
     assert stopped.returncode == 0, stopped.stderr
-    assert "the scheduler cannot be told" in stopped.stderr
+    assert "the scheduler cannot be reached" in stopped.stderr
     assert "1 running job with it, all saved first" in stopped.stdout
     assert [name for name, pid in it.pids.items() if not is_gone(pid)] == []
     goes_on(it)

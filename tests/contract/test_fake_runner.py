@@ -7,7 +7,7 @@ import pytest
 from scheduler.core.model import Json, NodeId
 from scheduler.ports import Run, Runner
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
-from scheduler.testing.runner_contract import RunnerContract
+from tests.contract.suites.runner_contract import RunnerContract
 
 
 class TestFakeRunner(RunnerContract):

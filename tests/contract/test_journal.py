@@ -13,7 +13,8 @@ from scheduler.errors import JournalUnwritable
 from scheduler.ports import Journal
 from scheduler.testing import Crash, Disk, MemoryJournal, a_change, a_job, a_repair
 from scheduler.testing.attempts import an_attempt, telling
-from scheduler.testing.journal_contract import JournalContract, Stored, Written
+from tests.contract.suites.journal_contract import JournalContract
+from tests.contract.suites.journal_store import Stored, Written
 
 
 @dataclass

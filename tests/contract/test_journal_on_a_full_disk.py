@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.model import Job, Status
 from scheduler.errors import JournalUnwritable
-from scheduler.journal import SqliteJournal
 from scheduler.ports import Change
 from scheduler.testing import a_change, a_job, advanced
 from scheduler.testing.builders import a_spec

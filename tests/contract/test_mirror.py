@@ -12,14 +12,14 @@ import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import JobId, Json
 from scheduler.errors import MirrorUnavailable
-from scheduler.mirror import SupabaseMirror
 from scheduler.ports import Mirror
 from scheduler.testing import ManualClock, a_job
 from scheduler.testing.memory_mirror import Database, Fault, MemoryMirror
-from scheduler.testing.mirror_contract import MirrorContract
-from scheduler.testing.mirror_store import a_mirrored
+from tests.contract.suites.mirror_contract import MirrorContract
+from tests.contract.suites.mirror_store import a_mirrored
 from tests.stack.stack import Stack
 
 

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.adapters.journal import SqliteJournal, files, listing
+from scheduler.api.cursors import place_of
 from scheduler.core.model import Status
 from scheduler.errors import JournalUnusable, JournalUnwritable, Superseded, VersionConflict
-from scheduler.journal import SqliteJournal, files, listing
-from scheduler.paging import place_of
 from scheduler.ports import JobQuery, Journal, Sort
 from scheduler.testing import a_change, a_job, a_repair, a_spec, advanced
 from scheduler.testing.disk_shim import build
-from scheduler.testing.journal_contract import JournalContract, Stored
+from tests.contract.suites.journal_contract import JournalContract
+from tests.contract.suites.journal_store import Stored
 
 
 class FileStore:
@@ -186,7 +187,7 @@ FAILING_FSYNC = """
 import asyncio, os, sys
 from pathlib import Path
 from scheduler.errors import JournalUnwritable
-from scheduler.journal import SqliteJournal
+from scheduler.adapters.journal import SqliteJournal
 from scheduler.testing import a_change, a_job
 
 async def main():

@@ -17,12 +17,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from scheduler.adapters.supabase.mirror import SCHEMA_VERSION, SupabaseMirror
 from scheduler.errors import MirrorRefused, MirrorUnavailable, SchedulerError, Superseded
-from scheduler.mirror import SCHEMA_VERSION, SupabaseMirror
 from scheduler.ports import JobQuery
 from scheduler.testing import a_job
-from scheduler.testing.mirror_store import a_mirrored, a_sign
 from tests.conftest import free_port, wait_until
+from tests.contract.suites.mirror_store import a_mirrored, a_sign
 from tests.stack.faults import Kind
 from tests.stack.stack import Stack
 

@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.adapters.journal import SqliteJournal
+from scheduler.api.cursors import place_of
 from scheduler.core import lifecycle
 from scheduler.core.codec import UNREADABLE, UNREADABLE_LOOP, encode
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Ending, Job, JobId, Outcome, Reason, Status
 from scheduler.core.plain_values import plain, plain_dict, plain_text
-from scheduler.core.retrying import RetryPolicy
+from scheduler.core.retry import RetryPolicy
 from scheduler.errors import Unstorable
-from scheduler.journal import SqliteJournal
-from scheduler.paging import place_of
 from scheduler.ports import Change, JobQuery, Sort
 from scheduler.testing import MemoryJournal, a_change, a_job, a_repair
 from scheduler.testing.attempts import an_attempt, telling

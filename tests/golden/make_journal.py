@@ -6,10 +6,10 @@ import asyncio
 import json
 from pathlib import Path
 
+from scheduler.adapters.journal import SqliteJournal
+from scheduler.adapters.journal.files import SCHEMA_VERSION
+from scheduler.adapters.journal.tables import REPAIR
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Reason, Status
-from scheduler.journal import SqliteJournal
-from scheduler.journal.files import SCHEMA_VERSION
-from scheduler.journal.tables import REPAIR
 from scheduler.testing import a_change, a_full_job, a_job, a_repair, a_spec, advanced
 from scheduler.testing.attempts import a_full_attempt, admitted, run_lost, telling
 from scheduler.testing.clock import NOON

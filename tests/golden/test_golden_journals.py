@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from scheduler.adapters.journal import SqliteJournal
+from scheduler.adapters.journal.files import SCHEMA_VERSION
+from scheduler.adapters.journal.listing import columns
 from scheduler.core.model import ATTEMPT, Status
-from scheduler.journal import SqliteJournal
-from scheduler.journal.files import SCHEMA_VERSION
-from scheduler.journal.listing import columns
 from scheduler.ports import JobQuery
 from scheduler.testing import a_change, a_job, a_repair
 from scheduler.testing.attempts import an_attempt, run_lost

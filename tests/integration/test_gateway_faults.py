@@ -17,16 +17,17 @@ from typing import Any
 
 import pytest
 
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.adapters.supabase.mirror import SupabaseMirror
+from scheduler.core.commands import JobAction
 from scheduler.core.model import JOB, JobId, JobSpec
+from scheduler.engine.periodic import SystemClock
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import SchedulerError
-from scheduler.journal.sqlite import SqliteJournal
-from scheduler.mirror import SupabaseMirror
 from scheduler.ports import JobQuery
-from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner, failed
-from scheduler.validation import Door
 from tests.stack import KINDS, Stack
 from tests.stack.faults import Kind
 
@@ -40,7 +41,7 @@ TIMEOUT_S = 0.4
 
 @dataclass
 class World:
-    service: Service
+    service: Engine
     runner: FakeRunner
     stack: Stack
     cluster: str
@@ -58,12 +59,12 @@ class World:
 
     async def _submit(self, _: random.Random) -> None:
         spec = JobSpec(loop="tests.loops:quick")
-        document, _ = await self.service.submit(str(uuid.uuid4()), spec, None)
+        document, _ = await self.service.commands.submit(str(uuid.uuid4()), spec, None)
         self.acknowledged.append(document.job_id)
 
     async def _cancel(self, chance: random.Random) -> None:
         if self.acknowledged:
-            await self.service.cancel(chance.choice(self.acknowledged), "test")
+            await self.service.commands.act(chance.choice(self.acknowledged), JobAction.CANCEL, "test")
 
     async def _end(self, chance: random.Random) -> None:
         if live := sorted(await self.runner.live()):
@@ -96,12 +97,12 @@ async def world(supabase_stack: Stack, tmp_path: Path) -> AsyncIterator[World]:
         relay_backoff_max_s=0.2,
         relay_batch=5,
     )
-    service = Service(
+    service = Engine(
         journal=await SqliteJournal.open(tmp_path / "journal.db"),
         runner=runner,
         clock=SystemClock(),
         settings=settings,
-        door=Door(["tests.loops:*"], [tmp_path]),
+        validator=SpecValidator(["tests.loops:*"], [tmp_path]),
         mirror=SupabaseMirror(supabase_stack.url, supabase_stack.service_key, cluster, TIMEOUT_S),
     )
     watch_versions(supabase_stack)
@@ -159,7 +160,7 @@ async def agreement(world: World) -> None:
         assert JOB.validate_python(row["job"]) == job
         assert await events_of(world, job.id) == list(range(1, job.version + 1))
     assert world.stack.sql("select * from watch.backwards") == []
-    assert (await world.service.reconcile(dry_run=True)).repairs == []
+    assert (await world.service.sync.reconcile(dry_run=True)).repairs == []
 
 
 async def everything_is_mirrored(world: World) -> bool:

@@ -192,7 +192,7 @@ def test_p2_r4_a_front_ends_row_is_adopted_and_obeys_its_requests(
     job = wait_until(lambda: known(cluster, job_id), within_s=5, what="the row is adopted")
     assert (job["status"], job["spec"]["user"]) == ("queued", ANN)
     wait_until(lambda: database.status(job_id) == "queued", within_s=5, what="the row says so")
-    wait_until(lambda: database.row(job_id)["queue_position"], within_s=5, what="with its place in the line")
+    wait_until(lambda: database.row(job_id)["queue_position"], within_s=5, what="with its place in the queue")
     assert request(database, job_id, "pause")["request_error"] is None
     wait_until(
         lambda: (database.row(job_id)["reason"] or {}).get("code") == "held",

@@ -12,15 +12,17 @@ from typing import Any
 import httpx
 import pytest
 
-from scheduler.clock import SystemClock
+from scheduler.adapters.supabase.mirror import SupabaseMirror
+from scheduler.api.jobs import JobDocument, JobPage
+from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.core.commands import JobAction
 from scheduler.core.model import Cause, Ending, Fence, Gang, JobId, JobSpec, Node, NodeId, Outcome, Reason
-from scheduler.documents import JobDocument, JobPage, ReconcileAnswer, RepairPage
-from scheduler.mirror import SupabaseMirror
-from scheduler.service import Service
+from scheduler.engine.periodic import SystemClock
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import FakeRunner
 from scheduler.testing.memory import MemoryJournal
-from scheduler.validation import Door
 from serve_app.app import create_app
 from tests.stack import Stack
 from tests.unit.served import registry_of
@@ -39,7 +41,7 @@ class System:
     client: httpx.AsyncClient
 
     async def submit(self) -> str:
-        job, _ = await self.service.submit(str(uuid.uuid4()), WAITS, None)
+        job, _ = await self.service.commands.submit(str(uuid.uuid4()), WAITS, None)
         return job.job_id
 
     async def tell_the_database(self) -> None:
@@ -81,12 +83,12 @@ async def system(fresh_stack: Stack, tmp_path: Path) -> AsyncIterator[System]:
     mirror, database = [
         SupabaseMirror(fresh_stack.url, fresh_stack.service_key, settings.cluster) for _ in "ab"
     ]
-    service = Service(
+    service = Engine(
         journal=MemoryJournal(),
         runner=FakeRunner(),
         clock=SystemClock(),
         settings=settings,
-        door=Door(("tests:*",), (tmp_path,)),
+        validator=SpecValidator(("tests:*",), (tmp_path,)),
         mirror=mirror,
     )
     await service.recover()
@@ -176,14 +178,14 @@ async def test_a_job_that_moved_is_not_stale_while_that_is_on_its_way(system: Sy
     job_id, other = await system.submit(), await system.submit()
     assert not (await system.shown(job_id)).stale, "its row is not there yet"
     await system.tell_the_database()
-    await system.service.cancel(job_id, "ann")
+    await system.service.commands.act(job_id, JobAction.CANCEL, "ann")
     seen = await system.shown(job_id)
     assert (seen.status, seen.stale, seen.unmirrored) == ("cancelled", False, True)
     _, *pages = await asyncio.gather(system.tell_the_database(), *(system.list() for _ in range(8)))
     assert not any(job.stale for page in pages for job in page.jobs)
     seen = await system.shown(job_id)
     assert (seen.stale, seen.unmirrored) == (False, False)
-    await system.service.cancel(other, "ann")
+    await system.service.commands.act(other, JobAction.CANCEL, "ann")
     system.stack.sql("update training_jobs set status = 'running', version = 2 where id = %s", other)
     assert (await system.shown(other)).stale
     system.stack.sql("update training_jobs set status = 'queued', version = 1 where id = %s", job_id)
@@ -194,7 +196,7 @@ async def test_a_finished_row_that_was_altered_is_shown_and_put_right(system: Sy
     """P1, L10: `cancelled` made `completed` by hand, its version, its copy; each recorded, and done once."""
     altered, spoiled, honest = [await system.submit() for _ in range(3)]
     for job_id in (altered, spoiled, honest):
-        await system.service.cancel(job_id, "ann")
+        await system.service.commands.act(job_id, JobAction.CANCEL, "ann")
     await system.tell_the_database()
     assert (await system.reconcile()).repairs == []
     system.stack.sql("update training_jobs set status = 'completed' where id = %s", altered)
@@ -222,9 +224,9 @@ async def test_values_that_are_hard_to_hold_reach_the_database_or_wait_alone(sys
         {1: {2: 3}},
     ]
     system.service.runner.nodes_now = (Node(id=NodeId("node-1"), name="node-1", cpus=64.0),)
-    await system.service.tick_once()
+    await system.service.scheduling.once()
     jobs = [JobId(await system.submit()) for _ in said]
-    await system.service.tick_once()
+    await system.service.scheduling.once()
     await system.tell_the_database()
     async with asyncio.timeout(30):
         while len(await system.service.runner.live()) < len(jobs):

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from httpx_sse import EventSource
 
-from scheduler.client.event_stream import Decoder
-from scheduler.documents import LOG_EVENTS, AttemptNotice, EndNotice, LogEvent, LogLines
+from scheduler.api.logs import LOG_EVENTS, AttemptNotice, EndNotice, LogEvent, LogLines
 from tests.conftest import Cluster, wait_until
 
 pytestmark = pytest.mark.ray
@@ -35,16 +35,15 @@ class Watcher:
 
     def _connection(self, last_id: str) -> Iterator[tuple[LogEvent, str]]:
         self.connections += 1
-        decoder, left = Decoder(), self._most
+        left = self._most
         headers = {"Last-Event-ID": last_id} if last_id else {}
         with httpx.stream("GET", self._url, headers=headers, timeout=60) as answer:
             answer.raise_for_status()
-            for piece in answer.iter_bytes():
-                for event in decoder.feed(piece):
-                    yield LOG_EVENTS[event.kind].model_validate_json(event.data), event.id
-                    left -= 1
-                    if not left:
-                        return
+            for event in filter(lambda event: event.data, EventSource(answer).iter_sse()):
+                yield LOG_EVENTS[event.event].model_validate_json(event.data), event.id
+                left -= 1
+                if not left:
+                    return
 
     def text(self, rank: int, attempt: int) -> str:
         lines = [one for one in self.seen if isinstance(one, LogLines)]

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from scheduler import up
+from scheduler.server import local_cluster
 from tests.conftest import ROOT, Cluster, start_cluster, wait_until
 
 pytestmark = pytest.mark.ray
@@ -29,7 +29,7 @@ def cluster() -> Iterator[Cluster]:
     os.chdir(ROOT)
     cluster = start_cluster(folder, "lost", num_cpus=2, liveness_every_s=2.0)
     yield cluster
-    up.down(cluster.settings)
+    local_cluster.down(cluster.settings)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from serve_app.limits import MOST_UNDER_WAY_EACH
+from serve_app.request_body import MOST_UNDER_WAY_EACH
 from tests.conftest import Cluster
 
 pytestmark = pytest.mark.ray

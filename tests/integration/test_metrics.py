@@ -13,7 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from scheduler.measures import ALL
+from scheduler.engine.telemetry import ALL
 from tests.conftest import ROOT, Cluster, free_port, wait_until
 from tests.programs import found
 

@@ -11,13 +11,13 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from scheduler.adapters.supabase.mirror import SCHEMA_VERSION, SupabaseMirror
 from scheduler.core.model import JobId
 from scheduler.errors import MirrorRefused
-from scheduler.mirror import SCHEMA_VERSION, SupabaseMirror
 from scheduler.ports import JobQuery
 from scheduler.testing import a_job
 from scheduler.testing.attempts import admitted, run_lost
-from scheduler.testing.mirror_store import a_mirrored, committed
+from tests.contract.suites.mirror_store import a_mirrored, committed
 from tests.stack.migrations import FOLDER
 from tests.stack.stack import Stack
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from scheduler.actor import RUN_ENVIRONMENT
 from scheduler.core.model import NodeId
-from scheduler.runner import RayRunner
-from scheduler.testing.runner_contract import RunnerContract, a_start, run_of
-from scheduler.validation import function_of
+from scheduler.engine.spec_validation import function_of
+from scheduler.runs.ray_runner import RayRunner
+from scheduler.server.actor import RUN_ENVIRONMENT
 from tests.conftest import Cluster
+from tests.contract.suites.runner_contract import RunnerContract, a_start, run_of
 
 pytestmark = pytest.mark.ray
 

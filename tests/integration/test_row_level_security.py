@@ -10,12 +10,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from scheduler.adapters.supabase.mirror import SupabaseMirror
 from scheduler.core.model import JobId, Status
-from scheduler.mirror import SupabaseMirror
 from scheduler.ports import Change
 from scheduler.testing import a_change, a_job
 from scheduler.testing.attempts import admitted
-from scheduler.testing.mirror_store import committed
+from tests.contract.suites.mirror_store import committed
 from tests.stack.stack import Stack
 
 JOBS, EVENTS, ATTEMPTS = "training_jobs", "training_job_events", "training_attempts"

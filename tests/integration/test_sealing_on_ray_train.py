@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.checkpoints import MANIFEST, Checkpoints
 from scheduler.core.model import JobId
+from scheduler.runs.checkpoint_store import MANIFEST, CheckpointStore
 from tests.fit import ENVIRONMENT, ROOT
 from tests.s3 import new_folder, s3_server
 
@@ -51,7 +51,7 @@ def test_all_that_was_reported_is_complete_when_fit_returns(fit: Fit, tmp_path: 
     with s3_server() as server:
         url = new_folder(server)
         answer = fit(url, tmp_path, fence=2, reports=4, unlucky=2)
-        checkpoints = Checkpoints(url, JOB)
+        checkpoints = CheckpointStore(url, JOB)
         fourth, third = checkpoints.all()
         model = checkpoints.filesystem.open_input_stream(f"{fourth.path}/model").read()
 
@@ -79,8 +79,8 @@ def test_a_rank_that_is_killed_while_it_saves_leaves_nothing_that_is_taken(fit: 
 
     assert answer["fit"] == {"raised": "WorkerGroupError"}
     assert answer["complete"] == ["3.2", "3.1"], "what was whole is complete when fit() raises"
-    checkpoints = Checkpoints(str(tmp_path), JOB)
-    [(torn, _)] = checkpoints.torn()
+    checkpoints = CheckpointStore(str(tmp_path), JOB)
+    [(torn, _)] = checkpoints.unusable()
     assert sorted(path.name for path in Path(torn).iterdir()) == ["model"]
     assert not Path(torn, MANIFEST).exists()
     opened, skipped = checkpoints.open_newest(checkpoints.all())

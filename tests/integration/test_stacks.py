@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scheduler import stacks
 from scheduler.ports import RankProcess
-from scheduler.stacks import LIMIT, capture_here
+from scheduler.runs import stack_dump
+from scheduler.runs.stack_dump import LIMIT, capture_here
 
 LOOP = """
 import sys, threading, time
@@ -138,7 +138,7 @@ def test_a_rank_that_is_gone_is_told_from_its_neighbours(loop: Start) -> None:
 
 def test_a_stranger_with_the_pid_of_a_rank_is_not_even_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
-    monkeypatch.setattr(stacks, "_python_stacks", lambda pid, _: str(looked_at.append(pid)))
+    monkeypatch.setattr(stack_dump, "_python_stacks", lambda pid, _: str(looked_at.append(pid)))
     me = RankProcess(rank=0, node_id="here", pid=os.getpid(), created_at_s=1.0)
     assert capture_here([me], timeout_s=10) == {0: f"process {os.getpid()} is gone"}
     assert not looked_at
@@ -153,7 +153,7 @@ def test_a_rank_that_goes_while_it_is_looked_at_is_gone(
         "#!/bin/sh\nkill -9 $4\nuntil grep -q 'State:.Z' /proc/$4/status; do sleep 0.01; done\n"
     )
     deadly.chmod(0o755)
-    monkeypatch.setattr(stacks.shutil, "which", lambda *_, **__: str(deadly))
+    monkeypatch.setattr(stack_dump.shutil, "which", lambda *_, **__: str(deadly))
     rank = loop("stuck_in_sleep")
     assert capture_here([rank], timeout_s=10) == {0: f"process {rank.pid} is gone"}
 
@@ -167,7 +167,7 @@ def test_what_is_not_python_is_described_by_the_kernel(start: Start) -> None:
 
 
 def test_without_py_spy_the_kernel_still_speaks(loop: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(stack_dump.shutil, "which", lambda *_, **__: None)
     text = capture_here([loop("stuck_in_sleep")], timeout_s=10)[0]
     assert text.startswith("no stacks: py-spy is not installed")
     assert "State: " in text
@@ -179,7 +179,7 @@ def test_a_py_spy_that_hangs_is_given_up(
     hanging = tmp_path / "py-spy"
     hanging.write_text("#!/bin/sh\nexec sleep 1000\n")
     hanging.chmod(0o755)
-    monkeypatch.setattr(stacks.shutil, "which", lambda *_, **__: str(hanging))
+    monkeypatch.setattr(stack_dump.shutil, "which", lambda *_, **__: str(hanging))
     began_s = time.monotonic()
     text = capture_here([loop("stuck_in_sleep")], timeout_s=0.6)[0]
     assert time.monotonic() - began_s < 10

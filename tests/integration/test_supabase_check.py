@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from scheduler import checks
-from scheduler.mirror import SCHEMA_VERSION
+from scheduler.adapters.supabase.mirror import SCHEMA_VERSION
+from scheduler.server import preflight
 from scheduler.settings import Settings
 from tests.conftest import ROOT, free_port
 from tests.stack.stack import Stack
@@ -27,18 +27,18 @@ class NotInstalled:
             return importlib.machinery.PathFinder.find_spec(name, ["."])
 
 sys.meta_path.insert(0, NotInstalled())
-from scheduler import checks
+from scheduler.server import preflight
 from scheduler.settings import Settings
-check = next(check for check in checks.run(Settings()) if check.name == "Supabase")
+check = next(check for check in preflight.run(Settings()) if check.name == "Supabase")
 print(json.dumps([check.ok, check.detail, check.remedy]))
 """
 
 
-def look(tmp_path: Path, **settings: Any) -> checks.Check:
+def look(tmp_path: Path, **settings: Any) -> preflight.Check:
     everything = Settings(
         state_dir=tmp_path / "state", storage_path=tmp_path / "storage", port=free_port(), **settings
     )
-    return next(check for check in checks.run(everything) if check.name == "Supabase")
+    return next(check for check in preflight.run(everything) if check.name == "Supabase")
 
 
 def test_no_supabase_is_fine(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from scheduler import checks
-from scheduler.mirror import SupabaseMirror
+from scheduler.adapters.supabase.mirror import SupabaseMirror
+from scheduler.server import preflight
 from scheduler.settings import Settings
 from scheduler.testing import a_job
-from scheduler.testing.mirror_store import a_mirrored
 from tests.conftest import free_port
+from tests.contract.suites.mirror_store import a_mirrored
 from tests.stack.keys import Keys
 from tests.stack.stack import Stack
 
@@ -31,7 +31,7 @@ def ask(stack: Stack, method: str, path: str, **headers: str) -> httpx.Response:
     return httpx.request(method, f"{stack.url}/rest/v1/{path}", headers=headers, timeout=30)
 
 
-def look(stack: Stack, tmp_path: Path, key: str) -> checks.Check:
+def look(stack: Stack, tmp_path: Path, key: str) -> preflight.Check:
     settings = Settings(
         state_dir=tmp_path / "state",
         storage_path=tmp_path / "storage",
@@ -39,7 +39,7 @@ def look(stack: Stack, tmp_path: Path, key: str) -> checks.Check:
         supabase_url=stack.url,
         supabase_key=key,
     )
-    return next(check for check in checks.run(settings) if check.name == "Supabase")
+    return next(check for check in preflight.run(settings) if check.name == "Supabase")
 
 
 @pytest.mark.parametrize("key", ["secret_key", "service_key"])

@@ -11,9 +11,10 @@ import pytest
 import ray
 from ray.exceptions import RayTaskError
 
-from scheduler.actor import SchedulerActor
+from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec
 from scheduler.errors import JournalUnwritable, Superseded
+from scheduler.server.actor import SchedulerActor
 from scheduler.settings import Settings
 from tests.conftest import Cluster, in_seconds, wait_until
 from tests.stack.stack import Stack
@@ -46,8 +47,8 @@ def a_scheduler(stack: Stack, folder: Path) -> Any:
 
 def submitted_and_cancelled(actor: Any) -> str:
     job_id = str(uuid.uuid4())
-    ray.get(actor.submit.remote(job_id, SPEC, None))
-    ray.get(actor.cancel.remote(job_id, "test"))
+    ray.get(actor.call.remote("submit", (job_id, SPEC, None), {}))
+    ray.get(actor.call.remote("act", (job_id, JobAction.CANCEL, "test"), {}))
     return job_id
 
 
@@ -65,14 +66,14 @@ def test_the_older_scheduler_changes_nothing_and_stops_with_a_clear_error(
     error = wait_until(lambda: why_it_stopped(older), within_s=15, what="the older one has stopped")
     assert "belongs to incarnation" in error.message
     assert "SCHEDULER_CLUSTER" in error.message
-    told = ray.get(older.health.remote())
+    told = ray.get(older.call.remote("health", (), {}))
     assert (told.status, told.problems) == ("degraded", [error.message])
 
     after = cluster_stack.sql("select * from training_jobs where cluster = %s order by id", NAME)
     assert after == before, f"the older one wrote {late}"
     second = submitted_and_cancelled(newer)
     wait_until(lambda: status(cluster_stack, second) == "cancelled", within_s=10, what="the newer one writes")
-    assert ray.get(newer.health.remote()).database.incarnation > 1
+    assert ray.get(newer.call.remote("health", (), {})).database.incarnation > 1
     for actor in (older, newer):
         ray.kill(actor)
 
@@ -88,7 +89,7 @@ def late_write(actor: Any) -> str:
 
 def why_it_stopped(actor: Any) -> Superseded | None:
     try:
-        ray.get(actor.loops.remote())
+        ray.get(actor.call.remote("loops", (), {}))
     except RayTaskError as error:
         return error.cause if isinstance(error.cause, Superseded) else None
     return None

@@ -74,7 +74,7 @@ def test_a_prepared_run_starts_warm(second: dict[str, str]) -> None:
         ]
         return health(second)["pool"]["ready"] == 1 and len(found) >= 5  # type: ignore[index]
 
-    wait_until(prepared, within_s=120, what="processes for one run are prepared")
+    wait_until(prepared, within_s=240, what="processes for one run are prepared")
     finished = call(second, "submit", "examples/torch-ddp.yaml", "--wait", "--json")
     assert finished.returncode == 0, finished.stderr
     pool = health(second)["pool"]

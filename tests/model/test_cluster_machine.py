@@ -47,7 +47,7 @@ from scheduler.core.model import (
     Status,
     StopKind,
 )
-from scheduler.core.retrying import RetryPolicy
+from scheduler.core.retry import RetryPolicy
 from scheduler.errors import NotAllowed
 from scheduler.testing.clock import NOON
 

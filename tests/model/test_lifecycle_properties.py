@@ -44,7 +44,7 @@ from scheduler.core.model import (
     Stop,
     StopKind,
 )
-from scheduler.core.retrying import RetryPolicy
+from scheduler.core.retry import RetryPolicy
 from scheduler.errors import NotAllowed
 from scheduler.testing.builders import a_job, a_spec
 from scheduler.testing.clock import NOON

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from scheduler import adopting, book, following, mirroring, notifying, viewing
-from scheduler.book import Book
-from scheduler.core import hangs, lifecycle, ordering, reconcile, retrying, run_end
+from scheduler.core import hangs, lifecycle, ordering, reconcile, retry, run_end
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
-from scheduler.following import Follower
-from scheduler.found_runs import FoundRuns
-from scheduler.run_times import RunTimes
+from scheduler.engine import job_store, supervisor
+from scheduler.engine.found_runs import FoundRuns
+from scheduler.engine.job_store import JobStore
+from scheduler.engine.queries import job_view
+from scheduler.engine.run_times import RunTimes
+from scheduler.engine.supervisor import Supervisor
+from scheduler.engine.sync import adoption, inbox, notifier, relay
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import Trouble
 
@@ -36,64 +38,64 @@ def writes_of_an_older_incarnation_are_taken(patch: pytest.MonkeyPatch) -> None:
 
 
 def changes_are_forgotten_before_the_database_answers(patch: pytest.MonkeyPatch) -> None:
-    deliver = mirroring.Relay._deliver
+    deliver = relay.Relay._deliver
 
     async def forget_first(self: Any, rows: Any) -> Any:
         await self._journal.forget([row.seq for row in rows])
         return await deliver(self, rows)
 
-    patch.setattr(mirroring.Relay, "_deliver", forget_first)
+    patch.setattr(relay.Relay, "_deliver", forget_first)
 
 
 def only_the_newest_event_is_sent(patch: pytest.MonkeyPatch) -> None:
-    coalesce = mirroring.coalesce
+    coalesce = relay.coalesce
 
     def newest(*args: Any) -> Any:
         return [replace(change, events=change.events[-1:]) for change in coalesce(*args)]
 
-    patch.setattr(mirroring, "coalesce", newest)
+    patch.setattr(relay, "coalesce", newest)
 
 
 def age_is_that_of_the_row_alone(patch: pytest.MonkeyPatch) -> None:
     """A job that has waited for long under a living scheduler counts as stale once the journal is lost."""
     judge = reconcile.judge
-    patch.setattr(adopting, "judge", lambda row, **seen: judge(row, **seen | {"vouched_at": None}))
+    patch.setattr(adoption, "judge", lambda row, **seen: judge(row, **seen | {"vouched_at": None}))
 
 
 def whoever_is_alive_vouches_for_every_row(patch: pytest.MonkeyPatch) -> None:
     """A row that no scheduler knows never gets old while one is alive."""
     judge = reconcile.judge
-    patch.setattr(adopting, "judge", lambda row, **seen: judge(row, **seen | {"vouched_at": seen["now"]}))
+    patch.setattr(adoption, "judge", lambda row, **seen: judge(row, **seen | {"vouched_at": seen["now"]}))
 
 
 def acts_before_it_is_written_down(patch: pytest.MonkeyPatch) -> None:
-    advance = Book._advance
+    advance = JobStore._apply
 
-    async def act_first(self: Book, job: Job, event: Any, **options: Any) -> Job:
+    async def act_first(self: JobStore, job: Job, event: Any, **options: Any) -> Job:
         before = await self.find(job.id) or job
         after, actions = lifecycle.apply(before, event, self._policy)
         for action in actions:
-            self._act(after, action)
+            self.on_action(after, action)
         return await advance(self, job, event, **options)
 
-    patch.setattr(Book, "_advance", act_first)
+    patch.setattr(JobStore, "_apply", act_first)
 
 
 def a_submit_is_answered_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None:
-    async def create_later(self: Book, jobs: list[Job]) -> None:
+    async def create_later(self: JobStore, jobs: list[Job]) -> None:
         asyncio.get_running_loop().create_task(self._create(jobs))
 
-    patch.setattr(Book, "create", create_later)
+    patch.setattr(JobStore, "create", create_later)
 
 
 def requests_are_answered_before_they_are_done(patch: pytest.MonkeyPatch) -> None:
-    take = adopting.Inbox._take_request
+    take = inbox.Inbox._take_request
 
     async def answer_first(self: Any, row: Any) -> None:
-        await (await self._link.claimed()).answer(row.id, row.requested_action, None)
+        await (await self._session.claimed()).answer(row.id, row.requested_action, None)
         await take(self, row)
 
-    patch.setattr(adopting.Inbox, "_take_request", answer_first)
+    patch.setattr(inbox.Inbox, "_take_request", answer_first)
 
 
 def runs_are_stopped_on_a_guess(patch: pytest.MonkeyPatch) -> None:
@@ -118,17 +120,17 @@ def the_final_record_of_a_run_is_not_asked_for(patch: pytest.MonkeyPatch) -> Non
         reason = Reason(code="not_started", message=str(error))
         return Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=reason)
 
-    patch.setattr(Follower, "_abandoned", abandoned)
+    patch.setattr(Supervisor, "_abandoned", abandoned)
 
 
 def notices_are_forgotten_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
     async def once(self: Any) -> int:
-        for notice in await self._journal.notices(notifying.BATCH):
+        for notice in await self._journal.notices(notifier.BATCH):
             await self._journal.forget_notices([notice.seq])
             await self._webhook.send(notice)
         return 0
 
-    patch.setattr(notifying.Notifier, "once", once)
+    patch.setattr(notifier.Notifier, "once", once)
 
 
 def the_end_of_a_replaced_run_counts(patch: pytest.MonkeyPatch) -> None:
@@ -146,7 +148,7 @@ def a_past_that_was_left_comes_back(patch: pytest.MonkeyPatch) -> None:
 
 def the_choice_of_a_person_is_not_handed_on(patch: pytest.MonkeyPatch) -> None:
     start_of = lifecycle.start_of
-    patch.setattr(following, "start_of", lambda job: replace(start_of(job), origin=Origin()))
+    patch.setattr(supervisor, "start_of", lambda job: replace(start_of(job), origin=Origin()))
 
 
 def a_retry_forgets_what_was_saved(patch: pytest.MonkeyPatch) -> None:
@@ -168,18 +170,18 @@ def the_end_of_an_attempt_is_not_told(patch: pytest.MonkeyPatch) -> None:
 def a_slow_run_is_taken_for_one_that_hangs(patch: pytest.MonkeyPatch) -> None:
     judge = hangs.judge
     patch.setattr(
-        viewing, "judge", lambda pace, silent_s, limits, **more: judge(pace, silent_s + 1e4, limits, **more)
+        job_view, "judge", lambda pace, silent_s, limits, **more: judge(pace, silent_s + 1e4, limits, **more)
     )
 
 
 def what_a_loop_returns_is_kept_as_it_is(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(following, "plain_outcome", lambda outcome: outcome)
+    patch.setattr(supervisor, "plain_outcome", lambda outcome: outcome)
 
 
 def an_end_that_cannot_be_kept_is_not_told(patch: pytest.MonkeyPatch) -> None:
     """The run is over, and its job is shown as running for ever."""
     what_a_loop_returns_is_kept_as_it_is(patch)
-    patch.setattr(book, "without_words", lambda job, event, why: (job, event))
+    patch.setattr(job_store, "without_words", lambda job, event, why: (job, event))
 
 
 def that_nobody_complained_is_taken_for_a_proof(patch: pytest.MonkeyPatch) -> None:
@@ -190,7 +192,7 @@ def that_nobody_complained_is_taken_for_a_proof(patch: pytest.MonkeyPatch) -> No
 
 
 def what_the_operator_ends_is_charged(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(retrying, "by_operator", lambda stop, outcome: False)
+    patch.setattr(retry, "by_operator", lambda stop, outcome: False)
 
 
 def clocks_of_nodes_are_believed(patch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ async def the_operator_stops_it(world: World) -> None:
         if world.weather.is_calm or world.life is None:
             return
         save = world.rng.random() < 0.7
-        answer = await world.ask(f"shutdown {save=}", lambda it: it.shutdown(save, "operator"))  # noqa: B023
+        answer = await world.ask(f"shutdown {save=}", lambda it: it.commands.shutdown(save, "operator"))  # noqa: B023
         await world.calm_or_after(world.rng.choice((0.0, 1.0, 2 * world.settings.stop_grace_s)))
         if world.weather.is_calm or world.rng.random() < 0.1:
             return  # killed in the middle, before it ended anything

@@ -181,7 +181,7 @@ def _follows(before: Job, change: Change) -> Iterator[str]:
     if event.from_status is not before.status:
         yield f"event {event} begins at {event.from_status}, and job {job.id} was {before.status}"
     if job.queue_seq != before.queue_seq and not _may_move(before, change):
-        yield f"job {job.id} lost its place in the line: {event.kind}"
+        yield f"job {job.id} lost its place in the queue: {event.kind}"
     if before.held and not job.held and event.kind not in LET_GO:
         yield f"job {job.id} was held, and nobody let it go: {event.kind}"
     if before.held and job.status is Status.RUNNING:

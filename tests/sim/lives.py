@@ -9,10 +9,10 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.model import Job
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import RegistryUnavailable, SchedulerError, Superseded
-from scheduler.service import Service
 from scheduler.testing.memory import MemoryJournal
-from scheduler.validation import Door
 from tests.sim.faults import Bomb
 from tests.sim.loop import LoopClock, Process
 from tests.sim.scenario import LOOP
@@ -25,7 +25,7 @@ WEBHOOK_TIMEOUT_S = 5.0
 PATIENCE_S = 20.0
 """How long a person waits for an answer."""
 
-Call = Callable[[Service], Awaitable[Any]]
+Call = Callable[[Engine], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Life:
         self._world, self.clock = world, clock
         self.number, self.disk = number, world.disk
         self.began_s = world.loop.time()
-        self.service: Service | None = None
+        self.service: Engine | None = None
         self.serves_since_s = inf
         self.over = asyncio.Event()
         """Dead, or given up by whoever watches over it."""
@@ -81,7 +81,7 @@ class Life:
 
     async def follow(self, job: Job) -> None:
         if self.service:
-            self.service.follower.follow(job, is_up=True)
+            self.service.supervisor.follow(job, is_up=True)
 
     async def _live(self) -> None:
         try:
@@ -95,7 +95,7 @@ class Life:
             self._world.checks.life_ended(error)
         self.process.kill()
 
-    async def _answer(self, service: Service, call: Call, reply: asyncio.Future[Answer]) -> None:
+    async def _answer(self, service: Engine, call: Call, reply: asyncio.Future[Answer]) -> None:
         try:
             answer = Answer(value=await call(service), life=self)
         except SchedulerError as error:
@@ -106,16 +106,16 @@ class Life:
         if not reply.done():
             reply.set_result(answer)
 
-    def _build(self) -> Service:
+    def _build(self) -> Engine:
         world, fuse = self._world, self.fuse
-        return Service(
+        return Engine(
             journal=Local(world, MemoryJournal(world.disk), fuse),
             runner=RemoteRunner(world, fuse, self),
             mirror=RemoteMirror(world, fuse) if world.scenario.has_database else None,
             webhook=Remote(world, "webhook", world.listener, fuse, WEBHOOK_TIMEOUT_S),
             clock=self.clock,
             settings=world.settings,
-            door=Door([LOOP], []),
+            validator=SpecValidator([LOOP], []),
         )
 
     def _died(self) -> None:
@@ -123,7 +123,7 @@ class Life:
         self.over.set()
 
 
-async def _serve(service: Service) -> None:
+async def _serve(service: Engine) -> None:
     """As the actor does: until a loop, or a task in the background, learns that a newer life has taken over."""
     forever = asyncio.create_task(service.run_forever())
     superseded = asyncio.create_task(service.background.superseded.wait())

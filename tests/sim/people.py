@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scheduler.core.commands import JobAction
 from scheduler.core.model import SPEC, JobId, JobSpec
-from scheduler.health import health
 from scheduler.ports import JobQuery
+from scheduler.server.health import health
 from scheduler.testing.clock import NOON
 from tests.sim.lives import Answer
 from tests.sim.scenario import LOOP, draw_spec
@@ -64,7 +64,9 @@ class Person:
         spec, key = draw_spec(self._rng, self._name), self._draw_key()
         job_id = self._world.new_job_id()
         for _ in range(self._rng.randint(1, 4)):
-            answer = await self._world.ask(f"submit {job_id}", lambda it: it.submit(job_id, spec, key))
+            answer = await self._world.ask(
+                f"submit {job_id}", lambda it: it.commands.submit(job_id, spec, key)
+            )
             if answer.value is not None:
                 self._world.checks.promises.accepted(JobId(answer.value[0].job_id), self._name, key, answer)
             if answer.is_known:
@@ -75,26 +77,32 @@ class Person:
         if len(self._world.job_ids) >= MAX_JOBS:
             return
         jobs = [(self._world.new_job_id(), draw_spec(self._rng, self._name)) for _ in range(3)]
-        answer = await self._world.ask("submit a batch", lambda it: it.submit_batch(list(jobs)))
+        answer = await self._world.ask("submit a batch", lambda it: it.commands.submit_batch(list(jobs)))
         for one in answer.value or ():
             self._world.checks.promises.accepted(JobId(one.job_id), self._name, None, answer)
 
     async def cancel(self) -> None:
         if job_id := self._any():
-            answer = await self._world.ask(f"cancel {job_id}", lambda it: it.cancel(job_id, self._name))
+            answer = await self._world.ask(
+                f"cancel {job_id}", lambda it: it.commands.act(job_id, JobAction.CANCEL, self._name)
+            )
             self._world.checks.promises.cancelled(job_id, answer)
 
     async def force_start(self) -> None:
-        await self._meddle("force start", lambda it, job_id: it.force_start(job_id, self._name))
+        await self._meddle(
+            "force start", lambda it, job_id: it.commands.act(job_id, JobAction.FORCE_START, self._name)
+        )
 
     async def mark_failed(self) -> None:
-        await self._meddle("mark failed", lambda it, job_id: it.mark_failed(job_id, self._name))
+        await self._meddle(
+            "mark failed", lambda it, job_id: it.commands.act(job_id, JobAction.FAIL, self._name)
+        )
 
     async def pause(self) -> None:
-        await self._meddle("pause", lambda it, job_id: it.pause(job_id, self._name))
+        await self._meddle("pause", lambda it, job_id: it.commands.act(job_id, JobAction.PAUSE, self._name))
 
     async def resume(self) -> None:
-        await self._meddle("resume", lambda it, job_id: it.resume(job_id, self._name))
+        await self._meddle("resume", lambda it, job_id: it.commands.act(job_id, JobAction.RESUME, self._name))
 
     async def resume_from(self) -> None:
         """From any checkpoint that the job has, or from one that it has not."""
@@ -102,33 +110,39 @@ class Person:
 
         async def ask(it: Any, job_id: JobId) -> Any:
             there = [one.id for one in await cluster.checkpoints(job_id)]
-            return await it.resume(job_id, self._name, rng.choice([*there, "99.1"]))
+            return await it.commands.act(job_id, JobAction.RESUME, self._name, rng.choice([*there, "99.1"]))
 
         await self._meddle("resume from a choice", ask)
 
     async def restart(self) -> None:
-        await self._meddle("restart", lambda it, job_id: it.restart(job_id, self._name))
+        await self._meddle(
+            "restart", lambda it, job_id: it.commands.act(job_id, JobAction.RESTART, self._name)
+        )
 
     async def preempt(self) -> None:
-        await self._meddle("preempt", lambda it, job_id: it.preempt(job_id, self._name))
+        await self._meddle(
+            "preempt", lambda it, job_id: it.commands.act(job_id, JobAction.PREEMPT, self._name)
+        )
 
     async def look(self) -> None:
         """What was accepted is there, and nobody sees it go back."""
         if job_id := self._any():
             seen = self._world.checks.promises.newest_seen(job_id)
-            answer = await self._world.ask(f"look at {job_id}", lambda it: it.ask.status(job_id))
+            answer = await self._world.ask(f"look at {job_id}", lambda it: it.queries.status(job_id))
             self._world.checks.promises.saw(job_id, seen, answer)
 
     async def list_jobs(self) -> None:
-        await self._world.ask("list", lambda it: it.ask.jobs(JobQuery()))
+        await self._world.ask("list", lambda it: it.queries.jobs(JobQuery()))
 
     async def ask_for_health(self) -> None:
-        ask = partial(health, started_at=NOON, pool=None)
+        async def ask(it: Any) -> Any:
+            return health(await it.state(), started_at=NOON, pool=None)
+
         await self._world.ask("health", ask)
 
     async def reconcile(self) -> None:
         dry_run = self._rng.random() < 0.5
-        await self._world.ask(f"reconcile {dry_run=}", lambda it: it.reconcile(dry_run))
+        await self._world.ask(f"reconcile {dry_run=}", lambda it: it.sync.reconcile(dry_run))
 
     async def _meddle(self, what: str, call: Callable[[Any, JobId], Awaitable[Any]]) -> Answer | None:
         if job_id := self._any():

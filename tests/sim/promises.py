@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scheduler.api.jobs import JobDocument
 from scheduler.core.model import JobId
-from scheduler.documents import JobDocument
 from scheduler.errors import JobNotFound
 
 if TYPE_CHECKING:

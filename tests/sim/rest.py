@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json
 
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, Json, Status
-from scheduler.service import Service
+from scheduler.engine.service import Engine
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -23,7 +23,7 @@ def unrest(world: World) -> list[str]:
     return [
         *(f"{old.process.name} still lives" for old in world.lives[:-1] if not old.process.is_dead),
         *_waiting(world),
-        *(words for loop in life.service.loops if (words := loop.problem())),
+        *(words for loop in life.service.tasks if (words := loop.problem())),
         *_jobs(world, life.service),
         *_answers(world, life.service),
         *(_copies(world) if world.scenario.has_database else ()),
@@ -40,7 +40,7 @@ def _waiting(world: World) -> Iterator[str]:
         yield f"nobody was told of version {version} of job {job_id}"
 
 
-def _jobs(world: World, service: Service) -> Iterator[str]:
+def _jobs(world: World, service: Engine) -> Iterator[str]:
     journal = {job.id: job for job in world.disk.all_jobs()}
     for job in journal.values():
         if not (job.status.is_terminal or job.status is Status.PAUSED or job.held):
@@ -49,7 +49,7 @@ def _jobs(world: World, service: Service) -> Iterator[str]:
     if memory != {job.id: job for job in journal.values() if not job.status.is_terminal}:
         yield "registry and journal disagree"
     for job in service.registry.queued():
-        if job.id not in service.view.blocked:
+        if job.id not in service.views.blocked:
             yield f"job {job.id} waits, and nobody can say why"
     if world.checks.ledger.is_alone:
         yield from _open_attempts(world)
@@ -57,13 +57,13 @@ def _jobs(world: World, service: Service) -> Iterator[str]:
         yield f"runs {sorted(live)} are alive"
 
 
-def _answers(world: World, service: Service) -> Iterator[str]:
+def _answers(world: World, service: Engine) -> Iterator[str]:
     """What people are shown of each job, as strict readers of JSON take it: one that cannot be shown takes a list down."""
     for job in (service.registry.get(job_id) for job_id in world.disk.jobs):
         if job is None:
             continue
         try:
-            from_json(service.view.document(job).model_dump_json())
+            from_json(service.views.document(job).model_dump_json())
         except ValueError as error:
             yield f"job {job.id} cannot be shown: {error}"
 

@@ -11,9 +11,9 @@ from scheduler.core import run_end
 from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import Allocation, CheckpointId, Fence, JobId, Json, Node, NodeId, Outcome, StopKind
+from scheduler.core.observation import moments
 from scheduler.core.run_end import Returned
 from scheduler.ports import Observation, Run
-from scheduler.run_times import moments
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
 

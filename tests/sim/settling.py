@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from scheduler.core.model import JobId
-from scheduler.service import Service
 from tests.sim.rest import unrest
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ async def watch_the_line(world: World) -> None:
 def _unexplained(life: Life | None) -> list[tuple[Life, JobId, int]]:
     if life is None or life.service is None or life.process.is_dead or life.process.is_frozen:
         return []
-    blocked, queued = life.service.view.blocked, life.service.registry.queued()
+    blocked, queued = life.service.views.blocked, life.service.registry.queued()
     return [(life, job.id, job.version) for job in queued if job.id not in blocked]
 
 
@@ -73,6 +71,6 @@ async def _reach(world: World, left_over: Callable[[], list[str]]) -> None:
 async def _nothing_to_repair(world: World) -> None:
     """R7"""
     for dry_run in (True, False, False):
-        answer = await world.ask(f"reconcile {dry_run=}", partial(Service.reconcile, dry_run=dry_run))
+        answer = await world.ask(f"reconcile {dry_run=}", lambda it: it.sync.reconcile(dry_run))  # noqa: B023
         if answer.value is None or answer.value.repairs:
             world.broken(f"at rest, reconcile({dry_run=}) gave {answer}")

@@ -10,20 +10,21 @@ from typing import Any
 
 import pytest
 
+from scheduler.core.commands import JobAction
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Fence, Gang, JobId, JobSpec, Status
 from scheduler.core.reconcile import Row, oldest_first
+from scheduler.engine.periodic import PeriodicTask
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import MirrorRefused, NotAllowed, RunUnreachable, Superseded
-from scheduler.pacing import Loop
 from scheduler.ports import MirrorChange
-from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_job
 from scheduler.testing.clock import NOON, ManualClock
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
 from scheduler.testing.memory import Disk, MemoryJournal
 from scheduler.testing.memory_mirror import Database, MemoryMirror
-from scheduler.validation import Door
 
 SPEC = JobSpec(loop="tests.loops:quick", user="ann")
 A_LARGE_ONE = JobSpec(loop="tests.loops:quick", user="ann", resources=Gang(num_ranks=4))
@@ -49,14 +50,14 @@ class World:
         self.database = Database(self.clock)
         self.mirror: ModestMirror
 
-    async def life(self) -> Service:
+    async def life(self) -> Engine:
         self.mirror = ModestMirror(self.database)
-        service = Service(
+        service = Engine(
             journal=MemoryJournal(self.disk),
             runner=self.runner,
             clock=self.clock,
             settings=Settings(stale_after_s=STALE_S),
-            door=Door(["tests.loops:*"], [Path("/tmp")]),
+            validator=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
             mirror=self.mirror,
         )
         await service.recover()
@@ -74,21 +75,21 @@ def world() -> World:
     return World()
 
 
-async def submit(service: Service, spec: JobSpec = SPEC, key: str | None = None) -> JobId:
-    document, _ = await service.submit(str(uuid.uuid4()), spec, key)
+async def submit(service: Engine, spec: JobSpec = SPEC, key: str | None = None) -> JobId:
+    document, _ = await service.commands.submit(str(uuid.uuid4()), spec, key)
     return JobId(document.job_id)
 
 
-async def settle(service: Service) -> None:
+async def settle(service: Engine) -> None:
     """What can happen by itself happens, and the database hears of it."""
     for _ in range(3):
-        await service.tick_once()
+        await service.scheduling.once()
         await asyncio.sleep(0.001)
     await service.sync.relay.once()
 
 
-async def status(service: Service, job_id: JobId) -> Status:
-    return (await service.ask.status(job_id)).status
+async def status(service: Engine, job_id: JobId) -> Status:
+    return (await service.queries.status(job_id)).status
 
 
 # After the journal was lost
@@ -104,7 +105,7 @@ async def test_a_key_that_was_given_away_since_does_not_keep_a_job_out(world: Wo
     second = await world.life()
     new = await submit(second, key="nightly")
     world.database_is(away=False)
-    await second.reconcile(dry_run=False)
+    await second.sync.reconcile(dry_run=False)
     assert {old, new} <= {job.id for job in second.registry.active()}
     assert await submit(second, key="nightly") == new
 
@@ -118,7 +119,7 @@ async def test_a_run_that_is_long_gone_does_not_keep_the_scheduler_from_starting
     world.runner = FakeRunner()
     world.clock.advance(STALE_S + 1)
     second = await world.life()
-    assert (await second.ask.status(job_id)).reason.code == "stale"
+    assert (await second.queries.status(job_id)).reason.code == "stale"
 
 
 async def test_a_scheduler_does_not_vouch_for_rows_that_it_does_not_know(world: World) -> None:
@@ -132,9 +133,9 @@ async def test_a_scheduler_does_not_vouch_for_rows_that_it_does_not_know(world: 
     second = await world.life()
     for _ in range(7):
         world.clock.advance(STALE_S / 6)
-        await second.sync.voucher.once()
-    await second.reconcile(dry_run=False)
-    assert (await second.ask.status(job_id)).reason.code == "stale"
+        await second.sync.heartbeat.once()
+    await second.sync.reconcile(dry_run=False)
+    assert (await second.queries.status(job_id)).reason.code == "stale"
 
 
 async def test_a_sign_of_life_before_the_first_look_makes_no_row_younger(world: World) -> None:
@@ -142,16 +143,16 @@ async def test_a_sign_of_life_before_the_first_look_makes_no_row_younger(world: 
     first = await world.life()
     job_id = await submit(first)
     await settle(first)
-    await first.sync.voucher.once()
+    await first.sync.heartbeat.once()
     world.lose_journal()
     world.runner = FakeRunner()
     world.clock.advance(STALE_S + 1)
     world.database_is(away=True)
     second = await world.life()
     world.database_is(away=False)
-    await second.sync.voucher.once()
-    await second.reconcile(dry_run=False)
-    assert (await second.ask.status(job_id)).reason.code == "stale"
+    await second.sync.heartbeat.once()
+    await second.sync.reconcile(dry_run=False)
+    assert (await second.queries.status(job_id)).reason.code == "stale"
 
 
 async def test_a_fence_is_not_handed_out_again_though_the_copy_cannot_be_read(world: World) -> None:
@@ -164,13 +165,13 @@ async def test_a_fence_is_not_handed_out_again_though_the_copy_cannot_be_read(wo
     world.runner.end((job_id, Fence(1)), COMPLETED)
     world.clock.advance(STALE_S + 1)
     second = await world.life()
-    await second.force_start(job_id, "ann")
+    await second.commands.act(job_id, JobAction.FORCE_START, "ann")
     await settle(second)
     assert [start.fence for start in world.runner.started] == [1, 2]
 
 
 async def test_jobs_that_come_back_stand_before_those_that_came_since(world: World) -> None:
-    """R2: two jobs must not have one place in the line."""
+    """R2: two jobs must not have one place in the queue."""
     first = await world.life()
     old = [await submit(first, A_LARGE_ONE) for _ in range(3)]
     await first.sync.relay.once()
@@ -180,7 +181,7 @@ async def test_jobs_that_come_back_stand_before_those_that_came_since(world: Wor
     second = await world.life()
     new = [await submit(second, A_LARGE_ONE) for _ in range(3)]
     world.database_is(away=False)
-    await second.reconcile(dry_run=False)
+    await second.sync.reconcile(dry_run=False)
     assert [job.id for job in second.registry.queued()] == old + new
 
 
@@ -212,8 +213,8 @@ async def test_a_dry_run_does_not_make_runs_of_unknown_jobs_orphans(world: World
     world.database_is(away=True)
     second = await world.life()
     world.database_is(away=False)
-    await second.reconcile(dry_run=True)
-    await second.liveness_once()
+    await second.sync.reconcile(dry_run=True)
+    await second.supervisor.once()
     await asyncio.sleep(0.001)
     assert (job_id, Fence(1)) in await world.runner.live()
 
@@ -222,7 +223,7 @@ async def test_a_job_that_a_person_held_is_held_still(world: World) -> None:
     """R2: what is started after an outage is what was to be started before it."""
     first = await world.life()
     job_id = await submit(first)
-    await first.pause(job_id, "ann")
+    await first.commands.act(job_id, JobAction.PAUSE, "ann")
     await first.sync.relay.once()
     world.lose_journal()
     second = await world.life()
@@ -237,7 +238,7 @@ async def test_a_run_that_outlived_its_journal_has_an_attempt_in_the_new_one(wor
     await settle(first)
     world.lose_journal()
     second = await world.life()
-    (attempt,) = (await second.ask.attempts(job_id)).attempts
+    (attempt,) = (await second.queries.attempts(job_id)).attempts
     assert (attempt.attempt, attempt.ended_at) == (1, None)
 
 
@@ -255,9 +256,9 @@ async def test_a_pause_that_was_answered_beats_a_start_that_was_planned_before(w
         await commit(*changes)
 
     service.journal.commit = commit_slowly  # type: ignore[method-assign]
-    pausing = asyncio.create_task(service.pause(job_id, "ann"))
+    pausing = asyncio.create_task(service.commands.act(job_id, JobAction.PAUSE, "ann"))
     await asyncio.sleep(0.001)
-    ticking = asyncio.create_task(service.tick_once())
+    ticking = asyncio.create_task(service.scheduling.once())
     await asyncio.sleep(0.001)
     disk_answers.set()
     await asyncio.gather(pausing, ticking)
@@ -265,12 +266,12 @@ async def test_a_pause_that_was_answered_beats_a_start_that_was_planned_before(w
 
 
 async def test_a_row_that_claims_to_wait_is_not_held_before_it_was_looked_at(world: World) -> None:
-    """It has no place in the line, and its spec may be none."""
+    """It has no place in the queue, and its spec may be none."""
     service = await world.life()
     job_id = JobId(str(uuid.uuid4()))
     world.database.insert(job_id, spec={"loop": 7}, status="queued")
-    with pytest.raises(NotAllowed, match="not taken into the line yet"):
-        await service.pause(job_id, "ann")
+    with pytest.raises(NotAllowed, match="not accepted into the queue yet"):
+        await service.commands.act(job_id, JobAction.PAUSE, "ann")
 
 
 # While something refuses
@@ -282,9 +283,9 @@ async def test_a_job_that_the_database_refuses_does_not_keep_others_from_being_m
     bad, good = await submit(service), await submit(service)
     await service.sync.relay.once()
     world.mirror.refused = {bad}
-    await service.cancel(bad, "ann")
+    await service.commands.act(bad, JobAction.CANCEL, "ann")
     world.database.delete(good)
-    await service.reconcile(dry_run=False)
+    await service.sync.reconcile(dry_run=False)
     assert good in world.database.rows
 
 
@@ -328,7 +329,7 @@ async def test_a_life_that_wakes_up_late_ends_no_run_of_its_successor(world: Wor
     job_id = await submit(new)
     await settle(new)
     with pytest.raises(Superseded):
-        await old.liveness_once()
+        await old.supervisor.once()
     await asyncio.sleep(0.001)
     assert (job_id, Fence(1)) in await world.runner.live()
 
@@ -341,7 +342,7 @@ async def test_a_loop_that_is_told_to_end_while_it_is_woken_ends() -> None:
         nonlocal passes
         passes += 1
 
-    loop = Loop("tick", 10.0, once, ManualClock())
+    loop = PeriodicTask("tick", 10.0, once, ManualClock())
     task = asyncio.create_task(loop.run_forever())
     await asyncio.sleep(0.001)
     loop.wake()

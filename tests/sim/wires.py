@@ -16,7 +16,7 @@ from scheduler.errors import (
     RunUnreachable,
     SchedulerError,
 )
-from scheduler.ports import MirrorChange, Observation, Run, Sign
+from scheduler.ports import MirrorChange, Observation, ProgressUpdate, Run
 from scheduler.testing.memory import MemoryJournal
 from scheduler.testing.memory_mirror import MemoryMirror
 from tests.sim.faults import ANSWERED, BEFORE, DONE, SMOOTH, Bomb, Fate, Trip
@@ -167,7 +167,7 @@ class Supabase(MemoryMirror):
         )
         self._world.checks.database_changed("apply")
 
-    async def vouch(self, signs: Collection[Sign]) -> None:
+    async def vouch(self, signs: Collection[ProgressUpdate]) -> None:
         await super().vouch(signs)
         self._world.checks.vouched(self._incarnation)
 

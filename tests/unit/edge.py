@@ -7,18 +7,18 @@ from typing import Any
 
 import httpx
 
-from scheduler.documents import ProblemDocument
+from scheduler.api.base import ProblemDocument
+from scheduler.api.scheduler_api import SchedulerApi
 from scheduler.ports import Mirror
 from scheduler.settings import Settings
 from serve_app.app import create_app
-from serve_app.registry import Registry
 
 SITE = "http://127.0.0.1:8000"
 SUBMIT = "/api/training"
 
 
 def client_of(
-    registry: Registry, database: Mirror | None = None, *, mishaps: bool = True, **settings: Any
+    registry: SchedulerApi, database: Mirror | None = None, *, mishaps: bool = True, **settings: Any
 ) -> httpx.AsyncClient:
     """*mishaps*: what the server did not expect is raised here, instead of being answered with 500."""
     app = create_app(registry, Settings(**settings), database)

@@ -14,8 +14,9 @@ from typing import Any
 
 import uvicorn
 
-from scheduler import health
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal.sqlite import SqliteJournal
+from scheduler.api.metrics import MetricsDocument
+from scheduler.api.scheduler_api import operation
 from scheduler.core.checkpoints import Checkpoint, checkpoint_id
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import (
@@ -32,15 +33,16 @@ from scheduler.core.model import (
     Reason,
     Saved,
 )
-from scheduler.documents import MetricsDocument
-from scheduler.histories import Told, told_by
-from scheduler.journal.sqlite import SqliteJournal
+from scheduler.engine.periodic import SystemClock
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import LogPart, Observation, Run
-from scheduler.service import Service
+from scheduler.runs.metric_history import Reported, reported_by
+from scheduler.server import health
+from scheduler.server.dispatch import method_of
 from scheduler.settings import Settings
-from scheduler.validation import Door
 from serve_app.app import create_app
-from serve_app.places import Places
+from serve_app.concurrency_limit import ConcurrencyLimit
 
 LOOP = "tests:scripted"
 TOKEN = "correct-horse"
@@ -165,9 +167,9 @@ class ScriptedRunner:
         found = {job_id: self._told_by(job_id).table.trend(points) for job_id in job_ids}
         return {job_id: values for job_id, values in found.items() if values}
 
-    def _told_by(self, job_id: JobId) -> Told:
+    def _told_by(self, job_id: JobId) -> Reported:
         runs = sorted(run for run in self.runs if run[0] == job_id)
-        return told_by({fence: self._says(self.runs[job_id, fence], fence) for _, fence in runs})
+        return reported_by({fence: self._says(self.runs[job_id, fence], fence) for _, fence in runs})
 
     def _says(self, run: _ScriptedRun, attempt: int) -> list[Any]:
         says = run.spec.config.get("says", [])
@@ -251,8 +253,8 @@ class Served:
     url: str
     wire: Wire
     unready: Unready
-    streams: Places
-    service: Service
+    streams: ConcurrencyLimit
+    service: Engine
     registry: Any
     """What the API asks.  An error put into `registry.away` is raised by every call from then on."""
     runner: ScriptedRunner
@@ -278,12 +280,12 @@ class Served:
         )
         journal = await SqliteJournal.open(self._folder / "journal.db")
         self.runner = ScriptedRunner()
-        self.service = Service(
+        self.service = Engine(
             journal=journal,
             runner=self.runner,
             clock=SystemClock(),
             settings=settings,
-            door=Door((LOOP,), (self._folder,)),
+            validator=SpecValidator((LOOP,), (self._folder,)),
         )
         await self.service.recover()
         self.registry = registry_of(self.service)
@@ -304,29 +306,26 @@ class Served:
         server.should_exit = True
         ticking.cancel()
         await serving
+        await self.service.background.close()
+        await journal.close()
 
 
-def registry_of(service: Service) -> Any:
+def registry_of(engine: Engine) -> Any:
     """What the actor offers, in this process."""
     started_at = datetime.now(UTC)
 
-    async def how_it_is() -> Any:
-        return await health.health(service, started_at=started_at, pool=None)
-
-    named = {"loops": service.ask.known_loops, "health": how_it_is}
-
     class InProcess:
-        """Commands are the service's, questions are those of its `ask`."""
-
         away: Exception | None = None
 
         def __getattr__(self, name: str) -> Any:
-            found = named.get(name) or getattr(service if hasattr(Service, name) else service.ask, name)
+            operation(name)
 
-            async def ask(*given: Any) -> Any:
+            async def ask(*args: Any, **kwargs: Any) -> Any:
                 if self.away:
                     raise self.away
-                return await found(*given)
+                if name == "health":
+                    return health.health(await engine.state(), started_at=started_at, pool=None)
+                return await method_of(engine, name)(*args, **kwargs)
 
             return ask
 

@@ -7,8 +7,11 @@ import json
 import httpx
 import pytest
 
+from scheduler.api.cursors import cursor_of
+from scheduler.api.health import Health
+from scheduler.api.repairs import ReconcileAnswer
+from scheduler.core.commands import JobAction
 from scheduler.core.model import JobId, Status
-from scheduler.documents import Health, ReconcileAnswer
 from scheduler.errors import (
     InvalidSpec,
     JournalUnwritable,
@@ -17,7 +20,6 @@ from scheduler.errors import (
     Problem,
     RegistryUnavailable,
 )
-from scheduler.paging import cursor_of
 from scheduler.ports import JobQuery, Place, Sort
 from tests.unit.edge import SUBMIT, client_of, problem_of, spec
 from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_document, a_repair
@@ -79,26 +81,18 @@ class TestAnswers:
             "message": "Job queued successfully (position 1)",
         }
 
-    @pytest.mark.parametrize(
-        ("path", "call"),
-        [
-            ("cancel", "cancel"),
-            ("pause", "pause"),
-            ("resume", "resume"),
-            ("restart", "restart"),
-            ("preempt", "preempt"),
-            ("force-start", "force_start"),
-            ("fail", "mark_failed"),
-        ],
-    )
+    @pytest.mark.parametrize("action", JobAction)
     async def test_an_action_says_who_asked(
-        self, path: str, call: str, client: httpx.AsyncClient, registry: RecordingRegistry
+        self, action: JobAction, client: httpx.AsyncClient, registry: RecordingRegistry
     ) -> None:
         """L7: the history of a job would not know who touched it."""
         registry.known[JOB_ID] = a_document()
-        await client.post(f"{SUBMIT}/{JOB_ID}/{path}")
-        await client.post(f"{SUBMIT}/{JOB_ID}/{path}", headers={"X-User": "Jörg".encode()})
-        assert registry.calls == [(call, JOB_ID, "api"), (call, JOB_ID, "Jörg")]
+        await client.post(f"{SUBMIT}/{JOB_ID}/{action}")
+        await client.post(f"{SUBMIT}/{JOB_ID}/{action}", headers={"X-User": "Jörg".encode()})
+        assert [call[:4] for call in registry.calls] == [
+            ("act", JOB_ID, action, "api"),
+            ("act", JOB_ID, action, "Jörg"),
+        ]
 
     async def test_a_checkpoint_may_be_chosen(
         self, client: httpx.AsyncClient, registry: RecordingRegistry
@@ -106,7 +100,7 @@ class TestAnswers:
         """L8: a choice that is dropped goes on from another; one that cannot be an id is refused by name."""
         registry.known[JOB_ID] = a_document()
         await client.post(f"{SUBMIT}/{JOB_ID}/resume?checkpoint=2.3")
-        assert registry.calls == [("resume", JOB_ID, "api", "2.3")]
+        assert registry.calls == [("act", JOB_ID, JobAction.RESUME, "api", "2.3")]
         refused = await client.post(f"{SUBMIT}/{JOB_ID}/resume?checkpoint=../x")
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "checkpoint")
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from scheduler import api_probe
-from scheduler.api_probe import Life, api_url, probe
+from scheduler.server import api_probe
+from scheduler.server.api_probe import Life, api_url, probe
 from scheduler.settings import Settings
 
 HERE = Settings(cluster="ours", token=SecretStr("right"))

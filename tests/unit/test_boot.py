@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from scheduler.boot import Boot
+from scheduler.engine.periodic import BackgroundTasks, Backoff
 from scheduler.errors import JournalUnwritable, RegistryUnavailable, Superseded
-from scheduler.pacing import Background, Backoff
+from scheduler.server.boot import Boot
 from scheduler.testing.clock import ManualClock
 
 
@@ -88,7 +88,7 @@ async def test_a_scheduler_that_was_replaced_does_not_come_back() -> None:
 
 async def test_what_a_failed_start_had_begun_is_ended() -> None:
     """Else two watchers of one run would tell its end, one of them to a journal that is closed."""
-    background, ended = Background(ManualClock()), asyncio.Event()
+    background, ended = BackgroundTasks(ManualClock()), asyncio.Event()
 
     async def watch() -> None:
         try:

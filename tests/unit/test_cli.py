@@ -23,6 +23,10 @@ from command_line import run
 from rich.console import Console
 from served import LOOP, TOKEN, Served, app_at_port, scheduler_at
 
+from scheduler.api.base import ReasonDocument
+from scheduler.api.health import DatabaseHealth, Health
+from scheduler.api.jobs import JobDocument, SavedDocument, StopDocument
+from scheduler.api.logs import LogLines
 from scheduler.cli import follow as follow_module
 from scheduler.cli.errors import exit_code
 from scheduler.cli.follow import follow
@@ -30,17 +34,8 @@ from scheduler.cli.logs import print_log
 from scheduler.cli.views import health_page, job_page, next_step
 from scheduler.client import Client
 from scheduler.core.model import JobSpec, Phase, Status
-from scheduler.documents import (
-    DatabaseHealth,
-    Health,
-    JobDocument,
-    LogLines,
-    ReasonDocument,
-    SavedDocument,
-    StopDocument,
-)
-from scheduler.down import Stopped
 from scheduler.errors import NotReady, SchedulerError
+from scheduler.server.local_shutdown import Stopped
 from scheduler.settings import Settings
 from serve_app.app import create_app
 from tests.unit.recording_registry import RecordingRegistry, a_repair
@@ -139,7 +134,7 @@ def test_a_bad_file_is_2_with_field_and_line(tmp_path: Path, text: str, words: s
     assert (ran.code, ran.out) == (2, "")
     assert words in ran.err
     assert ran.err.startswith("error: the job was not accepted\n")
-    assert "next: mend it and submit again" in ran.err
+    assert "next: correct it and submit again" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -491,11 +486,11 @@ def test_repairs_are_told_with_what_was_seen_and_why(told: RecordingRegistry) ->
         assert seen in line
     done, would_be = run("reconcile"), run("reconcile", "--dry-run")
     assert done.out == would_be.out == line
-    assert done.err == "1 thing was put right; 12 active rows of the database were compared\n"
-    assert would_be.err == "1 thing would be put right; 12 active rows of the database were compared\n"
+    assert done.err == "1 thing was repaired; 12 active rows of the database were compared\n"
+    assert would_be.err == "1 thing would be repaired; 12 active rows of the database were compared\n"
     told.put_right = []
-    assert run("repairs").err == "nothing had to be put right\n"
-    assert run("reconcile").err.startswith("nothing to put right;")
+    assert run("repairs").err == "nothing had to be repaired\n"
+    assert run("reconcile").err.startswith("nothing to repair;")
 
 
 def test_attempts_and_checkpoints_are_lines(told: RecordingRegistry) -> None:
@@ -695,18 +690,18 @@ def on_a_terminal(*args: str, when: str = "", then: Any = None) -> tuple[int, st
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
-    module = ModuleType(f"scheduler.{name}")
+    module = ModuleType(f"scheduler.server.{name}")
     module.__dict__.update(members)
-    monkeypatch.setitem(sys.modules, f"scheduler.{name}", module)
-    monkeypatch.setattr(f"scheduler.{name}", module, raising=False)
+    monkeypatch.setitem(sys.modules, f"scheduler.server.{name}", module)
+    monkeypatch.setattr(f"scheduler.server.{name}", module, raising=False)
 
 
 @pytest.mark.parametrize("name", ["up", "down", "doctor"])
 def test_missing_server_packages_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """R8: the client alone is a normal installation; the remedy is one command."""
-    for module in ("up", "down", "checks"):
-        monkeypatch.setitem(sys.modules, f"scheduler.{module}", None)
-        monkeypatch.delattr(f"scheduler.{module}", raising=False)
+    for module in ("local_cluster", "local_shutdown", "preflight"):
+        monkeypatch.setitem(sys.modules, f"scheduler.server.{module}", None)
+        monkeypatch.delattr(f"scheduler.server.{module}", raising=False)
     ran = run(name)
     assert (ran.code, ran.out) == (1, "")
     assert "pip install 'training-scheduler[server]'" in ran.err
@@ -728,7 +723,7 @@ def test_up_says_where_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
         say("the keeper was gone")
         return info
 
-    stand_in(monkeypatch, "up", up=up, wait_for_end=asked.append)
+    stand_in(monkeypatch, "local_cluster", up=up, wait_for_end=asked.append)
     page = run("up", "--port", "8123", "--cluster", "two", "--block", "--replace")
     assert asked == [(8123, "two", True), info]
     for where in ("http://x/m", "http://x/d", "`scheduler down`"):
@@ -755,7 +750,7 @@ def test_down_says_what_became_of_the_runs(
         asked.append(save)
         return Stopped(running=running, unsaved=unsaved)
 
-    stand_in(monkeypatch, "down", down=down)
+    stand_in(monkeypatch, "local_shutdown", down=down)
     assert words in run("down").out
     assert run("down", "--json", "--now").document == {"was_up": True, "running": running, "unsaved": unsaved}
     run("down", "--pause")
@@ -770,7 +765,7 @@ def test_up_that_cannot_start_says_what_is_missing(monkeypatch: pytest.MonkeyPat
             "the scheduler cannot start:\n  storage: /x is read-only\n    -> set SCHEDULER_STORAGE_PATH"
         )
 
-    stand_in(monkeypatch, "up", up=up, wait_for_end=None)
+    stand_in(monkeypatch, "local_cluster", up=up, wait_for_end=None)
     ran = run("up")
     assert (ran.code, ran.out) == (1, "")
     assert "-> set SCHEDULER_STORAGE_PATH" in ran.err
@@ -782,8 +777,8 @@ def test_doctor_names_what_is_missing_and_the_remedy(monkeypatch: pytest.MonkeyP
         SimpleNamespace(name="Python", ok=True, detail="3.11", remedy=""),
         SimpleNamespace(name="storage", ok=False, detail="/x cannot be written", remedy="chmod u+w /x"),
     ]
-    stand_in(monkeypatch, "checks", run=lambda settings, ours_is_up: checks)
-    stand_in(monkeypatch, "up", read_info=lambda settings: None)
+    stand_in(monkeypatch, "preflight", run=lambda settings, ours_is_up: checks)
+    stand_in(monkeypatch, "local_cluster", read_info=lambda settings: None)
     ran = run("doctor")
     assert ran.code == 1
     assert "ok        Python: 3.11" in ran.out

@@ -14,13 +14,13 @@ from command_line import run
 from recording_registry import a_document
 from served import LOOP, Served, scheduler_at
 
+from scheduler.api.jobs import JobPage
 from scheduler.cli.columns import COLUMNS
 from scheduler.cli.keys import keys_in
 from scheduler.cli.naming import job_id_of
 from scheduler.cli.top import look
 from scheduler.client import Client, JobHandle
 from scheduler.core.model import Status
-from scheduler.documents import JobPage
 from scheduler.errors import RegistryUnavailable
 
 

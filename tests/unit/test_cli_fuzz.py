@@ -25,7 +25,7 @@ from scheduler.client.spec_text import MAX_BYTES
 from scheduler.client.specs import to_wire
 from scheduler.core.model import SPEC, JobSpec
 from scheduler.errors import InvalidSpec, SchedulerError
-from serve_app.limits import parse
+from serve_app.request_body import parse
 from tests.unit.served import LOOP, Served, scheduler_at
 
 FAST = settings(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from command_line import run
 
+from scheduler.api.metrics import MetricsDocument, ResumptionMark
 from scheduler.cli.metrics import chart
 from scheduler.client import Client
-from scheduler.documents import MetricsDocument, ResumptionMark
 
 JOB_ID = "6f1c2a4e-0000-4000-8000-000000000001"
 

@@ -18,12 +18,12 @@ from served import LOOP, TOKEN, Served, app_at_port, scheduler_at
 
 import scheduler
 from scheduler import errors
+from scheduler.api.jobs import JobDocument
 from scheduler.client import AsyncClient, Client, flows
 from scheduler.client.calls import Call, result_of, status
 from scheduler.client.flows import Pause
 from scheduler.client.spec_file import load_spec
 from scheduler.core.model import Gang, JobSpec, Status
-from scheduler.documents import JobDocument
 from scheduler.errors import (
     InvalidRequest,
     InvalidSpec,

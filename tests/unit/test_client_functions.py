@@ -20,9 +20,9 @@ from scheduler.client import Client
 from scheduler.client.shipping import fields_of, running_python
 from scheduler.client.specs import to_spec, to_wire
 from scheduler.core.model import JOB, MAX_CODE_CHARS, SPEC, JobSpec, ShippedCode
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import InvalidSpec, NotReady
 from scheduler.testing.builders import a_job, a_node
-from scheduler.validation import Door
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def check(spec: JobSpec, *, allowed: bool = True) -> None:
-    Door([], [], allow_shipped_code=allowed).check(spec, [a_node()])
+    SpecValidator([], [], allow_shipped_code=allowed).check(spec, [a_node()])
 
 
 def a_shipped_spec(**changes: Any) -> JobSpec:
@@ -112,14 +112,14 @@ def test_a_scheduler_takes_no_code_unless_it_was_told_to(served: Served) -> None
         with pytest.raises(InvalidSpec, match="SCHEDULER_ALLOW_SHIPPED_CODE=true"):
             client.submit(a_closure(7))
         assert not client.plan(a_closure(7)).valid
-        served.service.door = Door([LOOP], [], allow_shipped_code=True)
+        vars(served.service.validator).update(vars(SpecValidator([LOOP], [], allow_shipped_code=True)))
         job = client.submit(a_closure(7), name="seven", config={"seconds": 0})
         assert job.wait(10).name == "seven"
 
 
 def test_answers_leave_the_code_out_and_say_so_when_it_is_sent_back(served: Served) -> None:
     """A page of such jobs would be megabytes; a copy without the function must not run something else."""
-    served.service.door = Door([LOOP], [], allow_shipped_code=True)
+    vars(served.service.validator).update(vars(SpecValidator([LOOP], [], allow_shipped_code=True)))
     with Client(served.url) as client:
         job = client.submit(a_closure(7))
         assert job.last is not None
@@ -148,8 +148,8 @@ def test_code_that_could_not_be_read_is_refused_at_the_door(spec: JobSpec, words
 def test_the_name_alone_does_not_open_the_door() -> None:
     """`SCHEDULER_ALLOWED_LOOPS=*` is about modules, not about code that is sent."""
     with pytest.raises(InvalidSpec, match="takes no function that is sent along"):
-        Door(["*"], []).check(a_shipped_spec(), [a_node()])
-    assert Door([LOOP], [], allow_shipped_code=True).loops().allowed == [LOOP, "shipped:*"]
+        SpecValidator(["*"], []).check(a_shipped_spec(), [a_node()])
+    assert SpecValidator([LOOP], [], allow_shipped_code=True).loops().allowed == [LOOP, "shipped:*"]
 
 
 def test_a_job_without_code_is_written_as_before() -> None:

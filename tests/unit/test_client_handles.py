@@ -13,12 +13,13 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from served import LOOP, Served, scheduler_at
 
+from scheduler.api.jobs import JobDocument
+from scheduler.api.metrics import MetricsDocument
 from scheduler.client import AsyncClient, Client, JobHandle, progress_display
 from scheduler.client.job_view import as_html, in_words
 from scheduler.client.progress_display import is_notebook
 from scheduler.client.tables import as_table
 from scheduler.core.model import Status
-from scheduler.documents import JobDocument, MetricsDocument
 from scheduler.errors import JobFailed, JobNotCompleted, NotReady, ServerUnreachable
 from tests.unit.recording_registry import a_document
 
@@ -154,7 +155,7 @@ def test_without_pandas_metrics_are_the_document(monkeypatch: pytest.MonkeyPatch
 def test_a_job_is_shown_anew_each_time_a_notebook_shows_it(client: Client) -> None:
     """The card of a cell that is run again must not be that of the submit."""
     job = submit(client)
-    job.client.wait(job.id, 10)
+    client.wait(job.id, 10)
     shown, _ = DisplayFormatter().format(job)
     assert "completed" in shown["text/html"]
     assert f"{client.url}/training/monitor?jobId={job.id}" in shown["text/html"]

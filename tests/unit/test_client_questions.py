@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from served import LOOP, Served, scheduler_at
 
+from scheduler.api.jobs import Changes
 from scheduler.client import AsyncClient, Client
 from scheduler.core.model import Status
-from scheduler.documents import Changes
 from scheduler.errors import InvalidRequest, JobNotFound
 
 NOBODY = "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001"

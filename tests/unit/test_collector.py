@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scheduler.collector import set_aside
+from scheduler.server.collector import set_aside
 
 
 class Ring:

@@ -10,12 +10,12 @@ from itertools import pairwise
 import pytest
 
 from scheduler.core.finite import finite
-from scheduler.curves import KEPT_ROWS, MOST_ROWS, MOST_SERIES, Table, numbers_in
+from scheduler.runs.metric_table import KEPT_ROWS, MOST_ROWS, MOST_SERIES, MetricTable, numbers_in
 
 
-def a_table(num_rows: int, *, attempt: int = 1) -> Table:
+def a_table(num_rows: int, *, attempt: int = 1) -> MetricTable:
     """A loss that falls with noise, one spike up and one down, and an evaluation every hundredth row."""
-    chance, table = random.Random(7), Table()
+    chance, table = random.Random(7), MetricTable()
     for step in range(1, num_rows + 1):
         values = {"loss": 1 + 10 / step + chance.random(), "learning_rate": 1e-4}
         if step % 100 == 0:
@@ -78,7 +78,7 @@ def test_a_chart_is_as_fine_at_its_beginning_as_at_its_end() -> None:
 
 
 def test_made_up_names_do_not_fill_the_memory() -> None:
-    table = Table()
+    table = MetricTable()
     for step in range(1000):
         table.add(1, step, 0.0, {f"name {step}": 1.0})
     assert len(table.series) == MOST_SERIES
@@ -86,7 +86,7 @@ def test_made_up_names_do_not_fill_the_memory() -> None:
 
 def test_a_trend_is_the_loss_without_what_was_done_again() -> None:
     """A job that lost 3 steps and made them again has one curve, not a loop in it."""
-    table = Table()
+    table = MetricTable()
     for attempt, steps in ((1, range(1, 7)), (2, range(4, 9))):
         for step in steps:
             table.add(attempt, step, 0.0, {"loss": 10.0 * attempt + step})
@@ -102,7 +102,7 @@ def test_a_trend_has_the_ends_and_no_more_points_than_asked_for() -> None:
 
 
 def test_a_loop_that_tells_no_loss_has_no_trend() -> None:
-    table = Table()
+    table = MetricTable()
     table.add(1, 1.0, 0.0, {"reward": 1.0})
     assert table.trend(32) == []
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from scheduler.core.model import Cause, Ending, Phase, Status
-from scheduler.measures import ALL
+from scheduler.engine.telemetry import ALL
 from tests.programs import found
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from served import ScriptedRunner, Served, scheduler_at
 
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import Cause, Ending, Outcome, Reason
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Run
-from scheduler.validation import Door
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "python.md"
@@ -50,7 +50,7 @@ class _Runner(ScriptedRunner):
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr("served.ScriptedRunner", _Runner)
     with scheduler_at(tmp_path) as served:
-        served.service.door = Door([], [], allow_shipped_code=True)
+        vars(served.service.validator).update(vars(SpecValidator([], [], allow_shipped_code=True)))
         monkeypatch.setenv("SCHEDULER_URL", served.url)
         yield served
 

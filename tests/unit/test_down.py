@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from scheduler.adapters.journal.sqlite import SqliteJournal
 from scheduler.core.model import OPERATOR_DOWN, Ending, Job, Outcome, Reason, Status
-from scheduler.down import abandon, down
-from scheduler.journal.sqlite import SqliteJournal
-from scheduler.run_folder import RunFolder
+from scheduler.runs.run_dir import RunDir
+from scheduler.server.local_shutdown import abandon, down
+from scheduler.server.up_record import ray_temp_dir, write_info
 from scheduler.settings import Settings
 from scheduler.testing.builders import a_change, a_job
-from scheduler.up_record import ray_temp_dir, write_info
 from tests.conftest import free_port, is_gone, wait_until
 from tests.unit.test_own_processes import an_info
 
@@ -64,8 +64,8 @@ def raylet(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def folder_of(settings: Settings, job: Job) -> RunFolder:
-    return RunFolder.of(settings.storage_path, job.id, job.fence)
+def folder_of(settings: Settings, job: Job) -> RunDir:
+    return RunDir.of(settings.storage_path, job.id, job.fence)
 
 
 @pytest.mark.parametrize("save", [True, False])
@@ -77,7 +77,7 @@ async def test_a_run_that_is_ended_with_ray_finds_word_of_it_in_its_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """B3: nobody answers, so nobody can write it into the journal."""
-    monkeypatch.setattr("scheduler.down.MARGIN_S", 0.5)
+    monkeypatch.setattr("scheduler.server.local_shutdown.MARGIN_S", 0.5)
     said: list[str] = []
     stopped = down(settings, save=save, say=said.append)
     assert stopped is not None and (stopped.running, stopped.unsaved) == (1, 1)
@@ -85,7 +85,7 @@ async def test_a_run_that_is_ended_with_ray_finds_word_of_it_in_its_folder(
     ended = folder_of(settings, running).ended()
     assert ended is not None and ended.code == OPERATOR_DOWN
     assert folder_of(settings, running).stop_file.exists() is save
-    assert "cannot be told (nothing listens at" in said[0]
+    assert "cannot be reached (nothing listens at" in said[0]
     assert not (settings.state_dir / "up.json").exists()
 
 

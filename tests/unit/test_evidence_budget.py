@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.diagnosis import Died, Raised
-from scheduler.evidence_budget import LIMIT_BYTES, within_budget, worst_first
+from scheduler.core.post_mortem_budget import LIMIT_BYTES, within_budget, worst_first
 
 NOTE_BYTES = 300
 

@@ -14,9 +14,9 @@ import typer
 from served import LOOP, Served, scheduler_at
 from typer.testing import CliRunner
 
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
 from scheduler.cli.explain import explain, plan
 from scheduler.cli.options import Command
-from scheduler.documents import EffectDocument, Explanation, PlanAnswer
 from tests.unit.edge import SUBMIT, client_of, problem_of
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document
 
@@ -59,7 +59,7 @@ class TestApi:
         answer = http.get(f"{SUBMIT}/{waiting}/explain")
         told = Explanation.model_validate_json(answer.content)
         assert told.forecast is not None
-        assert told.forecast.message == "next; nobody can tell when: endless has not told its steps"
+        assert told.forecast.message == "next; it is not known when: endless has not reported its steps"
         assert told.message.startswith(told.forecast.message)
 
     def test_an_effect_is_told_and_nothing_is_done(self, http: httpx.Client, waiting: str) -> None:
@@ -162,7 +162,7 @@ class TestCommands:
     def test_explain_says_why_and_the_next_command(self, waiting: str) -> None:
         done = self.run("explain", waiting)
         assert done.exit_code == 0, done.output
-        assert "next; nobody can tell when: endless has not told its steps" in done.stdout
+        assert "next; it is not known when: endless has not reported its steps" in done.stdout
         assert f"`scheduler wait {waiting}`" in done.stdout
 
     def test_explain_is_one_json_document(self, waiting: str) -> None:

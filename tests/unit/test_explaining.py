@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from test_service import World, a_loop
 
-from scheduler.asking import Action
+from scheduler.api.forecasts import EffectDocument, Forecast
+from scheduler.api.problems import not_valid
+from scheduler.core.commands import JobAction
 from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StopRun
 from scheduler.core.model import JOB, Fence, Gang, JobId, JobSpec, Node, NodeId, Status, Stop, StopKind
-from scheduler.documents import EffectDocument, Forecast
 from scheduler.errors import InvalidRequest, JobNotFound, SchedulerError, StorageUnavailable
-from scheduler.refusals import not_valid
 from scheduler.testing.builders import a_job, a_spec
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, failed
@@ -44,7 +44,7 @@ async def tell(world: World, job_id: str, step: int, of: int, every_s: float = 6
     pace = Pace(steps=9, typical_s=every_s, longest_s=every_s)
     said = {"progress": {"step": step, "total_steps": of}, "pace": pace, "stepped_at": world.clock.now()}
     world.runner.tells[run_of(world, job_id)] = said
-    await world.service.observe_once()
+    await world.service.monitor.once()
 
 
 def run_of(world: World, job_id: str) -> tuple[JobId, Fence]:
@@ -54,13 +54,13 @@ def run_of(world: World, job_id: str) -> tuple[JobId, Fence]:
 
 
 async def forecast(world: World, job_id: str) -> Forecast:
-    found = (await world.service.ask.explain(job_id)).forecast
+    found = (await world.service.queries.explain(job_id)).forecast
     assert found is not None
     return found
 
 
 async def effect(world: World, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
-    return await world.service.ask.effect(job_id, action, checkpoint)
+    return await world.service.queries.effect(job_id, action, checkpoint)
 
 
 class TestForecast:
@@ -78,7 +78,7 @@ class TestForecast:
         first = await submit(world, "first")
         second = await submit(world, "second")
         untold = await forecast(world, second)
-        assert untold.message == "next; nobody can tell when: first has not told its steps"
+        assert untold.message == "next; it is not known when: first has not reported its steps"
         await tell(world, first, 40, of=100)
         assert (await forecast(world, second)).message == "next; starts in about 6 min"
 
@@ -145,10 +145,10 @@ class TestForecast:
     async def test_far_back_in_the_line_nothing_is_promised(self, world: World) -> None:
         await submit(world, "first")
         jobs = [(f"00000000-0000-0000-0000-{number:012}", a_loop(resources=WHOLE)) for number in range(1002)]
-        await world.service.submit_batch(jobs)
+        await world.service.commands.submit_batch(jobs)
         told = await forecast(world, jobs[-1][0])
         assert told.starts_in_s is None
-        assert told.message.endswith("nobody can tell when, with more than 1,000 jobs before it")
+        assert told.message.endswith("it is not known when, with more than 1,000 jobs before it")
         assert (told.num_ahead, len(told.ahead)) == (1001, 10)
 
 
@@ -164,12 +164,12 @@ class TestExplain:
         """P7: what to do next, with the command."""
         job_id = await submit(world, "it")
         world.runner.save(run_of(world, job_id), step=40)
-        await world.service.observe_once()
+        await world.service.monitor.once()
         world.runner.end(
             run_of(world, job_id), failed("rank 0 ran out of GPU memory; use a smaller batch_size")
         )
         await world.settle()
-        told = await world.service.ask.explain(job_id)
+        told = await world.service.queries.explain(job_id)
         assert "use a smaller batch_size" in told.message
         assert "checkpoint 1.1 (step 40) is there to go on from" in told.message
         assert [step.command for step in told.next_steps] == [
@@ -181,7 +181,7 @@ class TestExplain:
     async def test_a_running_job_says_how_far_it_is_and_how_long_it_will_take(self, world: World) -> None:
         job_id = await submit(world, "it")
         await tell(world, job_id, 40, of=100)
-        told = await world.service.ask.explain(job_id)
+        told = await world.service.queries.explain(job_id)
         assert told.message == "attempt 1 is training, step 40 of 100; about 6 min to go"
         assert told.forecast is None
 
@@ -189,29 +189,31 @@ class TestExplain:
         """Nothing is said that is not backed."""
         job_id = await submit(world, "it")
         world.clock.advance(60)
-        told = await world.service.ask.explain(job_id)
+        told = await world.service.queries.explain(job_id)
         assert told.message.startswith("believed to run: not verified yet")
 
     async def test_a_run_that_was_just_started_is_not_doubted_for_its_silence(self, world: World) -> None:
         job_id = await submit(world, "it")
-        told = await world.service.ask.explain(job_id)
+        told = await world.service.queries.explain(job_id)
         assert told.message.startswith("attempt 1 is starting on 1 node; not verified yet")
 
     async def test_a_pass_of_placement_before_a_job_came_is_no_proof_of_its_place(self, world: World) -> None:
         await submit(world, "first")
         world.clock.advance(5)
         job_id = await world.submit(a_loop(name="next", resources=WHOLE))
-        assert (await world.service.ask.status(job_id)).evidence == (
-            "in the line, on disk; placement has not looked since it came"
+        assert (await world.service.queries.status(job_id)).evidence == (
+            "in the queue, on disk; placement has not looked since it came"
         )
         await world.settle()
-        assert (await world.service.ask.status(job_id)).evidence == "in the line; placement looked 0 s ago"
+        assert (
+            await world.service.queries.status(job_id)
+        ).evidence == "in the queue; placement looked 0 s ago"
 
     async def test_where_nothing_was_saved_nothing_is_said_to_stay(self, world: World) -> None:
         job_id = await submit(world, "it")
         world.runner.end(run_of(world, job_id), failed("a bad batch"))
         await world.settle()
-        told = await world.service.ask.explain(job_id)
+        told = await world.service.queries.explain(job_id)
         assert [step.why for step in told.next_steps if step.action == "restart"] == [
             "begin again at the beginning"
         ]
@@ -224,7 +226,7 @@ class TestExplain:
         world.runner.nodes_now = (Node(id=NodeId("small"), name="small", cpus=1.0),)
         await world.settle()
         waits = await submit(world, "next")
-        told = await world.service.ask.explain(waits)
+        told = await world.service.queries.explain(waits)
         assert "does not fit on this cluster: needs 4 ranks at once" in told.message
         assert told.message.count("needs 4 ranks") == 1, "the reason is said once"
         assert told.next_steps[0].action == "cancel"
@@ -232,9 +234,9 @@ class TestExplain:
     async def test_a_held_job_is_let_go_by_a_person(self, world: World) -> None:
         await submit(world, "first")
         job_id = await submit(world, "it")
-        await world.service.pause(job_id, "ann")
-        told = await world.service.ask.explain(job_id)
-        assert told.message.startswith("next; held for a person (held in the line by ann")
+        await world.service.commands.act(job_id, JobAction.PAUSE, "ann")
+        told = await world.service.queries.explain(job_id)
+        assert told.message.startswith("next; held for a person (held in the queue by ann")
         assert told.next_steps[0].command == f"scheduler resume {job_id}"
 
     async def test_a_completed_job_says_where_its_output_is(self, world: World) -> None:
@@ -242,24 +244,15 @@ class TestExplain:
         world.clock.advance(200)
         world.runner.end(run_of(world, job_id), replace(COMPLETED, result={"output_dir": "/out/it"}))
         await world.settle()
-        told = await world.service.ask.explain(job_id)
+        told = await world.service.queries.explain(job_id)
         assert told.message == "completed in 3 min: every rank returned; its output is in /out/it"
 
     async def test_a_job_that_nobody_knows_is_not_found(self, world: World) -> None:
-        for ask in (world.service.ask.explain, lambda job_id: effect(world, job_id, "cancel")):
+        for ask in (world.service.queries.explain, lambda job_id: effect(world, job_id, "cancel")):
             with pytest.raises(JobNotFound):
                 await ask("00000000-0000-0000-0000-000000000000")
 
 
-COMMANDS = {
-    Action.CANCEL: "cancel",
-    Action.PAUSE: "pause",
-    Action.PREEMPT: "preempt",
-    Action.RESUME: "resume",
-    Action.RESTART: "restart",
-    Action.FORCE_START: "force_start",
-    Action.FAIL: "mark_failed",
-}
 HELD = {"held": True}
 SITUATIONS: dict[str, tuple[Status, dict[str, Any]]] = {
     **{status.value: (status, {}) for status in Status},
@@ -289,20 +282,20 @@ async def _slowly(action: StopRun) -> None:
 
 
 class TestEffect:
-    @pytest.mark.parametrize("action", Action)
+    @pytest.mark.parametrize("action", JobAction)
     @pytest.mark.parametrize("situation", SITUATIONS)
-    async def test_it_says_what_the_command_then_says(self, situation: str, action: Action) -> None:
+    async def test_it_says_what_the_command_then_says(self, situation: str, action: JobAction) -> None:
         """U5: allowed and refused, where it leads, and the words of the refusal."""
         world, job_id = await placed(situation)
-        before = await world.service.ask.status(job_id)
+        before = await world.service.queries.status(job_id)
         told = await effect(world, job_id, action)
-        assert await world.service.ask.status(job_id) == before, "looking changes nothing"
+        assert await world.service.queries.status(job_id) == before, "looking changes nothing"
         try:
-            await getattr(world.service, COMMANDS[action])(job_id, "ann")
+            await world.service.commands.act(job_id, action, "ann")
         except SchedulerError as error:
             assert (told.allowed, told.message) == (False, error.message)
             return
-        after = await world.service.ask.status(job_id)
+        after = await world.service.queries.status(job_id)
         assert told.allowed
         assert told.message.startswith("nothing changes") == (after.version == before.version)
         waits = after.status is Status.QUEUED and after.reason.code != "held" and situation != "held"
@@ -316,10 +309,10 @@ class TestEffect:
         if situation == "spec no longer valid":
             return
         world, job_id = await placed(situation)
-        told = await world.service.ask.explain(job_id)
+        told = await world.service.queries.explain(job_id)
         assert told.next_steps
         for step in told.next_steps:
-            if step.action in set(Action):
+            if step.action in set(JobAction):
                 assert (await effect(world, job_id, step.action)).allowed, step
 
     @pytest.mark.parametrize("action", ["resume", "restart", "force-start"])
@@ -334,7 +327,7 @@ class TestEffect:
         await tell(world, job_id, 42, of=100)
         assert "nothing was saved, so all of it is lost" in (await effect(world, job_id, "cancel")).message
         world.runner.save(run_of(world, job_id), step=30)
-        await world.service.observe_once()
+        await world.service.monitor.once()
         told = await effect(world, job_id, "cancel")
         assert told.message.endswith("without saving; 12 steps are lost, since checkpoint 1.1 (step 30)")
 
@@ -353,7 +346,7 @@ class TestEffect:
         await submit(world, "first")
         job_id = await submit(world, "it")
         told = await effect(world, job_id, "pause")
-        assert told.message == "it keeps its place in the line, and does not start until it is resumed"
+        assert told.message == "it keeps its place in the queue, and does not start until it is resumed"
         assert told.forecast is None
 
     async def test_a_pause_is_told_also_when_the_storage_does_not_answer(
@@ -391,11 +384,11 @@ class TestEffect:
         job_id = await submit(world, "it")
         for step in (20, 40):
             world.runner.save(run_of(world, job_id), step=step)
-        await world.service.cancel(job_id, "ann")
+        await world.service.commands.act(job_id, JobAction.CANCEL, "ann")
         await world.settle()
         assert "from checkpoint 1.2 (step 40)" in (await effect(world, job_id, "resume")).message
         chosen = await effect(world, job_id, "resume", "1.1")
-        assert chosen.message == "it goes on from checkpoint 1.1 (step 20); it joins the end of the line"
+        assert chosen.message == "it goes on from checkpoint 1.1 (step 20); it joins the end of the queue"
         gone = await effect(world, job_id, "resume", "7.7")
         assert (gone.allowed, gone.remedy) == (False, "choose one that is there, or leave it out")
         assert "there is: 1.1, 1.2" in gone.message
@@ -408,7 +401,7 @@ class TestEffect:
 
 class TestPlan:
     async def test_nothing_is_queued(self, world: World) -> None:
-        told = await world.service.ask.plan(a_loop())
+        told = await world.service.queries.plan(a_loop())
         assert told.valid
         assert world.service.registry.active() == []
         assert world.disk.jobs == {}
@@ -418,14 +411,14 @@ class TestPlan:
         await tell(world, first, 40, of=100)
         await submit(world, "A", max_runtime_s=60)
         spec = a_loop(name="mine", resources=WHOLE)
-        told = await world.service.ask.plan(spec)
+        told = await world.service.queries.plan(spec)
         job_id = await submit(world, "mine", **{"resources": spec.resources})
         assert told.forecast == await forecast(world, job_id)
         assert told.message == f"it would be accepted: {told.forecast.message}" if told.forecast else ""
         assert told.fits is False
 
     async def test_every_field_that_is_wrong_is_named(self, world: World) -> None:
-        told = await world.service.ask.plan(
+        told = await world.service.queries.plan(
             JobSpec(loop="torch_ddp", config={"steps": 0, "learning_rat": 1}, resources=Gang(num_ranks=400))
         )
         assert not told.valid
@@ -434,7 +427,7 @@ class TestPlan:
 
     async def test_the_spec_is_shown_as_it_would_run(self, world: World) -> None:
         """A default that nobody sees is a surprise later."""
-        told = await world.service.ask.plan(JobSpec(loop="torch_ddp", config={"steps": 5}))
+        told = await world.service.queries.plan(JobSpec(loop="torch_ddp", config={"steps": 5}))
         assert told.spec is not None
         assert told.spec["config"] | {"steps": 5, "batch_size": 32} == told.spec["config"]
         assert told.spec["resources"]["cpus_per_rank"] == 1.0
@@ -462,7 +455,7 @@ class TestMemory:
         self, world: World, an_sft_spec: JobSpec
     ) -> None:
         await self.node(world, 8_000_000_000)
-        told = (await world.service.ask.plan(an_sft_spec)).memory
+        told = (await world.service.queries.plan(an_sft_spec)).memory
         assert told is not None
         assert told.total_bytes == sum(told.parts.values())
         assert set(told.parts) == {"weights", "gradients", "optimizer", "activations"}
@@ -474,7 +467,7 @@ class TestMemory:
     ) -> None:
         async def activations(**config: int) -> int:
             spec = replace(an_sft_spec, config={**an_sft_spec.config, "max_length": 64, **config})
-            told = (await world.service.ask.plan(spec)).memory
+            told = (await world.service.queries.plan(spec)).memory
             return told.parts["activations"] if told else 0
 
         assert await activations(batch_size=2) == 2 * await activations(batch_size=1) > 0
@@ -484,13 +477,13 @@ class TestMemory:
         self, world: World, an_sft_spec: JobSpec
     ) -> None:
         await self.node(world, 1_000_000)
-        told = await world.service.ask.plan(an_sft_spec)
+        told = await world.service.queries.plan(an_sft_spec)
         assert told.valid, "an estimate refuses nothing"
         assert "the smallest node has 1.0 MB for all of its ranks: use a smaller batch_size" in told.message
 
     async def test_what_is_not_known_is_not_compared(self, world: World, an_sft_spec: JobSpec) -> None:
         await self.node(world, None)
-        told = (await world.service.ask.plan(an_sft_spec)).memory
+        told = (await world.service.queries.plan(an_sft_spec)).memory
         assert told is not None
         assert told.available_bytes is None
         assert "how much memory a node has is not known here" in told.message
@@ -502,7 +495,9 @@ class TestMemory:
             Node(id=NodeId("node-1"), name="node-1", cpus=4.0, gpus=1.0, memory_bytes=1000),
         )
         await world.settle()
-        told = (await world.service.ask.plan(replace(an_sft_spec, resources=Gang(gpus_per_rank=1)))).memory
+        told = (
+            await world.service.queries.plan(replace(an_sft_spec, resources=Gang(gpus_per_rank=1)))
+        ).memory
         assert told is not None
         assert told.available_bytes is None
         assert "in bfloat16" in told.message
@@ -511,14 +506,14 @@ class TestMemory:
     async def test_a_model_that_cannot_be_read_is_said(self, world: World, an_sft_spec: JobSpec) -> None:
         await self.node(world, None)
         Path(an_sft_spec.config["model"], "model.safetensors").unlink()
-        told = await world.service.ask.plan(an_sft_spec)
+        told = await world.service.queries.plan(an_sft_spec)
         assert (told.valid, told.memory) == (True, None)
         assert "how much memory it needs is not known" in told.message
         assert "has no .safetensors file" in told.message
 
     async def test_nothing_is_downloaded_to_answer(self, world: World, an_sft_spec: JobSpec) -> None:
         config = an_sft_spec.config | {"model": "org/name"}
-        told = await world.service.ask.plan(replace(an_sft_spec, config=config))
+        told = await world.service.queries.plan(replace(an_sft_spec, config=config))
         assert (told.valid, told.memory) == (True, None)
 
 
@@ -528,11 +523,11 @@ class TestOverdue:
         world = World(overdue_after_s=60)
         await world.life()
         running, waits, held = [await submit(world, name) for name in ("r", "w", "h")]
-        await world.service.pause(held, "ann")
+        await world.service.commands.act(held, JobAction.PAUSE, "ann")
         world.clock.advance(60)
-        assert not (await world.service.ask.status(waits)).overdue
+        assert not (await world.service.queries.status(waits)).overdue
         world.clock.advance(1)
-        documents = await world.service.ask.documents([running, waits, held])
+        documents = await world.service.queries.documents([running, waits, held])
         assert [documents[job_id].overdue for job_id in (running, waits, held)] == [False, True, False]
 
     async def test_a_pause_between_two_tries_is_no_waiting(self) -> None:
@@ -543,7 +538,7 @@ class TestOverdue:
         service = await world.life()
         for seconds, overdue in ((99, False), (60, False), (2, True)):
             world.clock.advance(seconds)
-            assert (await service.ask.status(job.id)).overdue == overdue
+            assert (await service.queries.status(job.id)).overdue == overdue
 
     async def test_a_job_that_was_queued_again_waits_from_then_on(self) -> None:
         """One that was resumed after a week is not late at once."""
@@ -553,7 +548,7 @@ class TestOverdue:
         )
         world.disk.jobs[job.id] = JOB.dump_json(job)
         service = await world.life()
-        assert not (await service.ask.status(job.id)).overdue
+        assert not (await service.queries.status(job.id)).overdue
 
     async def test_a_pending_row_counts_from_its_creation(self) -> None:
         world = World(overdue_after_s=60)
@@ -561,4 +556,4 @@ class TestOverdue:
         world.disk.jobs[job.id] = JOB.dump_json(job)
         service = await world.life()
         world.clock.advance(61)
-        assert (await service.ask.status(job.id)).overdue
+        assert (await service.queries.status(job.id)).overdue

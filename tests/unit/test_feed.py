@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.model import JobId, Reason
-from scheduler.feed import Feed, News, Places
+from scheduler.engine.change_feed import ChangeFeed, News, QueuePositions
 
 
 def ids(*names: str) -> list[JobId]:
@@ -18,7 +18,7 @@ def ids(*names: str) -> list[JobId]:
 
 
 def test_each_changed_job_is_told_once_with_the_number_to_go_on_from() -> None:
-    feed = Feed()
+    feed = ChangeFeed()
     feed.tell(ids("a", "b"))
     feed.tell(ids("a"))
     assert feed.since(0) == News(3, ids("b", "a"))
@@ -31,7 +31,7 @@ def test_whoever_asks_now_and_then_hears_of_every_change_or_that_it_was_missed(
     changes: list[str], data: st.DataObject
 ) -> None:
     """L6: a page that was told less than what changed would show an old state as if it were true."""
-    feed, at, unheard = Feed(remembered=4, told_at_once=3), 0, set[str]()
+    feed, at, unheard = ChangeFeed(remembered=4, told_at_once=3), 0, set[str]()
     for name in changes:
         feed.tell(ids(name))
         unheard.add(name)
@@ -43,7 +43,7 @@ def test_whoever_asks_now_and_then_hears_of_every_change_or_that_it_was_missed(
 
 
 def test_what_is_not_remembered_any_more_was_missed() -> None:
-    feed = Feed(remembered=2)
+    feed = ChangeFeed(remembered=2)
     feed.tell(ids("a", "b", "c"))
     assert feed.since(0) == News(3, None)
     assert feed.since(1) == News(3, ids("b", "c"))
@@ -51,7 +51,7 @@ def test_what_is_not_remembered_any_more_was_missed() -> None:
 
 def test_a_number_that_was_never_given_out_has_missed_everything() -> None:
     """A caller that has it from elsewhere must not wait for it."""
-    feed = Feed()
+    feed = ChangeFeed()
     feed.tell(ids("a"))
     assert feed.since(7) == News(1, None)
 
@@ -61,7 +61,7 @@ async def test_who_waits_is_answered_with_all_that_changes_shortly_after(
 ) -> None:
     """A batch of changes is one answer, so that whoever asks again at once does not ask without end."""
     gate = _Gate(monkeypatch)
-    feed = Feed()
+    feed = ChangeFeed()
     asked = asyncio.create_task(feed.after(0, 60.0))
     await gate.settle()
     feed.tell(ids("a"))
@@ -75,17 +75,17 @@ async def test_who_waits_is_answered_with_all_that_changes_shortly_after(
 async def test_who_is_behind_is_answered_without_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = _Gate(monkeypatch)
     gate.open.set()
-    feed = Feed()
+    feed = ChangeFeed()
     feed.tell(ids("a"))
     assert await feed.after(0, 60.0) == News(1, ids("a"))
 
 
 async def test_who_would_not_wait_is_answered_at_once() -> None:
-    assert await Feed().after(0, 0.0) == News(0, [])
+    assert await ChangeFeed().after(0, 0.0) == News(0, [])
 
 
 async def test_a_wait_ends_when_nothing_changes_and_leaves_nothing_behind() -> None:
-    feed = Feed()
+    feed = ChangeFeed()
     assert await feed.after(0, 0.01) == News(0, [])
     assert not feed._waiting
 
@@ -93,7 +93,7 @@ async def test_a_wait_ends_when_nothing_changes_and_leaves_nothing_behind() -> N
 async def test_everybody_who_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = _Gate(monkeypatch)
     gate.open.set()
-    feed = Feed()
+    feed = ChangeFeed()
     asked = [asyncio.create_task(feed.after(0, 60.0)) for _ in range(3)]
     await gate.settle()
     feed.tell(ids("a"))
@@ -105,7 +105,7 @@ class TestPlaces:
 
     def test_only_who_moved_or_waits_for_another_reason_is_told(self) -> None:
         """A line that stands still costs nothing, however long it is."""
-        places, line = Places(), ids("a", "b", "c")
+        places, line = QueuePositions(), ids("a", "b", "c")
         assert places.moved(line, {line[1]: self.FULL}) == line
         assert places.moved(line, {line[1]: self.FULL}) == []
         assert places.moved(line, {line[1]: self.LATE}) == ids("b")
@@ -120,7 +120,7 @@ class _Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open = asyncio.Event()
         self._sleep = asyncio.sleep
-        monkeypatch.setattr("scheduler.feed.asyncio.sleep", self._pause)
+        monkeypatch.setattr("scheduler.engine.change_feed.asyncio.sleep", self._pause)
 
     async def _pause(self, seconds: float) -> Any:
         await self.open.wait()

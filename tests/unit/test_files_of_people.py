@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import JobSpec
+from scheduler.engine.inspection import Inspection, Question
+from scheduler.engine.spec_validation import Accepted, SpecValidator
 from scheduler.errors import InvalidSpec, RegistryUnavailable
-from scheduler.inspection import Inspection, Question
 from scheduler.testing.builders import a_node
-from scheduler.validation import Accepted, Door
 from train_loops.conversations import MAX_LINE_CHARS, check, read
 
 READER = "train_loops.conversations:check"
@@ -134,7 +134,7 @@ def sft(root: Path, **config: Any) -> JobSpec:
 
 
 def accepted(root: Path, **config: Any) -> Accepted:
-    return Door([], [root]).check(sft(root, **config), [a_node()])
+    return SpecValidator([], [root]).check(sft(root, **config), [a_node()])
 
 
 def refusal(root: Path, **config: Any) -> str:
@@ -198,7 +198,7 @@ def test_what_is_no_file_is_told_for_what_it_is_and_hangs_nobody(root: Path) -> 
         ("/dev/zero", "is a device"),
     ):
         with pytest.raises(InvalidSpec, match=words):
-            Door([], [root, Path("/dev")]).check(sft(root, dataset=path), [a_node()])
+            SpecValidator([], [root, Path("/dev")]).check(sft(root, dataset=path), [a_node()])
     assert "is a file, not a model's folder" in refusal(root, model=str(root / "good.jsonl"))
 
 
@@ -252,7 +252,7 @@ def test_what_is_too_long_to_be_read_at_the_door_is_left_to_the_run_and_told(roo
 
 def test_a_file_is_read_again_only_when_it_has_changed(root: Path) -> None:
     """A sweep of a thousand jobs on one file would read it a thousand times."""
-    file, door = root / "good.jsonl", Door([], [root])
+    file, door = root / "good.jsonl", SpecValidator([], [root])
     door.check(sft(root), [a_node()])
     before = file.stat()
     file.write_text("x" * before.st_size)
@@ -266,7 +266,7 @@ def test_a_file_is_read_again_only_when_it_has_changed(root: Path) -> None:
 def test_a_batch_looks_at_a_file_once(root: Path) -> None:
     """A: a thousand jobs on one file are one question."""
     began_s = time.monotonic()
-    door = Door([], [root])
+    door = SpecValidator([], [root])
     found = asyncio.run(door.admit_all([sft(root, seed=n) for n in range(1000)], [a_node()]))
     assert [one.spec.config["seed"] for one in found] == list(range(1000))
     assert time.monotonic() - began_s < 15

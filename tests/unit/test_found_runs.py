@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler import health
+from scheduler.core.commands import JobAction
 from scheduler.core.lifecycle import start_of
 from scheduler.core.model import Fence, JobId, Status
 from scheduler.core.reconcile import is_over
-from scheduler.found_runs import SHOWN_FOR
+from scheduler.engine.found_runs import SHOWN_FOR
 from scheduler.ports import Run
 from scheduler.testing.builders import a_job
 from scheduler.testing.fake_runner import COMPLETED, LOST
@@ -35,7 +35,7 @@ async def running(world: World, **fields: object) -> Run:
 
 
 def problems(world: World) -> str:
-    return " ".join(health.problems(world.service))
+    return " ".join(world.service.problems())
 
 
 async def test_a_run_that_a_lost_journal_knew_goes_on_and_completes(world: World) -> None:
@@ -64,7 +64,7 @@ async def test_what_was_found_is_told_until_somebody_looked_or_it_ended(world: W
     await world.life()
     assert "1 run was found that the journal did not know" in problems(world)
     assert run[0] in problems(world)
-    repair = (await world.service.ask.repairs(None, 10)).repairs[0]
+    repair = (await world.service.queries.repairs(None, 10)).repairs[0]
     assert (repair.job_id, repair.in_database) == (run[0], "in the journal: no such job")
     assert "run 1 is alive" in repair.in_reality
     await world.life()
@@ -102,7 +102,7 @@ async def test_a_restored_backup_catches_up_with_the_runs_that_came_after_it(wor
     job = world.service.registry.get(JobId(job_id))
     assert job is not None
     assert (job.status, job.fence, world.runner.stopped) == (Status.RUNNING, 2, [])
-    assert "attempt 0" in (await world.service.ask.repairs(None, 10)).repairs[0].in_database
+    assert "attempt 0" in (await world.service.queries.repairs(None, 10)).repairs[0].in_database
 
 
 @pytest.mark.parametrize("known_as", ["queued", "running"])
@@ -124,9 +124,9 @@ async def test_the_final_record_of_a_newer_run_wins_over_a_backup(world: World, 
     await world.settle()
     assert await world.status(job_id) == "completed"
     assert [start.fence for start in world.runner.started] == [1, 2]
-    attempts = (await world.service.ask.attempts(job_id)).attempts
+    attempts = (await world.service.queries.attempts(job_id)).attempts
     assert all(attempt.ended_at for attempt in attempts)
-    kinds = [event.kind for event in (await world.service.ask.events(job_id)).events]
+    kinds = [event.kind for event in (await world.service.queries.events(job_id)).events]
     assert kinds.count("Admit") == (known_as == "running"), "no fence was given again"
 
 
@@ -138,7 +138,7 @@ async def test_the_end_of_an_older_run_does_not_end_a_job_that_was_started_again
     backup = copy.deepcopy(world.disk)
     world.runner.end(run, LOST)
     await world.settle()
-    await world.service.force_start(run[0], "ann")
+    await world.service.commands.act(run[0], JobAction.FORCE_START, "ann")
     await world.settle()
     world.runner.end((run[0], Fence(2)), COMPLETED)
     await world.settle()
@@ -153,7 +153,7 @@ async def test_a_fence_that_a_silent_run_had_is_not_given_again(world: World) ->
     start = start_of(a_job("running", id=JobId("22222222-2222-4222-8222-222222222222"), fence=Fence(5)))
     await world.runner.start(replace(start, job=None))
     world.runner.end((start.job_id, start.fence), LOST)
-    await world.service.submit(start.job_id, a_loop(), None)
+    await world.service.commands.submit(start.job_id, a_loop(), None)
     await world.settle()
     job = world.service.registry.get(start.job_id)
     assert job is not None
@@ -169,7 +169,7 @@ async def test_a_finished_job_of_a_backup_that_was_started_again_runs(world: Wor
     await world.settle()
     assert await world.status(failed[0]) == "failed"
     backup = copy.deepcopy(world.disk)
-    await world.service.force_start(failed[0], "ann")
+    await world.service.commands.act(failed[0], JobAction.FORCE_START, "ann")
     await world.settle()
     world.disk = backup
     await world.life()
@@ -184,11 +184,11 @@ async def test_a_run_that_keeps_nothing_is_left_alone_and_shown(world: World) ->
     run = (JobId("11111111-1111-4111-8111-111111111111"), Fence(4))
     world.runner.adopt(run)
     for _ in range(2):
-        await world.service.liveness_once()
+        await world.service.supervisor.once()
     assert run in await world.runner.live()
     assert f"run 4 of job {run[0]} lives" in problems(world)
     world.runner.end(run, COMPLETED)
-    await world.service.liveness_once()
+    await world.service.supervisor.once()
     assert problems(world) == ""
 
 
@@ -197,7 +197,7 @@ async def test_a_job_beside_such_a_run_is_not_started_twice(world: World) -> Non
     world.runner.nodes_now, nodes = (), world.runner.nodes_now
     job_id = JobId(await world.submit())
     world.runner.adopt((job_id, Fence(7)))
-    await world.service.liveness_once()
+    await world.service.supervisor.once()
     world.runner.nodes_now = nodes
     await world.settle()
     assert (await world.status(job_id), world.runner.started) == ("queued", [])
@@ -214,7 +214,7 @@ async def test_a_key_that_was_given_away_meanwhile_is_left_to_its_new_owner(worl
     await world.life()
     other = await world.submit(key="nightly")
     world.runner.live = live
-    await world.service.liveness_once()
+    await world.service.supervisor.once()
     jobs = {one: world.service.registry.get(JobId(one)) for one in (job_id, other)}
     assert [job and job.idempotency_key for job in jobs.values()] == [None, "nightly"]
 

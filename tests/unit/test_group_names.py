@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.train.v2._internal.execution.worker_group import worker_group
 
-from scheduler.placement_groups import Named
+from scheduler.runs.placement_groups import NamePlacementGroups
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_each_group_of_a_run_has_a_name_of_its_own(made: list[dict[str, Any]]) -> None:
     """Ray refuses a name that is taken, and a group that was given up may still be there."""
-    Named("run-1").after_controller_start(SimpleNamespace())
+    NamePlacementGroups("run-1").after_controller_start(SimpleNamespace())
     worker_group.placement_group(bundles=[{"CPU": 1}], strategy="PACK")
     worker_group.placement_group(bundles=[{"CPU": 1}], strategy="PACK")
     assert [group.pop("name") for group in made] == ["run-1", "run-1/2"]
@@ -35,6 +35,6 @@ def test_a_ray_that_makes_groups_in_another_way_still_runs_the_job(
     """A name is worth nothing to a run that it stops."""
     monkeypatch.delattr(worker_group, "placement_group")
     with caplog.at_level(logging.WARNING):
-        Named("run-1").after_controller_start(SimpleNamespace())
+        NamePlacementGroups("run-1").after_controller_start(SimpleNamespace())
     assert "no name" in caplog.text
     assert not hasattr(worker_group, "placement_group")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.hangs import Limits, Pace, judge
-from scheduler.progress_reader import ProgressReader
+from scheduler.runs.progress import ProgressReader
 
 LIMITS = Limits()
 NEVER = Limits(
@@ -119,7 +119,7 @@ class Loop:
     def says(self, at_s: float, **values: Any) -> None:
         with self.file.open("a") as file:
             file.write(json.dumps({"time": at_s, **values}) + "\n")
-        self.reader.said()
+        self.reader.reported()
 
 
 @pytest.fixture

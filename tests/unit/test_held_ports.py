@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from scheduler.errors import NotReady
-from scheduler.held_ports import HeldPorts
+from scheduler.server.held_ports import HeldPorts
 
 MANY = 40
 TAKES_AND_WAITS = f"""
 import sys
-from scheduler.held_ports import HeldPorts
+from scheduler.server.held_ports import HeldPorts
 with HeldPorts() as ports:
     print(*[ports.take() for _ in range({MANY})], flush=True)
     ports.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduler.core.model import Allocation, NodeId
-from scheduler.holding import Use, cpu_use, gpu_use, holdings
+from scheduler.core.node_usage import Use, cpu_use, gpu_use, holdings
 from scheduler.testing import a_job, a_node, a_spec
 
 ONE, TWO = NodeId("node-1"), NodeId("node-2")

@@ -43,7 +43,7 @@ def test_a_healthy_registry_has_no_violations() -> None:
             "running",
             {"allocation": Allocation(ranks=((NodeId("a"), 0), (NodeId("node-1"), 1)))},
         ),
-        ("place in the line", "queued", {"queue_seq": None}),
+        ("place in the queue", "queued", {"queue_seq": None}),
         ("finished_at", "failed", {"finished_at": None}),
         ("finished_at", "queued", {"finished_at": NOON}),
         ("finished_at", "paused", {"finished_at": NOON}),
@@ -62,8 +62,8 @@ def test_a_healthy_registry_has_no_violations() -> None:
         ("more failures, losses and preemptions than runs", "queued", {"failures": 1}),
         ("more failures, losses and preemptions than runs", "running", {"losses": 1}),
         ("more failures, losses and preemptions than runs", "running", {"preemptions": 1}),
-        ("held only in the line", "running", {"held": True}),
-        ("held only in the line", "paused", {"held": True}),
+        ("held only in the queue", "running", {"held": True}),
+        ("held only in the queue", "paused", {"held": True}),
         ("begin after a run that is still to come", "queued", {"origin": Origin(after=Fence(1))}),
     ],
 )
@@ -85,7 +85,7 @@ def test_an_elastic_gang_is_whole_between_its_fewest_and_its_most(ranks: int, is
 def test_two_queued_jobs_cannot_hold_one_place() -> None:
     """R2: the order of the line would depend on chance."""
     assert violations([a_job(queue_seq=5), a_job(queue_seq=5)], NODES) == [
-        "place 5 of the line is held by 2 queued jobs"
+        "place 5 of the queue is held by 2 queued jobs"
     ]
     assert violations([a_job(queue_seq=5), a_job("running", queue_seq=5)], NODES) == []
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from scheduler.api.base import ReasonDocument
+from scheduler.api.jobs import CheckpointDocument, SavedDocument
 from scheduler.core.model import Gang, JobSpec, Status
-from scheduler.documents import CheckpointDocument, ReasonDocument, SavedDocument
 from serve_app.pages.cards import card
-from serve_app.pages.job_sight import submitted_text
+from serve_app.pages.job_page import submitted_text
 from serve_app.pages.rendering import percent, progress, sentence, spelled
 from serve_app.pages.start_bar import start_bar
 from tests.unit.edge import client_of

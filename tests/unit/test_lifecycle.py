@@ -48,7 +48,7 @@ from scheduler.core.model import (
     Stop,
     StopKind,
 )
-from scheduler.core.retrying import RetryPolicy
+from scheduler.core.retry import RetryPolicy
 from scheduler.errors import NotAllowed
 from scheduler.testing.builders import a_job, a_spec
 from scheduler.testing.clock import NOON
@@ -375,7 +375,7 @@ class TestHeld:
         """L7: it has nothing to save and no nodes to give back; `paused` would cost it its place."""
         job, actions = apply(waiting(), ask(StopKind.PAUSE))
         assert (job.status, job.held, job.queue_seq, actions) == (Status.QUEUED, True, 7, [])
-        assert job.reason.message == "held in the line by ann; resume it to let it start"
+        assert job.reason.message == "held in the queue by ann; resume it to let it start"
 
     def test_it_does_not_start_though_its_start_was_planned_before(self) -> None:
         """The pause was answered first; a plan is only a wish."""
@@ -389,7 +389,7 @@ class TestHeld:
     def test_a_row_that_no_scheduler_took_into_the_line_cannot_be_held_there(self) -> None:
         """Its spec was not looked at yet, and it has no place to keep."""
         for event in (ask(StopKind.PAUSE), RESTART, CHOOSE):
-            with pytest.raises(NotAllowed, match="not taken into the line yet; ask again soon"):
+            with pytest.raises(NotAllowed, match="not accepted into the queue yet; ask again soon"):
                 apply(waiting(queue_seq=None), event)
 
     @pytest.mark.parametrize(
@@ -508,7 +508,7 @@ class TestGaveWay:
         job = after(replace(running(), stop=told), ended(Ending.STOPPED, saved=SAVED))
         assert job.reason.code == "preempted"
         assert job.reason.message == (
-            "gave way: node a is being drained; goes on from checkpoint 1.2 (step 20) when it has nodes again"
+            "preempted: node a is being drained; goes on from checkpoint 1.2 (step 20) when it has nodes again"
         )
 
     @pytest.mark.parametrize(("keeps", "place"), [(True, 3), (False, 50)])

@@ -8,12 +8,12 @@ from starlette.requests import Request
 from scheduler.core.model import Status
 from scheduler.errors import InvalidRequest
 from scheduler.ports import Sort
-from serve_app.pages.listing import Listing
+from serve_app.pages.listing import ListQuery
 from serve_app.pages.sparkline import HEIGHT, WIDTH, sparkline
 
 
-def asked(query: str) -> Listing:
-    return Listing.of(Request({"type": "http", "query_string": query.encode(), "headers": []}))
+def asked(query: str) -> ListQuery:
+    return ListQuery.of(Request({"type": "http", "query_string": query.encode(), "headers": []}))
 
 
 def test_a_url_says_which_jobs_and_in_which_order() -> None:

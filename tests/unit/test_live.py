@@ -11,22 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.api.jobs import Changes
 from scheduler.core.model import JobId, Status
-from scheduler.documents import Changes
+from scheduler.engine.change_feed import ChangeFeed
 from scheduler.errors import InvalidRequest, RegistryUnavailable
-from scheduler.feed import Feed
-from serve_app.live import Doubt, Hub, News, Pace, Position
+from serve_app.change_hub import ChangeBatch, ChangePosition, Doubt, Hub, HubTiming
 from tests.unit.recording_registry import a_document
 
 AWAY = RegistryUnavailable("the actor is restarting")
-QUIET = Pace(heartbeat_s=60.0, rest_per_listener_s=0.0, shortest_s=0.0, longest_s=0.0)
+QUIET = HubTiming(heartbeat_s=60.0, rest_per_listener_s=0.0, shortest_s=0.0, longest_s=0.0)
 
 
 class Changing:
     """A registry of which only the changes are asked."""
 
     def __init__(self) -> None:
-        self.life, self.feed = 1, Feed(told_at_once=4)
+        self.life, self.feed = 1, ChangeFeed(told_at_once=4)
         self.versions: dict[str, int] = {}
         self.away: Exception | None = None
         self.polls, self.calls = 0, 0
@@ -38,7 +38,7 @@ class Changing:
         self._moved.set()
 
     def restart(self) -> None:
-        self.life, self.feed = self.life + 1, Feed(told_at_once=4)
+        self.life, self.feed = self.life + 1, ChangeFeed(told_at_once=4)
         self._moved.set()
 
     def leave(self) -> None:
@@ -62,7 +62,7 @@ class Changing:
 class Listener:
     """Somebody who listens, and takes what is there when told to."""
 
-    def __init__(self, hub: Hub, position: Position | None = None) -> None:
+    def __init__(self, hub: Hub, position: ChangePosition | None = None) -> None:
         self._listening = hub.listen(position)
         self._next: asyncio.Task[Any] | None = None
 
@@ -91,7 +91,7 @@ async def settle() -> None:
 
 @asynccontextmanager
 async def listening(
-    registry: Any, count: int = 1, position: Position | None = None, pace: Pace = QUIET
+    registry: Any, count: int = 1, position: ChangePosition | None = None, pace: HubTiming = QUIET
 ) -> AsyncIterator[list[Listener]]:
     hub = Hub(registry, pace)
     listeners = [Listener(hub, position) for _ in range(count)]
@@ -104,7 +104,7 @@ async def listening(
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "live"]
 
 
-def versions(news: News) -> dict[str, int]:
+def versions(news: ChangeBatch) -> dict[str, int]:
     return {said.document.job_id: said.document.version for said in news.jobs}
 
 
@@ -114,7 +114,7 @@ async def test_however_many_listen_the_registry_is_asked_once() -> None:
     async with listening(registry, 50) as listeners:
         for listener in listeners:
             [first] = await listener.heard()
-            assert (first.position, first.jobs, first.missed) == (Position(1, 0), (), False)
+            assert (first.position, first.jobs, first.missed) == (ChangePosition(1, 0), (), False)
         registry.change("a")
         for listener in listeners:
             [news] = await listener.heard()
@@ -165,7 +165,7 @@ async def test_a_slow_listener_hears_each_job_once_as_it_is_now() -> None:
 
 
 async def test_who_is_too_far_behind_is_told_to_load_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve_app.live.MOST_JOBS", 2)
+    monkeypatch.setattr("serve_app.change_hub.MOST_JOBS", 2)
     registry = Changing()
     async with listening(registry, 2) as [quick, slow]:
         await quick.heard()
@@ -193,22 +193,26 @@ async def test_who_comes_back_hears_what_changed_meanwhile() -> None:
 def test_of_news_only_what_is_newer_than_a_position_is_told() -> None:
     """Who came back has asked for itself what it missed: news that were under way then must not undo that."""
     old, new = (
-        News.of(Changes(life=2, seq=seq, jobs=[a_document(job_id)], counts={}, missed=False))
+        ChangeBatch.of(Changes(life=2, seq=seq, jobs=[a_document(job_id)], counts={}, missed=False))
         for seq, job_id in ((5, "a"), (7, "b"))
     )
     both = old.then(new)
     assert versions(both) == {"a": 1, "b": 1}
-    at_6 = both.after(Position(2, 6))
+    at_6 = both.after(ChangePosition(2, 6))
     assert at_6 is not None
     assert versions(at_6) == {"b": 1}
-    assert [both.after(Position(2, 7)), old.after(Position(2, 6)), both.after(Position(3, 0))] == [None] * 3
-    assert both.after(Position(1, 99)) is both
+    assert [
+        both.after(ChangePosition(2, 7)),
+        old.after(ChangePosition(2, 6)),
+        both.after(ChangePosition(3, 0)),
+    ] == [None] * 3
+    assert both.after(ChangePosition(1, 99)) is both
 
 
 async def test_who_comes_back_in_another_life_has_missed_it() -> None:
     registry = Changing()
     registry.restart()
-    async with listening(registry, 1, Position(1, 0)) as [listener]:
+    async with listening(registry, 1, ChangePosition(1, 0)) as [listener]:
         [news] = await listener.heard()
         assert (news.missed, news.life) == (True, 2)
 
@@ -237,7 +241,7 @@ async def test_who_comes_while_the_registry_is_away_begins_when_it_is_back() -> 
         registry.away = None
         for listener in listeners:
             back, first = await listener.heard()
-            assert (back, first.position) == (Doubt(None), Position(1, 0))
+            assert (back, first.position) == (Doubt(None), ChangePosition(1, 0))
 
 
 async def test_after_a_restart_of_the_scheduler_everything_is_loaded_anew() -> None:
@@ -266,7 +270,7 @@ async def test_a_mishap_is_told_and_does_not_end_the_stream(caplog: pytest.LogCa
 
 async def test_a_listener_without_news_is_called_now_and_then() -> None:
     """Else a proxy takes the connection for dead."""
-    async with listening(Changing(), pace=Pace(heartbeat_s=0.001)) as [listener]:
+    async with listening(Changing(), pace=HubTiming(heartbeat_s=0.001)) as [listener]:
         await anext(listener._listening)
         assert await anext(listener._listening) is None
 
@@ -274,11 +278,11 @@ async def test_a_listener_without_news_is_called_now_and_then() -> None:
 @pytest.mark.parametrize("text", ["", "1", "1.", "1.2.3", "-1.2", "1.2 ", "a.b", "9" * 20 + ".1"])
 def test_a_position_that_is_none_is_refused_in_words(text: str) -> None:
     with pytest.raises(InvalidRequest, match="send the id of an event"):
-        Position.of(text)
+        ChangePosition.of(text)
 
 
 def test_a_position_is_read_as_it_was_written() -> None:
-    assert Position.of(str(Position(12, 345))) == Position(12, 345)
+    assert ChangePosition.of(str(ChangePosition(12, 345))) == ChangePosition(12, 345)
 
 
 _STEPS = st.one_of(

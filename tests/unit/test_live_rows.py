@@ -7,19 +7,20 @@ import json
 from contextlib import aclosing
 from typing import Any
 
+import httpx
 import pytest
+from httpx_sse import EventSource
 
-from scheduler.client.event_stream import Decoder
+from scheduler.api.jobs import Changes
 from scheduler.core.model import Status
-from scheduler.documents import Changes
 from scheduler.errors import RegistryUnavailable
-from serve_app.live import Hub, Pace, Position
-from serve_app.pages import asking
+from serve_app.change_hub import ChangePosition, Hub, HubTiming
+from serve_app.pages import calls
 from serve_app.pages.live_rows import PROOF_EVERY_S, LiveRows, Proofs
 from serve_app.pages.rendering import Renderer
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry, a_document
 
-HERE = Position(1, 1)
+HERE = ChangePosition(1, 1)
 
 
 class CountingRenderer(Renderer):
@@ -41,21 +42,21 @@ class ChangingRegistry(RecordingRegistry):
         self.newest = Changes(life=1, seq=1, jobs=[], counts={})
 
     async def changes(self, after: int, life: int, wait_s: float) -> Changes:
-        await self._heard("changes", after, life, wait_s)
         if (life, after) == (self.newest.life, self.newest.seq) and wait_s:
             self.newest = await self.news.get()
         return self.newest
 
 
 def of_events(told: bytes) -> list[tuple[str, Any]]:
-    return [(event.kind, json.loads(event.data)) for event in Decoder().feed(told)]
+    answer = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=told)
+    return [(event.event, json.loads(event.data)) for event in EventSource(answer).iter_sse()]
 
 
 async def test_a_change_is_drawn_once_for_all_who_listen() -> None:
     """200 open pages would otherwise draw each row 200 times."""
     registry, renderer = ChangingRegistry(), CountingRenderer()
     rows = LiveRows(Hub(registry), registry, renderer)
-    listening = [rows.told(HERE, "") for _ in range(20)]
+    listening = [rows.events(HERE, "") for _ in range(20)]
     first = await asyncio.gather(*(anext(one) for one in listening))
     assert {name for told in first for name, _ in of_events(told)} == {"counts"}
     renderer.drawn.clear()
@@ -76,22 +77,22 @@ async def test_a_change_is_drawn_once_for_all_who_listen() -> None:
 async def test_a_list_that_was_never_read_is_told_to_load_first() -> None:
     """It was opened while the registry was away: rows alone would not make it whole."""
     registry = ChangingRegistry()
-    async with aclosing(LiveRows(Hub(registry), registry, Renderer()).told(None, "")) as told:
+    async with aclosing(LiveRows(Hub(registry), registry, Renderer()).events(None, "")) as told:
         assert of_events(await anext(told)) == [("anew", {})]
 
 
 async def test_whoever_missed_too_much_is_told_to_load_anew() -> None:
     registry = ChangingRegistry()
     registry.newest = Changes(life=2, seq=9, jobs=[], counts={Status.QUEUED: 3}, missed=True)
-    async with aclosing(LiveRows(Hub(registry), registry, Renderer()).told(HERE, "")) as told:
+    async with aclosing(LiveRows(Hub(registry), registry, Renderer()).events(HERE, "")) as told:
         assert of_events(await anext(told)) == [("anew", {}), ("counts", {"queued": 3})]
 
 
 async def test_silence_is_told_as_a_beat_and_a_registry_that_is_away_as_doubt() -> None:
     """Without a beat a page cannot tell a calm scheduler from a lost connection."""
     registry = ChangingRegistry()
-    hub = Hub(registry, Pace(heartbeat_s=0.01, shortest_s=0.001))
-    async with aclosing(LiveRows(hub, registry, Renderer()).told(HERE, "")) as told:
+    hub = Hub(registry, HubTiming(heartbeat_s=0.01, shortest_s=0.001))
+    async with aclosing(LiveRows(hub, registry, Renderer()).events(HERE, "")) as told:
         await anext(told)
         assert of_events(await anext(told)) == [("beat", {})]
         registry.refuses = RegistryUnavailable("the actor is away")
@@ -124,7 +125,7 @@ async def test_proofs_that_cannot_be_had_are_left_out() -> None:
 
 async def test_a_registry_that_hangs_does_not_keep_proofs_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody who looks waits for them, and hears nothing else meanwhile."""
-    monkeypatch.setattr(asking, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(calls, "PATIENCE_S", 0.01)
     registry = RecordingRegistry()
     registry.hangs = {"jobs"}
     assert await Proofs(registry, Renderer(), lambda: 0.0).newest() == b""

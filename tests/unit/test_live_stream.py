@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from httpx_sse import EventSource
 
+from scheduler.api.jobs import CHANGE_EVENTS, Changes
 from scheduler.client import Client
-from scheduler.client.event_stream import Decoder, ServerSentEvent
 from scheduler.core.model import Status
-from scheduler.documents import CHANGE_EVENTS, Changes
-from serve_app.live import News, Said
-from serve_app.live_stream import ChangesQuery, Wanted
+from serve_app.change_hub import ChangeBatch, ChangedJob
+from serve_app.change_stream import ChangesQuery, Wanted
 from tests.unit.edge import client_of, problem_of
 from tests.unit.recording_registry import RecordingRegistry, a_document
 from tests.unit.served import LOOP, Served, scheduler_at
@@ -33,18 +33,13 @@ class Stream:
     """The events of one connection; `until` reads on."""
 
     def __init__(self, answer: httpx.Response) -> None:
-        self.answer, self._decoder = answer, Decoder()
-        self._events = self._decoded()
-        self.last_id = ""
-
-    def _decoded(self) -> Iterator[ServerSentEvent]:
-        for piece in self.answer.iter_raw():
-            yield from self._decoder.feed(piece)
+        self.answer, self.last_id = answer, ""
+        self._events = (event for event in EventSource(answer).iter_sse() if event.data)
 
     def next(self) -> Any:
         event = next(self._events)
         self.last_id = event.id
-        return CHANGE_EVENTS[event.kind].model_validate_json(event.data)
+        return CHANGE_EVENTS[event.event].model_validate_json(event.data)
 
     def until(self, job_id: str, status: str) -> Changes:
         while True:
@@ -172,7 +167,7 @@ def test_a_job_that_leaves_the_statuses_is_told_once_more() -> None:
     """Else a list of running jobs would keep what runs no longer."""
     wanted = Wanted(ChangesQuery(status="running"))
     for status, is_told in [("queued", False), ("running", True), ("completed", True), ("completed", False)]:
-        news = News(1, 1, (Said(a_document(status=Status(status)), 1),), {}, missed=False)
+        news = ChangeBatch(1, 1, (ChangedJob(a_document(status=Status(status)), 1),), {}, missed=False)
         assert bool(wanted.of(news)) == is_told, status
 
 

@@ -5,43 +5,44 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from itertools import count
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from httpx_sse import EventSource
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import app_at_port
 
-from scheduler.client import AsyncClient, Client
-from scheduler.client.event_stream import Decoder, ServerSentEvent
-from scheduler.core.model import Fence, JobId, Status
-from scheduler.documents import (
+from scheduler.api.base import DoubtNotice, ReasonDocument
+from scheduler.api.logs import (
     LOG_EVENTS,
     AttemptNotice,
-    DoubtNotice,
     EndNotice,
     LogEvent,
     LogLines,
     LogView,
     RankLog,
-    ReasonDocument,
     WaitNotice,
 )
+from scheduler.client import AsyncClient, Client, flows
+from scheduler.core.model import Fence, JobId, Status
 from scheduler.errors import JobNotFound, MirrorRefused, RegistryUnavailable, ServerUnreachable
-from scheduler.run_folder import RunFolder
+from scheduler.runs.run_dir import RunDir
 from scheduler.settings import Settings
 from serve_app import log_stream
 from serve_app.app import create_app
-from serve_app.log_stream import Follower, Pace, Position, Stage, StreamQuery
+from serve_app.log_stream import Follower, LogPosition, PollTiming, Stage, StreamQuery
 from tests.unit.edge import SUBMIT, client_of, problem_of
 from tests.unit.recording_registry import JOB_ID, RecordingRegistry
 
 URL = f"{SUBMIT}/{JOB_ID}/logs/stream"
-NO_PAUSE = Pace(shortest_s=0.0, longest_s=0.0)
+NO_PAUSE = PollTiming(shortest_s=0.0, longest_s=0.0)
 RUNNING: dict[str, Any] = {"status": Status.RUNNING, "attempt": 1, "reason": "attempt 1 is training"}
 DONE: dict[str, Any] = {"status": Status.COMPLETED, "reason": "every rank returned"}
 RETRY: dict[str, Any] = {"status": Status.QUEUED, "reason": "rank 1 was killed; tried again"}
@@ -85,7 +86,6 @@ class Story(RecordingRegistry):
             raise raises
 
     async def log_view(self, job_id: str, attempt: int, offsets: dict[int, int], limit: int) -> LogView:
-        await self._heard("log_view", job_id, attempt, offsets, limit)
         if job_id != JOB_ID:
             raise JobNotFound.of(job_id)
         if offsets or len(self.calls) > 1:
@@ -108,8 +108,8 @@ class Story(RecordingRegistry):
         where = {"offset": part.offset, "next_offset": part.next_offset}
         return RankLog(rank=rank, text=part.text, is_end=part.is_end, **where)
 
-    def _run(self, attempt: int) -> RunFolder:
-        return RunFolder.of(self.folder, JobId(JOB_ID), Fence(attempt))
+    def _run(self, attempt: int) -> RunDir:
+        return RunDir.of(self.folder, JobId(JOB_ID), Fence(attempt))
 
 
 async def streamed(
@@ -117,14 +117,15 @@ async def streamed(
 ) -> tuple[list[LogEvent], str]:
     """The events up to the end, or the first *at_most*, and the id of the last one."""
     answer: Any = await log_stream.answer(registry, JOB_ID, StreamQuery(**query), last_id, NO_PAUSE)
-    decoder, found = Decoder(), list[LogEvent]()
-    body = answer.body_iterator
-    async for piece in body:
-        for event in decoder.feed(piece):
-            last_id = event.id
-            found.append(LOG_EVENTS[event.kind].model_validate_json(event.data))
-        if len(found) >= at_most:
-            break
+    found, body = list[LogEvent](), answer.body_iterator
+    source = EventSource(httpx.Response(200, headers=dict(answer.headers), content=body))
+    async with aclosing(source.aiter_sse()) as events:
+        async for event in events:
+            if event.data:
+                last_id = event.id
+                found.append(LOG_EVENTS[event.event].model_validate_json(event.data))
+            if len(found) >= at_most:
+                break
     await body.aclose()
     return found, last_id or ""
 
@@ -346,7 +347,7 @@ def test_a_stream_cut_anywhere_and_resumed_says_everything_exactly_once(
         events = asyncio.run(follow(Path(folder)))
         for attempt in (1, 2):
             for rank in (0, 1):
-                file = RunFolder.of(Path(folder), JobId(JOB_ID), Fence(attempt)).log_file(rank)
+                file = RunDir.of(Path(folder), JobId(JOB_ID), Fence(attempt)).log_file(rank)
                 printed = file.read_bytes() if file.exists() else b""
                 lines = [one for one in events if isinstance(one, LogLines)]
                 mine = [one for one in lines if (one.rank, one.attempt) == (rank, attempt)]
@@ -384,10 +385,10 @@ async def test_a_stream_that_had_ended_is_not_told_again_unless_the_job_went_on(
     st.dictionaries(st.integers(0, 4095), st.integers(0, 2**49), max_size=5),
 )
 def test_a_position_is_read_as_it_was_written(attempt: int, stage: Stage, offsets: dict[int, int]) -> None:
-    position = Position(attempt, stage, offsets)
+    position = LogPosition(attempt, stage, offsets)
     text = str(position)
     if attempt < 10**9:
-        assert Position.of(text) == position
+        assert LogPosition.of(text) == position
 
 
 # Whole lines
@@ -424,7 +425,7 @@ def looks(follower: Follower, *logs: tuple[float, bytes]) -> list[str]:
 
 def test_the_beginning_of_a_line_waits_for_its_end_but_not_for_ever() -> None:
     """Ranks that write at the same time would break into each other's lines; a prompt has no end of line."""
-    follower = Follower(position=Position(1, Stage.OPEN, {0: 0}), ranks=(0,))
+    follower = Follower(position=LogPosition(1, Stage.OPEN, {0: 0}), ranks=(0,))
     third = b"one\ntwo\nth"
     said = looks(follower, (0.0, b"one\ntw"), (0.5, third), (0.9, third), (2.0, third))
     assert said == ["one\n", "two\n", "", "th"]
@@ -433,7 +434,7 @@ def test_the_beginning_of_a_line_waits_for_its_end_but_not_for_ever() -> None:
 
 def test_half_a_character_waits_for_the_other_half_however_long() -> None:
     """Half of an umlaut, sent too early, is a replacement character for ever."""
-    follower = Follower(position=Position(1, Stage.OPEN, {0: 0}), ranks=(0,))
+    follower = Follower(position=LogPosition(1, Stage.OPEN, {0: 0}), ranks=(0,))
     whole = "€\n".encode()
     assert looks(follower, (0.0, whole[:2]), (9.0, whole[:2]), (9.5, whole)) == ["", "", "€\n"]
 
@@ -488,7 +489,8 @@ async def test_a_refusal_in_the_middle_ends_the_stream_with_it(tmp_path: Path) -
         ("from=last", {}, 422, "from"),
         ("rank=1&from=1.open.0-0", {}, 422, "from"),
         ("", {"Last-Event-ID": "1.open.0-x"}, 422, "from"),
-        ("", {"Last-Event-ID": "1" * 6000}, 422, "last-event-id"),
+        ("", {"Last-Event-ID": "1" * 5000}, 422, "from"),  # read, and no position
+        ("", {"Last-Event-ID": "1" * 5001}, 422, "last-event-id"),  # too long to be read
         ("tail=1", {}, 422, "tail"),
     ],
 )
@@ -546,7 +548,7 @@ async def test_the_answer_is_an_event_stream_that_no_proxy_keeps_back(tmp_path: 
 async def test_a_quiet_stream_is_kept_open_while_the_registry_is_slow(tmp_path: Path) -> None:
     """A proxy cuts what is silent; a registry that hangs must not keep the heartbeat back."""
     registry = Story(tmp_path, RUNNING)
-    pace = Pace(shortest_s=0.0, longest_s=0.0, heartbeat_s=0.01)
+    pace = PollTiming(shortest_s=0.0, longest_s=0.0, heartbeat_s=0.01)
     answer: Any = await log_stream.answer(registry, JOB_ID, StreamQuery(), None, pace)
     registry.hangs.add("log_view")
     body = answer.body_iterator
@@ -670,31 +672,91 @@ def test_a_server_that_speaks_otherwise_is_named() -> None:
         list(Client(url).logs(JOB_ID, follow=True))
 
 
-@given(st.data())
-def test_events_are_read_alike_however_the_bytes_are_cut(data: st.DataObject) -> None:
-    """TCP cuts where it likes, also within a character or between `\\r` and `\\n`."""
+class Wire(httpx.BaseTransport):
+    """Answers each request with the next of *streams*, byte for byte in the pieces given."""
+
+    def __init__(self, *streams: list[bytes], content_type: str = "text/event-stream") -> None:
+        self._streams, self._content_type = iter(streams), content_type
+        self.asked_after: list[str | None] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked_after.append(request.headers.get("last-event-id"))
+        return httpx.Response(
+            200, headers={"content-type": self._content_type}, content=iter(next(self._streams))
+        )
+
+
+def heard(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> list[LogEvent]:
+    monkeypatch.setattr(flows, "_RECONNECT_S", 0.0)
+    with Client("http://127.0.0.1:1") as client:
+        monkeypatch.setattr(client, "_http", httpx.Client(transport=wire, base_url=client.url))
+        return list(client.log_events(JOB_ID, rank="all"))
+
+
+def an_event(event: LogEvent, number: int, end: str = "\n") -> str:
+    kind = next(kind for kind, document in LOG_EVENTS.items() if type(event) is document)
+    return f"event: {kind}{end}data: {event.model_dump_json()}{end}id: {number}{end}{end}"
+
+
+LINES = LogLines(attempt=1, rank=0, text="a\rä\u2028😀\n", offset=0, next_offset=12)
+END = EndNotice(over="job", status=Status.COMPLETED, attempt=1, reason=ReasonDocument(code="x", message="ü"))
+
+
+@pytest.fixture(scope="module")
+def module_patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_events_are_read_alike_however_the_bytes_are_cut(
+    data: st.DataObject, module_patch: pytest.MonkeyPatch
+) -> None:
+    """TCP cuts where it likes, also within a character or between `\\r` and `\\n`; heartbeats are no events."""
     wire = (
-        "\ufeff: hello\r\n\r\nevent: log\r\ndata: a\r\ndata:ä\r\nid: 7\r\n\r\nretry: 5\n\ndata\n\ndata: x\r\r"
+        f"retry: 5\nid: 6\n\n: alive\r\n\r\n{an_event(LINES, 7)}: alive\r\revent: of later\rdata: ?\r\r"
+        f"{an_event(LINES, 8, chr(13))}data\n\n{an_event(END, 9, chr(13) + chr(10))}"
     )
-    raw = wire.removeprefix("\ufeff").encode()
+    raw = wire.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
-    decoder = Decoder()
     pieces = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
-    found = [event for piece in [*pieces, b"\n"] for event in decoder.feed(piece)]
-    assert found == [
-        ServerSentEvent("log", "a\nä", "7"),
-        ServerSentEvent("message", "", "7"),
-        ServerSentEvent("message", "x", "7"),
-    ]
+    assert heard(Wire(pieces), module_patch) == [LINES, LINES, END]
 
 
-def test_an_id_counts_when_its_event_is_whole() -> None:
+@settings(max_examples=50, deadline=None)
+@given(cut=st.integers(0, 400))
+def test_a_stream_that_breaks_goes_on_after_the_last_event_that_was_whole(
+    cut: int, module_patch: pytest.MonkeyPatch
+) -> None:
     """Cut between the id and the end of its event, the event would be lost for ever."""
-    decoder = Decoder()
-    assert list(decoder.feed(b"id: 1\n\ndata: a\nid: 2\n")) == []
-    assert decoder.last_id == "1"
-    assert [event.data for event in decoder.feed(b"\n")] == ["a"]
-    assert decoder.last_id == "2"
+    head, first, second = "id: 1\n\n", an_event(LINES, 2), an_event(END, 3)
+    raw = (head + first + second).encode()
+    whole_until = {"1": len(head), "2": len((head + first).encode()), "3": len(raw)}
+    newest = max((one for one, end in whole_until.items() if end <= cut), default=None)
+    rest = {None: head + first + second, "1": first + second, "2": second}.get(newest, "")
+    wire = Wire([raw[:cut]], [rest.encode()])
+    assert heard(wire, module_patch) == [LINES, END]
+    assert wire.asked_after == ([None, newest] if newest != "3" else [None])
+
+
+def test_a_line_of_megabytes_in_small_pieces_is_one_event_in_little_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To copy what came before with each piece is quadratic: 8 MB in pieces of 1 kB took minutes."""
+    huge = LINES.model_copy(update={"text": "ä" * 4_000_000})
+    raw = (an_event(huge, 1) + an_event(END, 2)).encode()
+    pieces = [raw[at : at + 1024] for at in range(0, len(raw), 1024)]
+    began = process_time()
+    assert heard(Wire(pieces), monkeypatch) == [huge, END]
+    assert process_time() - began < 20
+
+
+def test_events_are_utf_8_whatever_a_proxy_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire(
+        [(an_event(LINES, 1) + an_event(END, 2)).encode()], content_type="text/event-stream; charset=latin-1"
+    )
+    assert heard(wire, monkeypatch) == [LINES, END]
 
 
 def test_httpx_is_told_to_wait_longer_than_the_heartbeat() -> None:
@@ -702,5 +764,5 @@ def test_httpx_is_told_to_wait_longer_than_the_heartbeat() -> None:
 
     timeout_s = calls.log_stream(JOB_ID, ranks=None, attempt=None, tail_bytes=None).timeout_s
     assert timeout_s is not None
-    assert timeout_s > 2 * Pace().heartbeat_s
+    assert timeout_s > 2 * PollTiming().heartbeat_s
     assert httpx.Timeout(timeout_s).read == timeout_s

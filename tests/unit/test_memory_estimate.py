@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.estimate import ModelShape, Training, activations, adapter_parameters, memory
-from scheduler.model_files import read_shape
+from scheduler.core.memory_estimate import ModelShape, Training, activations, adapter_parameters, memory
+from scheduler.engine.queries.model_files import read_shape
 from tests.tiny_model import make_tiny_model
 
 TINY = ModelShape(

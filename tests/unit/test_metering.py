@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from scheduler import measures
 from scheduler.core import lifecycle
 from scheduler.core.lifecycle import Admit, AskStop, Recover, RunEnded
 from scheduler.core.model import Allocation, Cause, Ending, Job, NodeId, Outcome, Phase, Reason, StopKind
-from scheduler.metering import MAX_CODES, Meter
+from scheduler.core.observation import Sighting
+from scheduler.engine import telemetry
+from scheduler.engine.registry import Registry
+from scheduler.engine.run_metrics import MAX_CODES, RunMetrics
 from scheduler.ports import Observation
-from scheduler.registry import Registry, Sighting
 from scheduler.testing import a_job
 from scheduler.testing.clock import NOON
 from scheduler.testing.memory_telemetry import MemoryTelemetry
@@ -25,7 +26,7 @@ class Metered:
 
     def __init__(self) -> None:
         self.telemetry = MemoryTelemetry()
-        self.meter, self.registry = Meter(self.telemetry), Registry(10)
+        self.meter, self.registry = RunMetrics(self.telemetry), Registry(10)
         self.job = a_job("queued", created_at=NOON)
 
     def apply(self, event: lifecycle.Event) -> Job:
@@ -52,10 +53,10 @@ class Metered:
         self.meter.look(self.registry)
 
     def ended(self, ending: str, cause: str) -> float | None:
-        return self.telemetry.value(measures.RUNS_ENDED, ending=ending, cause=cause)
+        return self.telemetry.value(telemetry.RUNS_ENDED, ending=ending, cause=cause)
 
     def failed(self, cause: str, code: str) -> float | None:
-        return self.telemetry.value(measures.RUN_FAILURES, cause=cause, code=code)
+        return self.telemetry.value(telemetry.RUN_FAILURES, cause=cause, code=code)
 
 
 @pytest.fixture
@@ -65,14 +66,14 @@ def metered() -> Metered:
 
 def test_a_submitted_job_is_counted_once(metered: Metered) -> None:
     """And none before the first: an increase from nothing would not be seen."""
-    assert metered.telemetry.value(measures.JOBS_ACCEPTED) == 0
+    assert metered.telemetry.value(telemetry.JOBS_ACCEPTED) == 0
     metered.meter.committed(None, metered.job, None)
-    assert metered.telemetry.value(measures.JOBS_ACCEPTED) == 1
+    assert metered.telemetry.value(telemetry.JOBS_ACCEPTED) == 1
 
 
 def test_the_wait_is_timed_from_the_line_to_the_nodes(metered: Metered) -> None:
     metered.admit(NOON + timedelta(seconds=90))
-    assert metered.telemetry.observed(measures.QUEUE_WAIT) == [90.0]
+    assert metered.telemetry.observed(telemetry.QUEUE_WAIT) == [90.0]
 
 
 def test_each_phase_of_a_start_is_timed_once_when_it_is_over(metered: Metered) -> None:
@@ -80,19 +81,19 @@ def test_each_phase_of_a_start_is_timed_once_when_it_is_over(metered: Metered) -
     metered.admit()
     metered.see(reserving=0.5, starting=1.5)
     metered.see(reserving=0.5, starting=1.5)
-    assert metered.telemetry.observed(measures.START_PHASE, phase="starting") == []
+    assert metered.telemetry.observed(telemetry.START_PHASE, phase="starting") == []
     metered.see(reserving=0.5, starting=1.5, loading=4.0, training=10.0)
     metered.see(reserving=0.5, starting=1.5, loading=4.0, training=10.0, saving=12.0)
     phases = ("reserving", "starting", "loading")
-    seen = {phase: metered.telemetry.observed(measures.START_PHASE, phase=phase) for phase in phases}
+    seen = {phase: metered.telemetry.observed(telemetry.START_PHASE, phase=phase) for phase in phases}
     assert seen == {"reserving": [1.0], "starting": [2.5], "loading": [6.0]}
-    assert metered.telemetry.observed(measures.START) == [10.0]
+    assert metered.telemetry.observed(telemetry.START) == [10.0]
 
 
 def test_clocks_that_differ_give_no_negative_time(metered: Metered) -> None:
     metered.admit()
     metered.see(reserving=0.0, starting=-2.0, loading=1.0)
-    assert metered.telemetry.observed(measures.START_PHASE, phase="reserving") == [0.0]
+    assert metered.telemetry.observed(telemetry.START_PHASE, phase="reserving") == [0.0]
 
 
 def test_a_run_of_an_earlier_life_is_not_timed_again() -> None:
@@ -101,8 +102,8 @@ def test_a_run_of_an_earlier_life_is_not_timed_again() -> None:
     later.job = a_job("running", created_at=NOON)
     later.apply(Recover(at=NOON, by="start-up", reason=Reason(code="recovered", message="")))
     later.see(reserving=0.0, starting=1.0, loading=2.0, training=3.0)
-    assert later.telemetry.observed(measures.START) == []
-    assert later.telemetry.observed(measures.START_PHASE, phase="starting") == []
+    assert later.telemetry.observed(telemetry.START) == []
+    assert later.telemetry.observed(telemetry.START_PHASE, phase="starting") == []
 
 
 def test_a_completed_run_is_nobodys_failure(metered: Metered) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scheduler.client import Client
 from scheduler.core.model import JobId
 from scheduler.errors import StorageUnavailable
-from scheduler.runner import RayRunner
+from scheduler.runs.ray_runner import RayRunner
 from tests.unit.served import LOOP, scheduler_at
 
 
@@ -31,7 +31,7 @@ def test_a_job_is_submitted_and_its_curve_is_there(tmp_path: Path) -> None:
         assert said["series"] == {"loss": [0.5, 0.5], "tokens_per_s": [99, 99]}
         assert [(mark["attempt"], mark["step"]) for mark in said["resumptions"]] == [(2, 2)]
         assert [(one["attempt"], one["text"]) for one in said["samples"]] == [(2, "4"), (1, "4")]
-        assert served.call(served.service.ask.trends([job_id], 32)) == {job_id: [0.5]}
+        assert served.call(served.service.queries.trends([job_id], 32)) == {job_id: [0.5]}
 
 
 async def test_a_storage_that_cannot_be_read_is_said(tmp_path: Path) -> None:

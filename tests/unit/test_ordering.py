@@ -51,7 +51,7 @@ def test_when_the_pause_is_over_the_job_is_back_at_its_place() -> None:
 
 def test_a_held_job_does_not_start_and_holds_nobody_up() -> None:
     """Also when the pause before its next try is over."""
-    by_ann = Reason(code="held", message="held in the line by ann; resume it to let it start")
+    by_ann = Reason(code="held", message="held in the queue by ann; resume it to let it start")
     held = a_job(id="j", queue_seq=1, held=True, reason=by_ann, retry_at=NOON)
     line = order([held, a_job(id="k", queue_seq=2)], now=NOON)
     assert [job.id for job in line.ready] == ["k"]

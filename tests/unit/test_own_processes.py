@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scheduler.api_probe import Life, Seen
-from scheduler.own_processes import Parts, began_s, end, living, owns, parts
-from scheduler.up_record import Place, UpInfo
+from scheduler.runs.processes import began_s, living
+from scheduler.server.api_probe import Life, Seen
+from scheduler.server.own_processes import Parts, end, owns, parts
+from scheduler.server.up_record import Place, UpInfo
 from tests.conftest import is_gone, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -80,8 +81,9 @@ def test_what_an_older_release_wrote_down_is_found(sleeper: subprocess.Popen[byt
         (["raylet", "--store=/tmp/scheduler-a1b2/session/sockets/x"], "ray"),
         (["gcs_server", "--log_dir=/tmp/scheduler-a1b2/logs"], "ray"),
         (["python", "/x/bin/ray", "start", "--head", "--temp-dir=/tmp/scheduler-a1b2"], "ray"),
+        (["python", "-m", "scheduler.server.driver", "--address", "x", "--state-dir", "/s/state"], "keeper"),
         (["python", "-m", "scheduler.keeper", "--address", "x", "--state-dir", "/s/state"], "keeper"),
-        (["python", "-m", "scheduler.keeper", "--address", "x", "--state-dir", "/s/state2"], None),
+        (["python", "-m", "scheduler.server.driver", "--address", "x", "--state-dir", "/s/state2"], None),
         (["raylet", "--store=/tmp/scheduler-a1b2c3/session/sockets/x"], None),
         (["tail", "-f", "/tmp/scheduler-a1b2/session/logs/raylet.out"], None),
         (["vi", "/s/state"], None),

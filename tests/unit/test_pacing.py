@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from scheduler.engine.periodic import Backoff, PeriodicTask, all_of
 from scheduler.errors import MirrorUnavailable, Superseded
-from scheduler.pacing import Backoff, Loop, all_of
 from scheduler.testing.clock import NOON
 
 AWAY = MirrorUnavailable("Supabase does not answer")
@@ -63,12 +63,12 @@ class Passes:
             raise error
 
 
-def a_loop(once: Callable[[], Awaitable[object]], *, every_s: float = 10.0, **backoff: Any) -> Loop:
+def a_loop(once: Callable[[], Awaitable[object]], *, every_s: float = 10.0, **backoff: Any) -> PeriodicTask:
     pauses = Backoff(**{"first_s": 1.0, "max_s": 300.0, "chance": lambda: 1.0} | backoff)
-    return Loop("relay", every_s, once, LoopClock(), backoff=pauses)
+    return PeriodicTask("relay", every_s, once, LoopClock(), backoff=pauses)
 
 
-def run(loop: Loop) -> None:
+def run(loop: PeriodicTask) -> None:
     async def until_superseded() -> None:
         with pytest.raises(Superseded):
             await loop.run_forever()
@@ -163,7 +163,7 @@ def test_a_wake_brings_the_next_pass_at_once_when_all_is_well() -> None:
 def test_without_backoff_a_failing_loop_keeps_its_pace_and_can_be_woken() -> None:
     """R3: a pass that fails is followed by the next one all the same."""
     passes = Passes(AWAY, AWAY, AWAY)
-    loop = Loop("tick", 10.0, passes, LoopClock())
+    loop = PeriodicTask("tick", 10.0, passes, LoopClock())
     passes.during = lambda number: loop.wake() if number == 2 else None
     run(loop)
     assert passes.began_s == [0.0, 10.0, 10.0, 20.0]

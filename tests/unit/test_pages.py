@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from scheduler.clock import SystemClock
+from scheduler.api.base import ReasonDocument
+from scheduler.api.health import Health
+from scheduler.api.metrics import MetricsDocument
 from scheduler.core.model import JobId, JobSpec, Status
-from scheduler.documents import Health, MetricsDocument, ReasonDocument
+from scheduler.engine.periodic import SystemClock
 from scheduler.errors import (
     RegistryUnavailable,
 )

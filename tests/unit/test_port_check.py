@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from scheduler import checks
-from scheduler.checks import Check
+from scheduler.server import preflight
+from scheduler.server.preflight import Check
 from scheduler.settings import Settings
 from tests.conftest import free_port
 from tests.unit.test_api_probe import answering
@@ -25,7 +25,7 @@ def port_check(tmp_path: Path, host: str, port: int) -> Check:
         state_dir=tmp_path / "state",
         storage_path=tmp_path / "storage",
     )
-    return next(check for check in checks.run(settings) if check.name == "API port")
+    return next(check for check in preflight.run(settings) if check.name == "API port")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::", "localhost"])

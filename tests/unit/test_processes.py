@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from scheduler.ports import RankProcess
-from scheduler.processes import SCRATCH, alive_here, end_here
+from scheduler.runs.processes import SCRATCH, alive_here, end_here
 
 
 def a_process() -> psutil.Process:

@@ -160,7 +160,7 @@ def test_a_verdict_says_what_was_seen_and_why() -> None:
         a_row("running"), live=frozenset(), vouched_at=None, now=now, stale_after_s=600, policy=Policy.START
     )
     assert verdict.in_reality == "not in the registry; no run of it is alive"
-    assert verdict.why == "last vouched for 700 s ago; the limit is 600 s"
+    assert verdict.why == "last heartbeat 700 s ago; the limit is 600 s"
 
 
 QUEUED, RUNNING = Status.QUEUED, Status.RUNNING

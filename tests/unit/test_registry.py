@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from scheduler.core.model import Job, Status
-from scheduler.registry import Registry
+from scheduler.engine.registry import Registry
 from scheduler.testing import a_job, a_spec
 
 

@@ -13,7 +13,7 @@ import ray.train
 from ray.train.v2._internal.execution.context import TrainContext, get_train_context, set_train_context
 from ray.train.v2._internal.execution.train_fn_utils import DistributedTrainFnUtils, set_train_fn_utils
 
-from scheduler.reports import Reports, keep_reports
+from scheduler.runs.report_hook import Reports, keep_reports
 
 BEGAN = '{"time": 1.0, "phase": "loading"}\n'
 

@@ -22,7 +22,7 @@ from scheduler.core.model import (
     Stop,
     StopKind,
 )
-from scheduler.core.retrying import RetryPolicy, judge
+from scheduler.core.retry import RetryPolicy, judge
 from scheduler.testing.builders import a_job, a_spec
 from scheduler.testing.clock import NOON
 

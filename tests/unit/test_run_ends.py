@@ -7,33 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from scheduler import evidence
 from scheduler.core.model import Cause, Ending, Reason
 from scheduler.core.run_end import Returned
-from scheduler.evidence import failure, finished, lost, silent
-from scheduler.run_folder import RunFolder
+from scheduler.runs import post_mortem
+from scheduler.runs.post_mortem import failure, finished, lost, silent
+from scheduler.runs.run_dir import RunDir
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    monkeypatch.setattr(evidence, "_nodes_gone", lambda folder: ((), ()))
-    folder = RunFolder(tmp_path / "run-1")
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    monkeypatch.setattr(post_mortem, "_nodes_gone", lambda folder: ((), ()))
+    folder = RunDir(tmp_path / "run-1")
     folder.begin("node-1")
     return folder
 
 
-def returned(folder: RunFolder, *ranks: int, num_ranks: int = 2, **result: Any) -> None:
+def returned(folder: RunDir, *ranks: int, num_ranks: int = 2, **result: Any) -> None:
     for rank in ranks:
         folder.write_returned(Returned(rank=rank, num_ranks=num_ranks, result=result))
 
 
-def raised(folder: RunFolder, rank: int, message: str = "boom") -> None:
+def raised(folder: RunDir, rank: int, message: str = "boom") -> None:
     told = {"type": "ValueError", "module": "builtins", "message": message, "traceback": ""}
     folder.write_error(rank, {"rank": rank, "at": 1000.0, **told})
 
 
-def test_it_is_completed_when_every_rank_left_its_record(folder: RunFolder) -> None:
+def test_it_is_completed_when_every_rank_left_its_record(folder: RunDir) -> None:
     """B1: and with what rank 0 returned."""
     returned(folder, 0, 1, accuracy=0.5)
     outcome = finished(folder)
@@ -45,7 +46,7 @@ def test_it_is_completed_when_every_rank_left_its_record(folder: RunFolder) -> N
 
 
 @pytest.mark.parametrize("there", [(), (0,), (1,), (1, 2, 3)])
-def test_a_rank_without_a_record_is_no_proof(folder: RunFolder, there: tuple[int, ...]) -> None:
+def test_a_rank_without_a_record_is_no_proof(folder: RunDir, there: tuple[int, ...]) -> None:
     """B1: whatever Ray Train says, and by whatever silent way its thread ended."""
     returned(folder, *there)
     assert finished(folder) is None
@@ -54,7 +55,7 @@ def test_a_rank_without_a_record_is_no_proof(folder: RunFolder, there: tuple[int
     assert "left no record" in (outcome.reason.detail or "")
 
 
-def test_a_rank_that_raised_names_the_cause_though_ray_train_saw_no_error(folder: RunFolder) -> None:
+def test_a_rank_that_raised_names_the_cause_though_ray_train_saw_no_error(folder: RunDir) -> None:
     returned(folder, 0)
     raised(folder, 1, "unknown label \\ud83d")
     outcome = silent(folder, 2)
@@ -63,7 +64,7 @@ def test_a_rank_that_raised_names_the_cause_though_ray_train_saw_no_error(folder
 
 
 @pytest.mark.parametrize("seen", ["fit() raised", "the actor of the run died", "it was ended by force"])
-def test_finished_work_is_never_thrown_away(folder: RunFolder, seen: str) -> None:
+def test_finished_work_is_never_thrown_away(folder: RunDir, seen: str) -> None:
     """B1: what breaks after the last rank returned is not the job's fault, and undoes nothing."""
     returned(folder, 0, 1, steps=5)
     if seen == "it was ended by force":
@@ -80,7 +81,7 @@ def test_finished_work_is_never_thrown_away(folder: RunFolder, seen: str) -> Non
     (1, True, Ending.COMPLETED),
 ])  # fmt: skip
 def test_a_loop_stops_only_when_it_was_asked_to(
-    folder: RunFolder, word: Any, is_asked: bool, ending: Ending
+    folder: RunDir, word: Any, is_asked: bool, ending: Ending
 ) -> None:
     """B1: a loop with a word `stopped` of its own was taken for one that gave way, and begun again and again."""
     if is_asked:
@@ -90,10 +91,10 @@ def test_a_loop_stops_only_when_it_was_asked_to(
     assert outcome is not None and outcome.ending is ending
 
 
-def test_an_exit_code_is_the_users(folder: RunFolder) -> None:
+def test_an_exit_code_is_the_users(folder: RunDir) -> None:
     """It was taken for the infrastructure's fault, and repeated until that limit was used up."""
     folder.write_exit(0, 3)
-    died = type("WorkerHealthCheckFailedError", (Exception,), {})("its process is gone")
+    died = WorkerHealthCheckFailedError("its process is gone", RuntimeError())
     error = type("WorkerGroupError", (Exception,), {"worker_failures": {0: died, 1: died}})()
     outcome = failure(folder, error)
     assert (outcome.ending, outcome.cause, outcome.reason.code) == (Ending.FAILED, Cause.USER, "exited")
@@ -101,18 +102,18 @@ def test_an_exit_code_is_the_users(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("code", [137, -9, 139])
-def test_unless_it_is_that_of_a_signal(folder: RunFolder, code: int) -> None:
+def test_unless_it_is_that_of_a_signal(folder: RunDir, code: int) -> None:
     folder.write_exit(0, code)
     assert lost(folder, "gone").cause is Cause.INFRASTRUCTURE
 
 
-def test_unless_the_node_is_seen_behind_it(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "_nodes_gone", lambda folder: (("node-1",), ()))
+def test_unless_the_node_is_seen_behind_it(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post_mortem, "_nodes_gone", lambda folder: (("node-1",), ()))
     folder.write_exit(0, 1)
     assert lost(folder, "gone").cause is Cause.INFRASTRUCTURE
 
 
-def test_an_error_that_cannot_be_shown_is_told_all_the_same(folder: RunFolder) -> None:
+def test_an_error_that_cannot_be_shown_is_told_all_the_same(folder: RunDir) -> None:
     class Hostile(Exception):
         def __str__(self) -> str:
             raise SystemExit

@@ -20,10 +20,10 @@ from scheduler.core.model import (
     Reason,
     Resumption,
 )
-from scheduler.evidence import with_operators_word
-from scheduler.progress_reader import ProgressReader
-from scheduler.resuming import UNTOLD
-from scheduler.run_folder import RunFolder, newest_fence
+from scheduler.runs.post_mortem import stopped_by_operator
+from scheduler.runs.progress import ProgressReader
+from scheduler.runs.resume_report import UNTOLD
+from scheduler.runs.run_dir import RunDir, newest_fence
 from scheduler.testing.builders import a_job
 
 STOPPED = Outcome(ending=Ending.STOPPED, reason=Reason(code="stopped", message="as asked"))
@@ -31,13 +31,13 @@ VERIFIED = Resumption(checkpoint=CheckpointId("1.3"), step=30, checked=("9 files
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path / "run-2")
+def folder(tmp_path: Path) -> RunDir:
+    folder = RunDir(tmp_path / "run-2")
     folder.begin("node-1")
     return folder
 
 
-def say(folder: RunFolder, *lines: dict[str, Any]) -> None:
+def say(folder: RunDir, *lines: dict[str, Any]) -> None:
     with folder.progress_file.open("a") as file:
         for at, line in enumerate(lines):
             file.write(json.dumps({"time": 1000.0 + at, **line}) + "\n")
@@ -66,14 +66,14 @@ STEPS = {"phase": "training", "step": 31}
     ],
 )
 def test_what_a_pause_would_lose_without_a_checkpoint(
-    folder: RunFolder, lines: tuple[dict[str, Any], ...], nothing: bool
+    folder: RunDir, lines: tuple[dict[str, Any], ...], nothing: bool
 ) -> None:
     """A run that has nothing to save is ended at once; any other is given its time."""
     say(folder, *lines)
     assert folder.has_nothing_to_save() is nothing
 
 
-def test_the_newest_checkpoint_is_the_last_whole_line(folder: RunFolder) -> None:
+def test_the_newest_checkpoint_is_the_last_whole_line(folder: RunDir) -> None:
     """A line torn by a kill, or one that tells an error, is no checkpoint."""
     assert folder.saved() is None
     whole = {
@@ -91,7 +91,7 @@ def test_the_newest_checkpoint_is_the_last_whole_line(folder: RunFolder) -> None
     assert (saved.checkpoint, saved.step, saved.at) == ("2.1", 40, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def test_the_certificate_is_what_was_verified_and_what_the_loop_says(folder: RunFolder) -> None:
+def test_the_certificate_is_what_was_verified_and_what_the_loop_says(folder: RunDir) -> None:
     folder.write_resumed(VERIFIED)
     said = {
         "step": 30,
@@ -110,7 +110,7 @@ def test_the_certificate_is_what_was_verified_and_what_the_loop_says(folder: Run
     assert outcome.progress == {"step": 31}, "words for the scheduler are no progress"
 
 
-def test_a_loop_that_does_not_say_what_it_restored_is_not_called_exact(folder: RunFolder) -> None:
+def test_a_loop_that_does_not_say_what_it_restored_is_not_called_exact(folder: RunDir) -> None:
     """And one that had no time to say it is not blamed."""
     folder.write_resumed(VERIFIED)
     say(folder, LOADING)
@@ -121,32 +121,32 @@ def test_a_loop_that_does_not_say_what_it_restored_is_not_called_exact(folder: R
     assert resumed.differs == (UNTOLD,)
 
 
-def test_samples_stay_out_of_what_is_shown_of_a_run(folder: RunFolder) -> None:
+def test_samples_stay_out_of_what_is_shown_of_a_run(folder: RunDir) -> None:
     """They are long, and would be in every answer, and in every row of the database."""
     say(folder, {"step": 3, "samples": [{"prompt": "2+2?", "text": "4"}]}, {"step": 4, "loss": 1.0})
     assert folder.account(STOPPED).progress == {"step": 4, "loss": 1.0}
 
 
-def test_a_loop_may_count_its_samples_and_show_it(folder: RunFolder) -> None:
+def test_a_loop_may_count_its_samples_and_show_it(folder: RunDir) -> None:
     say(folder, {"step": 3, "samples": 96})
     assert folder.account(STOPPED).progress == {"step": 3, "samples": 96}
 
 
 def test_a_loop_that_only_reports_is_given_as_long_again_as_it_took_to_the_first_report(
-    folder: RunFolder,
+    folder: RunDir,
 ) -> None:
     """It may report once in two hours: without a pace it would be ended as hung an hour after the first report."""
     hours_s = 7200.0
     reported = {"phase": "training", "reported": True}
     say(folder, LOADING, {**reported, "time": 1000.0 + hours_s, "step": 99, "loss": 1.0})
     reader = ProgressReader(folder.progress_file)
-    assert reader.said() == {"step": 99, "loss": 1.0}
+    assert reader.reported() == {"step": 99, "loss": 1.0}
     assert reader.pace is not None
     assert (reader.pace.longest_s, reader.pace.typical_s) == (hours_s, hours_s / 100)
     assert reader.stepped_at_s == 1000.0 + hours_s
 
 
-def test_why_it_was_ended_by_force_is_read_back(folder: RunFolder) -> None:
+def test_why_it_was_ended_by_force_is_read_back(folder: RunDir) -> None:
     assert folder.ended() is None
     folder.write_ended(Reason(code="ended_by_force", message="it did not stop within 8 s"))
     assert folder.ended() == Reason(code="ended_by_force", message="it did not stop within 8 s")
@@ -177,7 +177,7 @@ HALF = "\\ud83d"
     ],
     ids=lambda line: line[:20],
 )
-def test_no_line_of_progress_makes_a_run_unreadable(folder: RunFolder, line: str) -> None:
+def test_no_line_of_progress_makes_a_run_unreadable(folder: RunDir, line: str) -> None:
     """B1: a healthy run that cannot be asked looks dead, and one whose end cannot be written never ends."""
     folder.write_resumed(VERIFIED)
     say(folder, LOADING, {"phase": "training", "step": 7})
@@ -191,16 +191,16 @@ def test_no_line_of_progress_makes_a_run_unreadable(folder: RunFolder, line: str
     assert len(text) <= 66_000
     assert HALF.upper() not in text.upper().replace("\\\\", "") and "u0000" not in text.replace("\\\\", "")
     reader = ProgressReader(folder.progress_file)
-    assert reader.said()
+    assert reader.reported()
     assert reader.phase == "training"
     assert reader.stepped_at_s is not None and reader.stepped_at_s < 4e9
 
 
-def test_a_loop_that_makes_up_names_for_ever_is_read_in_bounded_memory(folder: RunFolder) -> None:
+def test_a_loop_that_makes_up_names_for_ever_is_read_in_bounded_memory(folder: RunDir) -> None:
     reader = ProgressReader(folder.progress_file)
     for number in range(3_000):
         say(folder, {f"name {number}": number})
-    said = reader.said()
+    said = reader.reported()
     assert said is not None
     assert len(said) <= 1_000 and said["name 2999"] == 2999
 
@@ -212,7 +212,7 @@ def test_a_loop_that_makes_up_names_for_ever_is_read_in_bounded_memory(folder: R
     "name",
     ["started", "resumed", "ended", "final", "rank-0", "rank-0.error", "rank-0.returned", "rank-0.exit"],
 )
-def test_a_file_that_is_spoilt_is_passed_over(folder: RunFolder, name: str, spoilt: bytes) -> None:
+def test_a_file_that_is_spoilt_is_passed_over(folder: RunDir, name: str, spoilt: bytes) -> None:
     """B1: a disk that lost power leaves empty files; reading one must not keep a run from ending."""
     (folder.path / f"{name}.json").write_bytes(spoilt)
     assert folder.final() is None and folder.ended() is None and folder.resumed() is None
@@ -238,22 +238,22 @@ def test_a_file_that_is_spoilt_is_passed_over(folder: RunFolder, name: str, spoi
     ],
 )
 def test_what_died_after_the_operators_word_died_of_it(
-    folder: RunFolder, outcome: Outcome, becomes: str
+    folder: RunDir, outcome: Outcome, becomes: str
 ) -> None:
     """B3: but what was done is done, and what the user's code raised is the user's."""
-    assert with_operators_word(folder, outcome) is outcome
+    assert stopped_by_operator(folder, outcome) is outcome
     folder.write_ended(Reason(code="ended_by_force", message="it did not stop within 8 s"))
-    assert with_operators_word(folder, outcome) is outcome
+    assert stopped_by_operator(folder, outcome) is outcome
     told = Reason(code=OPERATOR_DOWN, message="the operator stopped the scheduler")
     folder.write_ended(told)
-    seen = with_operators_word(folder, outcome)
+    seen = stopped_by_operator(folder, outcome)
     assert seen.ending == becomes
     assert (seen.reason == told) == (becomes == "stopped")
 
 
 def test_what_a_run_keeps_of_its_job_is_for_its_owner_alone(tmp_path: Path) -> None:
     """The storage is shared; a spec may hold a key that only its user should see."""
-    folder = RunFolder.of(tmp_path, JobId("j"), Fence(1))
+    folder = RunDir.of(tmp_path, JobId("j"), Fence(1))
     job = a_job("running")
     folder.begin("node-1", job)
     started = folder.path / "started.json"
@@ -264,7 +264,7 @@ def test_what_a_run_keeps_of_its_job_is_for_its_owner_alone(tmp_path: Path) -> N
 @pytest.mark.parametrize("change", [{"version": 2}, {"version": None}, {"job": {"id": "j"}}, {"job": None}])
 def test_what_another_release_kept_is_not_guessed_at(tmp_path: Path, change: dict[str, object]) -> None:
     """Its run is left alone, and shown."""
-    folder = RunFolder.of(tmp_path, JobId("j"), Fence(1))
+    folder = RunDir.of(tmp_path, JobId("j"), Fence(1))
     folder.begin("node-1", a_job("running"))
     started = folder.path / "started.json"
     started.write_text(json.dumps(json.loads(started.read_text()) | change))

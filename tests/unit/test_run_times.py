@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from scheduler import health
 from scheduler.core import ordering
 from scheduler.core.hangs import Pace
 from scheduler.core.model import CheckpointId, Fence, JobId, NodeId, Phase, Saved
+from scheduler.core.observation import moments, take_moments
+from scheduler.engine.run_times import NodeClocks, in_our_time
 from scheduler.ports import Observation, Run
-from scheduler.run_times import NodeClocks, in_our_time, moments, take_moments
 from scheduler.testing.builders import a_job
 from scheduler.testing.clock import NOON, ManualClock
 from tests.unit.test_service import World, a_loop
@@ -69,7 +69,7 @@ async def look(world: World, clock: NodeClock, seconds: float, *, step: bool, ev
     for _ in range(int(seconds / every_s)):
         world.clock.advance(every_s)
         clock.tell(step=step)
-        await world.service.observe_once()
+        await world.service.monitor.once()
     await world.settle()
 
 
@@ -85,7 +85,7 @@ async def test_a_run_that_gets_on_is_no_hang_whatever_its_nodes_clock_says(
     await world.life()
     await look(world, clock, 1200, step=True)
     assert world.runner.stopped == []
-    assert (await world.service.ask.status(run[0])).reason.code == "running"
+    assert (await world.service.queries.status(run[0])).reason.code == "running"
 
 
 @pytest.mark.parametrize("ahead_s", AHEAD)
@@ -94,9 +94,9 @@ async def test_a_run_that_hangs_is_one_whatever_its_nodes_clock_says(world: Worl
     clock = NodeClock(world, run, ahead_s)
     await look(world, clock, 60, step=True)
     await look(world, clock, 300, step=False)
-    assert (await world.service.ask.status(run[0])).reason.code == "suspect"
+    assert (await world.service.queries.status(run[0])).reason.code == "suspect"
     await look(world, clock, 360, step=False)
-    attempt = (await world.service.ask.attempts(run[0])).attempts[0]
+    attempt = (await world.service.queries.attempts(run[0])).attempts[0]
     assert attempt.reason
     assert attempt.reason.code == "hung"
 
@@ -127,7 +127,7 @@ async def test_setting_the_schedulers_clock_ends_no_run_before_its_time(
     await look(world, clock, 1140, step=True)
     assert world.runner.stopped == []
     await look(world, clock, 180, step=True)
-    job = await world.service.ask.status(run[0])
+    job = await world.service.queries.status(run[0])
     assert (job.status, job.reason.code) == ("failed", "timeout")
 
 
@@ -136,7 +136,7 @@ async def test_what_people_see_is_in_the_schedulers_time(world: World) -> None:
     run = await a_run(world)
     clock = NodeClock(world, run, 900.0)
     await look(world, clock, 120, step=True)
-    job = await world.service.ask.status(run[0])
+    job = await world.service.queries.status(run[0])
     assert job.phases == {"starting": NOON}
     sighting = world.service.registry.sighting(world.service.registry.running()[0])
     assert sighting
@@ -148,12 +148,12 @@ async def test_a_clock_that_is_off_is_a_problem_with_its_node_and_its_remedy(wor
     run = await a_run(world)
     clock = NodeClock(world, run, -900.0)
     await look(world, clock, 30, step=True)
-    (words,) = health.problems(world.service)
+    (words,) = world.service.problems()
     assert "the clock of node node-1 is 900 s behind that of the scheduler's node" in words
     assert "chronyc makestep" in words
     clock.ahead_s = 20.0
     await look(world, clock, 30, step=True)
-    assert health.problems(world.service) == []
+    assert world.service.problems() == []
 
 
 def test_a_slow_answer_says_little_about_a_clock() -> None:

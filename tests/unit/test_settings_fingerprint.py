@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from scheduler.server.settings_fingerprint import differences, fingerprint
 from scheduler.settings import Settings
-from scheduler.settings_fingerprint import differences, fingerprint
 
 SECRETS: dict[str, Any] = {
     "token": "s3cret-token",

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from scheduler import health
+from scheduler.core.commands import JobAction
 from scheduler.core.model import SPEC, Fence, Gang, JobId, JobSpec, Node, NodeId
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import (
     MirrorRefused,
     MirrorUnavailable,
@@ -24,14 +26,12 @@ from scheduler.errors import (
     NoticeRefused,
     Superseded,
 )
-from scheduler.ports import MirrorChange, OutboxRow, Sign
-from scheduler.service import Service
+from scheduler.ports import MirrorChange, OutboxRow, ProgressUpdate
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
 from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner, failed
 from scheduler.testing.memory import Disk, MemoryJournal
 from scheduler.testing.memory_mirror import Database, MemoryMirror
-from scheduler.validation import Door
 
 
 class WatchedMirror(MemoryMirror):
@@ -40,7 +40,7 @@ class WatchedMirror(MemoryMirror):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.calls: Counter[str] = Counter()
-        self.signs: list[Sign] = []
+        self.signs: list[ProgressUpdate] = []
         self.refused: set[str] = set()
         self.refuses_all = False
 
@@ -50,7 +50,7 @@ class WatchedMirror(MemoryMirror):
             raise MirrorRefused("a row was not taken")
         await super().apply(changes, forced=forced)
 
-    async def vouch(self, signs: Collection[Sign]) -> None:
+    async def vouch(self, signs: Collection[ProgressUpdate]) -> None:
         self.calls["vouch"] += 1
         self.signs = list(signs)
         await super().vouch(signs)
@@ -91,16 +91,16 @@ class World:
         self.disk, self.runner, self.clock = Disk(), FakeRunner(), ManualClock()
         self.database, self.listener = Database(self.clock), Listener()
         self.mirror: WatchedMirror
-        self.service: Service
+        self.service: Engine
 
-    async def life(self, **settings: Any) -> Service:
+    async def life(self, **settings: Any) -> Engine:
         self.mirror = WatchedMirror(self.database)
-        self.service = Service(
+        self.service = Engine(
             journal=MemoryJournal(self.disk),
             runner=self.runner,
             clock=self.clock,
             settings=Settings(max_losses=1, retry_backoff_s=5.0, **settings),
-            door=Door(["tests.loops:*"], [Path("/tmp")]),
+            validator=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
             mirror=self.mirror,
             webhook=self.listener,
         )
@@ -110,17 +110,17 @@ class World:
     async def submit(self, **fields: Any) -> JobId:
         job_id = str(uuid.uuid4())
         spec = JobSpec(loop="tests.loops:quick", **fields)
-        return JobId((await self.service.submit(job_id, spec, None))[0].job_id)
+        return JobId((await self.service.commands.submit(job_id, spec, None))[0].job_id)
 
     async def relay(self) -> None:
         await self.service.sync.relay.once()
 
     async def vouch(self) -> None:
-        await self.service.sync.voucher.once()
+        await self.service.sync.heartbeat.once()
 
     async def settle(self) -> None:
         for _ in range(5):
-            await self.service.tick_once()
+            await self.service.scheduling.once()
             await asyncio.sleep(0.001)
         await self.relay()
 
@@ -169,8 +169,8 @@ async def test_what_is_wrong_with_all_rows_is_not_asked_about_one_by_one(world: 
 async def test_a_job_is_sent_once_at_its_newest_with_all_of_its_events(world: World) -> None:
     """R6: the newest state wins, and no event is dropped."""
     job_id = await world.submit()
-    await world.service.tick_once()
-    await world.service.cancel(job_id, "ann")
+    await world.service.scheduling.once()
+    await world.service.commands.act(job_id, JobAction.CANCEL, "ann")
     await asyncio.sleep(0.01)
     world.mirror.calls.clear()
     await world.relay()
@@ -191,7 +191,7 @@ async def test_an_idle_scheduler_asks_as_much_of_the_database_with_many_jobs_as_
         await world.vouch()
         world.mirror.calls.clear()
         for _ in range(3):
-            await world.service.tick_once()
+            await world.service.scheduling.once()
             await world.vouch()
             await world.service.sync.inbox.once()
             await world.relay()
@@ -209,17 +209,17 @@ async def test_the_row_shows_the_place_in_the_line_and_why_it_waits(world: World
     world.without_nodes()
     jobs = [await world.submit() for _ in range(3)]
     await world.settle()
-    await world.service.cancel(jobs[0], "ann")
+    await world.service.commands.act(jobs[0], JobAction.CANCEL, "ann")
     await world.settle()
     await world.vouch()
     assert [world.row(job_id)["queue_position"] for job_id in jobs[1:]] == [1, 2]
-    status = await world.service.ask.status(jobs[1])
+    status = await world.service.queries.status(jobs[1])
     assert world.row(jobs[1])["reason"]["message"] == status.reason.message
     assert "node" in status.reason.message
 
 
 async def test_a_sign_that_was_lost_is_said_again(world: World) -> None:
-    """An outage between two changes must not leave an old place in the line for ever."""
+    """An outage between two changes must not leave an old place in the queue for ever."""
     world.without_nodes()
     job_id = await world.submit()
     await world.settle()
@@ -236,19 +236,19 @@ async def test_r4_rows_that_were_found_together_enter_the_line_in_their_order(wo
     world.without_nodes()
     spec = {"loop": "tests.loops:quick"}
     delays = iter([0.02, 0.01, 0.0])
-    check = world.service.door.check
+    check = world.service.validator.check
 
     def slow_check(*arguments: Any) -> Any:
         time.sleep(next(delays))
         return check(*arguments)
 
-    world.service.door.check = slow_check  # type: ignore[method-assign]
+    world.service.validator.check = slow_check  # type: ignore[method-assign]
     ids = []
     for _ in range(3):
         ids.append(world.database.insert_pending(spec))
         world.clock.advance(1)
     await world.service.sync.inbox.once()
-    places = [(await world.service.ask.status(job_id)).queue_position for job_id in ids]
+    places = [(await world.service.queries.status(job_id)).queue_position for job_id in ids]
     assert places == [1, 2, 3]
 
 
@@ -256,7 +256,7 @@ async def test_of_many_jobs_that_come_back_those_that_run_come_first(world: Worl
     """Else a waiting job could be placed on nodes that a row read later says are taken."""
     running = "ffffffff-ffff-4fff-bfff-ffffffffffff"  # the last to be read
     spec = JobSpec(loop="tests.loops:quick", resources=Gang(cpus_per_rank=4))
-    await world.service.submit(running, spec, None)
+    await world.service.commands.submit(running, spec, None)
     await world.settle()
     for _ in range(450):
         await world.submit()
@@ -272,7 +272,7 @@ async def test_of_many_jobs_that_come_back_those_that_run_come_first(world: Worl
 
 
 async def test_a_row_that_was_written_again_has_its_signs_again(world: World) -> None:
-    """What a repair wrote is the job alone: its place in the line and why it waits come after it."""
+    """What a repair wrote is the job alone: its place in the queue and why it waits come after it."""
     world.without_nodes()
     job_id = await world.submit()
     await world.settle()
@@ -290,7 +290,7 @@ async def test_a_journal_from_a_backup_catches_up_with_the_database(world: World
     cancelled = await world.submit()
     await world.settle()
     backup = copy.deepcopy(world.disk)
-    await world.service.cancel(cancelled, "ann")
+    await world.service.commands.act(cancelled, JobAction.CANCEL, "ann")
     later_on = await world.submit()
     await world.settle()
     before = copy.deepcopy(world.database.rows)
@@ -298,10 +298,10 @@ async def test_a_journal_from_a_backup_catches_up_with_the_database(world: World
     world.disk = backup
     service = await world.life()
     await world.settle()
-    assert (await service.ask.status(cancelled)).status == "cancelled"
-    assert (await service.ask.status(later_on)).status == "queued"
+    assert (await service.queries.status(cancelled)).status == "cancelled"
+    assert (await service.queries.status(later_on)).status == "queued"
     assert all(world.row(job_id)["version"] > before[job_id]["version"] for job_id in before)
-    assert (await service.reconcile(dry_run=True)).repairs == []
+    assert (await service.sync.reconcile(dry_run=True)).repairs == []
 
 
 async def test_a_run_that_nobody_knows_is_not_ended_before_the_database_was_read(world: World) -> None:
@@ -311,13 +311,13 @@ async def test_a_run_that_nobody_knows_is_not_ended_before_the_database_was_read
     world.disk = Disk()
     world.database.fault = lambda _: "unavailable"
     service = await world.life()
-    await service.liveness_once()
+    await service.supervisor.once()
     await asyncio.sleep(0.01)
     assert world.runner.stopped == []
     world.database.fault = lambda _: None
     await service.sync.reconciler.once()
-    await service.liveness_once()
-    assert (await service.ask.status(job_id)).status == "running"
+    await service.supervisor.once()
+    assert (await service.queries.status(job_id)).status == "running"
     assert world.runner.stopped == []
 
 
@@ -325,14 +325,14 @@ async def test_a_run_that_neither_journal_nor_database_knows_goes_on_with_its_jo
     """R1: the database was away for so long that it never heard of the job; its run proves it."""
     world.database.fault = lambda _: "unavailable"
     job_id = str(uuid.uuid4())
-    await world.service.submit(job_id, JobSpec(loop="tests.loops:quick"), None)
+    await world.service.commands.submit(job_id, JobSpec(loop="tests.loops:quick"), None)
     for _ in range(3):
-        await world.service.tick_once()
+        await world.service.scheduling.once()
         await asyncio.sleep(0.001)
     world.database.fault = lambda _: None
     world.disk = Disk()
     service = await world.life()
-    assert (await service.ask.status(job_id)).status == "running"
+    assert (await service.queries.status(job_id)).status == "running"
     assert world.runner.stopped == []
     await world.relay()
     assert world.row(job_id)["status"] == "running"
@@ -348,12 +348,12 @@ async def test_a_row_that_had_not_heard_of_a_live_run_does_not_end_it(world: Wor
     world.database.fault = lambda _: "unavailable"
     world.runner.nodes_now = nodes
     for _ in range(3):
-        await world.service.tick_once()
+        await world.service.scheduling.once()
         await asyncio.sleep(0.001)
     world.database.fault = lambda _: None
     world.disk = Disk()
     service = await world.life()
-    assert (await service.ask.status(job_id)).status == "running"
+    assert (await service.queries.status(job_id)).status == "running"
     assert world.runner.stopped == []
     assert len(world.runner.started) == 1
 
@@ -371,19 +371,19 @@ async def test_r10_what_becomes_of_waiting_jobs_after_an_outage_is_a_setting(
     await world.vouch()
     world.clock.advance(500)
     service = await world.life(recover_queued=policy)
-    assert (await service.ask.status(job_id)).reason.code != "held"
+    assert (await service.queries.status(job_id)).reason.code != "held"
     await world.vouch()
     world.clock.advance(700)
     service = await world.life(recover_queued=policy)
     world.runner.nodes_now = FakeRunner().nodes_now
     await world.settle()
-    after = await service.ask.status(job_id)
+    after = await service.queries.status(job_id)
     assert after.status == ("running" if policy == "start" else status)
     assert (after.reason.code == "held") == bool(held)
     if held:
-        await service.force_start(job_id, "ann")
+        await service.commands.act(job_id, JobAction.FORCE_START, "ann")
         await world.settle()
-        assert (await service.ask.status(job_id)).status == "running"
+        assert (await service.queries.status(job_id)).status == "running"
 
 
 async def test_r10_whoever_runs_the_cluster_is_told_what_the_system_did(world: World) -> None:
@@ -434,7 +434,7 @@ async def test_a_notice_that_is_refused_for_ever_holds_up_no_other(world: World)
     await lose(world, *jobs, fence=2)
     assert await notify(world) == 3
     assert [job for job, _, _ in world.listener.told].count(jobs[0]) == 0
-    (problem,) = [words for words in health.problems(world.service) if "webhook" in words]
+    (problem,) = [words for words in world.service.problems() if "webhook" in words]
     assert jobs[0] in problem
     assert "422" in problem
     world.listener.refuses = set()
@@ -513,7 +513,7 @@ async def test_a_notice_on_which_the_receiver_hangs_holds_up_no_other(world: Wor
 async def test_a_receiver_that_refuses_everything_is_not_asked_about_everything(world: World) -> None:
     """R10: a wrong secret with thousands of notices must not be thousands of requests in each pass."""
     world.runner.nodes_now = (Node(id=NodeId("node-1"), name="node-1", cpus=20.0),)
-    await world.service.tick_once()
+    await world.service.scheduling.once()
     jobs = [await world.submit() for _ in range(20)]
     await world.settle()
     await lose(world, *jobs)
@@ -538,14 +538,14 @@ async def test_a_finished_row_that_was_altered_is_put_right_and_recorded(world: 
     before = copy.deepcopy(world.row(job_id))
     untouched = copy.deepcopy(world.row(honest))
     world.database.set(job_id, **altered)
-    foretold = await world.service.reconcile(dry_run=True)
+    foretold = await world.service.sync.reconcile(dry_run=True)
     assert [repair.job_id for repair in foretold.repairs] == [job_id]
-    done = await world.service.reconcile(dry_run=False)
+    done = await world.service.sync.reconcile(dry_run=False)
     assert [repair.job_id for repair in done.repairs] == [job_id]
     assert {**world.row(job_id), "updated_at": ""} == {**before, "updated_at": ""}
     assert world.row(honest) == untouched
-    assert [repair.job_id for repair in (await world.service.ask.repairs(None, 10)).repairs] == [job_id]
-    assert (await world.service.reconcile(dry_run=False)).repairs == []
+    assert [repair.job_id for repair in (await world.service.queries.repairs(None, 10)).repairs] == [job_id]
+    assert (await world.service.sync.reconcile(dry_run=False)).repairs == []
 
 
 async def test_a_row_that_the_database_does_not_take_keeps_no_other_from_being_put_right(
@@ -559,8 +559,8 @@ async def test_a_row_that_the_database_does_not_take_keeps_no_other_from_being_p
         world.database.set(job_id, status="running")
     world.mirror.refused = {jobs[0], jobs[3]}
     for _ in range(3):
-        with pytest.raises(MirrorRefused, match="2 rows could not be put right"):
-            await world.service.reconcile(dry_run=False)
+        with pytest.raises(MirrorRefused, match="2 rows could not be repaired"):
+            await world.service.sync.reconcile(dry_run=False)
     assert [world.row(job_id)["status"] for job_id in jobs] == [
         "running",
         "queued",
@@ -568,11 +568,11 @@ async def test_a_row_that_the_database_does_not_take_keeps_no_other_from_being_p
         "running",
         "queued",
     ]
-    assert len((await world.service.ask.repairs(None, 100)).repairs) == 5
+    assert len((await world.service.queries.repairs(None, 100)).repairs) == 5
     world.mirror.refused = set()
-    await world.service.reconcile(dry_run=False)
+    await world.service.sync.reconcile(dry_run=False)
     assert {world.row(job_id)["status"] for job_id in jobs} == {"queued"}
-    assert len((await world.service.ask.repairs(None, 100)).repairs) == 5
+    assert len((await world.service.queries.repairs(None, 100)).repairs) == 5
 
 
 @pytest.mark.parametrize("altered", [{"status": "failed"}, {"job": {"id": "?"}}], ids=["status", "copy"])
@@ -611,13 +611,15 @@ async def test_old_history_is_pruned_in_journal_and_database(world: World) -> No
     assert [left[JobId(job_id)] for job_id in [*old, young]] == [1, 1, 1, 3]
     assert pruner.events == 6
     assert len(world.disk.jobs) == len(world.database.rows) == 4
-    page = await world.service.ask.events(old[0])
+    page = await world.service.queries.events(old[0])
     assert [event.version for event in page.events] == [3]
     assert "SCHEDULER_KEEP_DAYS" in (page.note or "")
-    assert (await world.service.ask.events(young)).note is None
+    assert (await world.service.queries.events(young)).note is None
     await pruner.once()
     assert pruner.events == 6
-    assert (await world.service.reconcile(dry_run=False)).repairs == [], "what was pruned is no difference"
+    assert (await world.service.sync.reconcile(dry_run=False)).repairs == [], (
+        "what was pruned is no difference"
+    )
 
 
 async def test_a_database_that_is_away_keeps_the_journal_from_nothing(world: World) -> None:
@@ -641,13 +643,13 @@ async def test_l10_a_dry_run_says_what_it_would_do_and_does_nothing(world: World
     job_id = world.database.insert(JobId(str(uuid.uuid4())), status="running", spec={"loop": "sft"})
     world.clock.advance(700)
     rows, writes = copy.deepcopy(world.database.rows), world.disk.num_writes
-    would = await world.service.reconcile(dry_run=True)
+    would = await world.service.sync.reconcile(dry_run=True)
     assert [repair.job_id for repair in would.repairs] == [job_id]
     assert (world.database.rows, world.disk.num_writes) == (rows, writes)
-    did = await world.service.reconcile(dry_run=False)
+    did = await world.service.sync.reconcile(dry_run=False)
     assert [one.decided for one in did.repairs] == [one.decided for one in would.repairs]
-    assert (await world.service.reconcile(dry_run=False)).repairs == []
-    assert [one.job_id for one in (await world.service.ask.repairs(None, 10)).repairs] == [job_id]
+    assert (await world.service.sync.reconcile(dry_run=False)).repairs == []
+    assert [one.job_id for one in (await world.service.queries.repairs(None, 10)).repairs] == [job_id]
 
 
 async def test_an_older_life_that_wakes_up_ends_no_run_of_its_successor(world: World) -> None:
@@ -657,7 +659,7 @@ async def test_an_older_life_that_wakes_up_ends_no_run_of_its_successor(world: W
     await world.submit()
     await world.settle()
     with pytest.raises(Superseded):
-        await older.liveness_once()
+        await older.supervisor.once()
     await asyncio.sleep(0.01)
     assert world.runner.stopped == []
 
@@ -668,7 +670,7 @@ async def test_an_older_life_is_refused_by_the_database(world: World) -> None:
     world.disk = Disk()
     await world.life()
     world.disk = journal
-    await older.submit(str(uuid.uuid4()), JobSpec(loop="tests.loops:quick"), None)
+    await older.commands.submit(str(uuid.uuid4()), JobSpec(loop="tests.loops:quick"), None)
     with pytest.raises(Superseded):
         await older.sync.relay.once()
     assert world.database.rows == {}
@@ -679,7 +681,7 @@ async def test_l4_a_row_whose_spec_cannot_be_read_is_refused_in_words(world: Wor
     for spec, words in [({"lop": "sft"}, "loop"), (None, "write the job's spec as a JSON object")]:
         job_id = world.database.insert(JobId(str(uuid.uuid4())), status="failed", spec=spec)
         with pytest.raises(NotAllowed, match=words):
-            await world.service.force_start(job_id, "ann")
+            await world.service.commands.act(job_id, JobAction.FORCE_START, "ann")
 
 
 @pytest.mark.parametrize("wrappings", [1, 2, 3])
@@ -693,7 +695,7 @@ async def test_b4_a_spec_that_a_front_end_wrote_as_text_is_the_object_in_it(
     job_id = world.database.insert_pending(spec)
     await world.service.sync.inbox.once()
     await world.settle()
-    job = await world.service.book.find(job_id)
+    job = await world.service.store.find(job_id)
     assert job is not None
     assert (job.spec.loop, job.spec.config) == ("tests.loops:quick", {"steps": 3})
     assert world.row(job_id)["spec"]["config"] == {"steps": 3}
@@ -717,13 +719,13 @@ async def test_b4_the_spec_that_runs_names_the_file_that_was_checked(
     """B4: for a front end's row as for a submit; `~` is the scheduler's home, and no loop looks for it again."""
     monkeypatch.setenv("HOME", str(tmp_path))
     write_sft_inputs(tmp_path)
-    world.service.door = Door([], [tmp_path])
+    vars(world.service.validator).update(vars(SpecValidator([], [tmp_path])))
     spec = {"loop": "sft", "config": {"model": "~/model", "dataset": "~/../" + tmp_path.name + "/good.jsonl"}}
     job_id = world.database.insert_pending(spec)
     await world.service.sync.inbox.once()
     await world.settle()
-    submitted, _ = await world.service.submit(str(uuid.uuid4()), SPEC.validate_python(spec), None)
-    adopted = await world.service.book.find(job_id)
+    submitted, _ = await world.service.commands.submit(str(uuid.uuid4()), SPEC.validate_python(spec), None)
+    adopted = await world.service.store.find(job_id)
     assert adopted is not None
     for config in (adopted.spec.config, submitted.spec.config, world.row(job_id)["spec"]["config"]):
         assert (config["model"], config["dataset"]) == (str(tmp_path / "model"), str(tmp_path / "good.jsonl"))
@@ -734,10 +736,10 @@ async def test_b4_what_the_door_could_not_read_in_time_is_in_the_history(
 ) -> None:
     """A job that may yet meet a bad line must not look as one that was checked to the end."""
     write_sft_inputs(tmp_path)
-    world.service.door = Door([], [tmp_path], read_s=0.0)
+    vars(world.service.validator).update(vars(SpecValidator([], [tmp_path], read_s=0.0)))
     config = {"model": str(tmp_path / "model"), "dataset": str(tmp_path / "good.jsonl")}
-    job, _ = await world.service.submit(str(uuid.uuid4()), JobSpec(loop="sft", config=config), None)
-    events = await world.service.ask.events(job.job_id)
+    job, _ = await world.service.commands.submit(str(uuid.uuid4()), JobSpec(loop="sft", config=config), None)
+    events = await world.service.queries.events(job.job_id)
     assert "the first 1 conversations were checked" in events.events[0].reason.message
 
 

@@ -14,16 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
-from scheduler.clock import SystemClock
+from scheduler.adapters.journal import SqliteJournal
 from scheduler.core.codec import UNREADABLE
 from scheduler.core.lifecycle import RunEnded, StartRun
 from scheduler.core.model import Ending, Fence, Gang, JobId, JobSpec, Outcome, Reason
-from scheduler.journal import SqliteJournal
+from scheduler.engine.periodic import SystemClock
+from scheduler.engine.service import Engine
+from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Observation
-from scheduler.service import Service
 from scheduler.settings import Settings
 from scheduler.testing.fake_runner import COMPLETED, FakeRunner
-from scheduler.validation import Door
 from serve_app.app import create_app
 from tests.unit.served import registry_of
 
@@ -52,16 +52,16 @@ SAID: dict[str, Any] = {
 class System:
     path: Path
     runner: FakeRunner
-    service: Service
+    service: Engine
     client: httpx.AsyncClient
 
     async def submit(self, **fields: Any) -> JobId:
         spec = JobSpec(loop="tests.loops:quick", **fields)
-        return JobId((await self.service.submit(str(uuid.uuid4()), spec, None))[0].job_id)
+        return JobId((await self.service.commands.submit(str(uuid.uuid4()), spec, None))[0].job_id)
 
     async def settle(self) -> None:
         for _ in range(5):
-            await self.service.tick_once()
+            await self.service.scheduling.once()
             await asyncio.sleep(0.01)
 
     async def until(self, job_id: JobId, status: str) -> Any:
@@ -85,12 +85,12 @@ class System:
 
 async def life(path: Path, runner: FakeRunner) -> System:
     settings = Settings()
-    service = Service(
+    service = Engine(
         journal=await SqliteJournal.open(path),
         runner=runner,
         clock=SystemClock(),
         settings=settings,
-        door=Door(["tests.loops:*"], [Path("/tmp")]),
+        validator=SpecValidator(["tests.loops:*"], [Path("/tmp")]),
     )
     await service.recover()
     app = create_app(registry_of(service), settings, None)
@@ -134,7 +134,7 @@ async def test_what_a_run_says_of_itself_takes_no_list_down(system: System) -> N
     await system.settle()
     said = {"step": 1, 2: "two", "text": "\ud83d", "loss": float("nan"), "huge": 10**5000, "o": object()}
     system.runner.tells[job_id, Fence(1)] = {"progress": said}
-    await system.service.observe_once()
+    await system.service.monitor.once()
     progress = (await system.listed())[job_id]["progress"]
     assert progress.keys() == {"step", "2", "text", "loss", "huge", "o"}
     assert (progress["step"], progress["loss"]) == (1, None)
@@ -154,7 +154,7 @@ async def test_an_end_with_words_that_nobody_can_keep_is_an_end(system: System) 
     job = system.service.registry.get(job_id)
     assert job is not None
     end = RunEnded(at=job.updated_at, by="scheduler", fence=job.fence, outcome=outcome, end_of_line=9)
-    await system.service.book.advance(job, end)  # past whatever makes values plain before
+    await system.service.store.apply(job, end)  # past whatever makes values plain before
     said = await system.until(job_id, "failed")
     assert "what was said with it could not be kept" in said["reason"]["message"]
     assert (await system.client.get(f"{BASE}/{job_id}/attempts")).json()["attempts"][0]["ending"] == "failed"

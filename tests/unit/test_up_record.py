@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 
 from scheduler.errors import AlreadyUp
+from scheduler.server.local_cluster import up
+from scheduler.server.settings_fingerprint import fingerprint
+from scheduler.server.up_record import (
+    Place,
+    UnreadableRecord,
+    UpInfo,
+    only_one_at_work,
+    read_info,
+    write_info,
+)
 from scheduler.settings import Settings
-from scheduler.settings_fingerprint import fingerprint
-from scheduler.up import up
-from scheduler.up_record import Place, UnreadableRecord, UpInfo, only_one_at_work, read_info, write_info
 from tests.conftest import free_port
 from tests.unit.test_own_processes import an_info
 

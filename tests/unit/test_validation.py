@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import JobSpec
+from scheduler.engine.spec_validation import MAX_SPEC_BYTES, SpecValidator
 from scheduler.errors import InvalidSpec
 from scheduler.testing.builders import a_node
-from scheduler.validation import MAX_SPEC_BYTES, Door
 
 GOOD_ROW = json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
 
@@ -33,13 +33,13 @@ def sft(root: Path, **config: Any) -> JobSpec:
 
 def refusal(root: Path, spec: JobSpec, allowed: list[str] | None = None) -> str:
     with pytest.raises(InvalidSpec) as refused:
-        Door(allowed or [], [root]).check(spec, [a_node(cpus=8, gpus=1)])
+        SpecValidator(allowed or [], [root]).check(spec, [a_node(cpus=8, gpus=1)])
     assert all(problem.field and problem.message for problem in refused.value.problems)
     return str(refused.value)
 
 
 def test_a_good_spec_passes(root: Path) -> None:
-    Door([], [root]).check(sft(root), [a_node()])
+    SpecValidator([], [root]).check(sft(root), [a_node()])
 
 
 BAD_ROWS = {
@@ -101,7 +101,7 @@ def test_a_model_folder_that_is_not_one_is_refused(root: Path) -> None:
 
 
 def test_a_hub_id_is_taken_on_trust(root: Path) -> None:
-    Door([], [root]).check(sft(root, model="HuggingFaceTB/SmolLM2-135M"), [a_node()])
+    SpecValidator([], [root]).check(sft(root, model="HuggingFaceTB/SmolLM2-135M"), [a_node()])
 
 
 def test_an_unknown_config_field_and_a_wrong_value_are_both_named(root: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_loop_that_is_not_allowed_names_the_setting(root: Path) -> None:
 
 
 def test_a_pattern_allows_its_module_only(root: Path) -> None:
-    Door(["my.loops:*"], [root]).check(JobSpec(loop="my.loops:train"), [a_node()])
+    SpecValidator(["my.loops:*"], [root]).check(JobSpec(loop="my.loops:train"), [a_node()])
     assert "not allowed" in refusal(root, JobSpec(loop="my.other:train"), allowed=["my.loops:*"])
 
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from scheduler.adapters.supabase.mirror import SupabaseMirror
+from scheduler.adapters.webhook import HttpWebhook
+from scheduler.api.http_clients import is_loopback, proxy_of
 from scheduler.client import AsyncClient, Client
-from scheduler.clock import SystemClock
+from scheduler.engine.periodic import SystemClock
 from scheduler.errors import (
     InvalidRequest,
     MirrorRefused,
@@ -18,9 +21,6 @@ from scheduler.errors import (
     SchedulerError,
     ServerUnreachable,
 )
-from scheduler.http_clients import is_loopback, proxy_of
-from scheduler.mirror import SupabaseMirror
-from scheduler.webhook import HttpWebhook
 from tests.conftest import free_port
 from tests.unit.served import Served, scheduler_at
 

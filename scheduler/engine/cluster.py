@@ -1,0 +1,29 @@
+"""The nodes: which there are, which there were, and who holds what of them."""
+
+from __future__ import annotations
+
+from scheduler.core.model import Node, NodeId, Snapshot
+from scheduler.engine.registry import Registry
+from scheduler.ports import Runner
+
+
+class Cluster:
+    """What the runner said of the nodes when it was last asked, beside what the registry says of the running jobs."""
+
+    def __init__(self, runner: Runner, registry: Registry) -> None:
+        self._runner, self._registry = runner, registry
+        self._ever_seen: dict[NodeId, Node] = {}
+        self.nodes: tuple[Node, ...] = ()
+
+    async def look(self) -> None:
+        self.nodes = await self._runner.nodes()
+        self._ever_seen |= {node.id: node for node in self.nodes}
+
+    def possible_nodes(self) -> list[Node]:
+        """A node that is away for now may come back: what it could hold is not refused, it waits."""
+        return list(self._ever_seen.values())
+
+    def snapshot(self) -> Snapshot:
+        running = self._registry.running()
+        held = tuple((job.spec.resources, job.allocation) for job in running if job.allocation)
+        return Snapshot(nodes=self.nodes, running=held)

@@ -1,0 +1,48 @@
+"""The actions on a job: a path for each of `ACTIONS`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from scheduler.api.jobs import ActionAnswer, ForceStartAnswer, JobDocument
+from scheduler.core.commands import ACTIONS, JobAction
+from serve_app import openapi
+from serve_app.parameters import Asker, ResumeQuery
+from serve_app.routes.parts import BASE, Scheduler
+
+router = APIRouter()
+_REFUSALS: dict[int | str, Any] = openapi.refusals(400, 404, 422, 502)
+
+
+def _in_path(request: Request) -> JobAction:
+    return JobAction(request.scope["path"].rpartition("/")[2])
+
+
+Asked = Annotated[JobAction, Depends(_in_path)]
+
+
+async def act(scheduler: Scheduler, job_id: UUID, action: Asked, asker: Asker) -> ActionAnswer:
+    return await scheduler.act(str(job_id), action, asker or "api")
+
+
+async def act_from_checkpoint(
+    scheduler: Scheduler, job_id: UUID, action: Asked, asker: Asker, query: Annotated[ResumeQuery, Query()]
+) -> ActionAnswer:
+    return await scheduler.act(str(job_id), action, asker or "api", query.checkpoint)
+
+
+for _action, _rule in ACTIONS.items():
+    router.add_api_route(
+        f"{BASE}/{{job_id}}/{_action}",
+        act_from_checkpoint if _rule.takes_checkpoint else act,
+        methods=["POST"],
+        name=_rule.method,
+        tags=["actions"],
+        summary=_rule.title,
+        description=_rule.promise,
+        response_model=ForceStartAnswer if _action is JobAction.FORCE_START else JobDocument,
+        responses=_REFUSALS,
+    )
