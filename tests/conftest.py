@@ -61,12 +61,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
 
 
+LONGEST_PAUSE_S = 0.3
+
+
 def wait_until(seen: Callable[[], T], *, within_s: float, what: str) -> T:
-    """Return the first true value of *seen*; fail in words when there is none in time."""
-    until_s = time.monotonic() + within_s
+    """Return the first true value of *seen*; fail in words when there is none in time.
+
+    Looks less and less often: each look at a real cluster costs it as much as it costs us.
+    """
+    until_s, pause_s = time.monotonic() + within_s, 0.02
     while not (value := seen()):
         assert time.monotonic() < until_s, f"not within {within_s:g} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.3, LONGEST_PAUSE_S)
     return value
 
 

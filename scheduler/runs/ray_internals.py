@@ -6,6 +6,8 @@ imported when it is first needed: that takes seconds, and this module is loaded 
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,11 @@ import ray
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint
-    from ray.train.torch import TorchTrainer
     from ray.train.v2._internal.execution.callback import ControllerCallback as ControllerCallback
     from ray.train.v2._internal.execution.callback import ReportCallback as ReportCallback
     from ray.train.v2._internal.execution.context import TrainRunContext as TrainRunContext
     from ray.train.v2._internal.execution.training_report import _TrainingReport
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.util.metrics import Metric
     from ray.util.placement_group import PlacementGroup
 
@@ -176,21 +178,76 @@ def make_cluster_wide_actors() -> None:
     get_or_create_state_actor()
 
 
-def trainer_without_cleaner() -> type[TorchTrainer]:
-    """Ray Train's trainer without its helper that removes placement groups (placement_groups.py does).
+def lean_trainer() -> type[DataParallelTrainer]:
+    """Ray Train's trainer, to be used in an actor, without three of the processes that it starts for each run.
 
-    The helper is one more process for each run, and the end of each run waits for it, up to a second.  There is no
-    setting for that.  Should a later Ray bring it up in another way, it is there as before.
+    Its controller works in the actor itself, which has nothing else to do and would wait for it.  What removes placement
+    groups is left out (placement_groups.py does it), and the end of a run need not wait for it, up to a second.  What hands
+    out Ray Datasets is left out: our loops read their data themselves.  There is no setting for any of these.  The actor
+    must have the method that the ranks call on a controller, and pass it on to the trainer's.
     """
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+    from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    class Trainer(TorchTrainer):
+    class Trainer(DataParallelTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             made = super()._create_default_callbacks()
-            return [one for one in made if not isinstance(one, PlacementGroupCleanerCallback)]
+            return [
+                one for one in made if not isinstance(one, PlacementGroupCleanerCallback | DatasetsCallback)
+            ]
+
+        def _initialize_and_run_controller(self, **parts: Any) -> Any:
+            self._controller = TrainController(**parts)
+            asyncio.run(self._run())
+            return self._controller.get_result()
+
+        async def _run(self) -> None:
+            self._loop = asyncio.get_running_loop()
+            await self._controller.run()
+
+        async def get_all_reported_checkpoints(self, *asked: Any) -> Any:
+            answer = self._controller.get_all_reported_checkpoints(*asked)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._loop))
 
     return Trainer
+
+
+def torch_framework() -> Any:
+    """What Ray Train calls torch where it shows a run."""
+    from ray.train.v2._internal.util import TrainingFramework
+
+    return TrainingFramework.TORCH
+
+
+def free_address() -> tuple[str, int]:
+    """On rank 0: where the others meet it."""
+    from ray.train._internal.utils import get_address_and_port
+
+    return get_address_and_port()
+
+
+def set_torch_environment(address: str, port: int) -> None:
+    """On each rank: `MASTER_ADDR` and `MASTER_PORT`, `RANK`, `WORLD_SIZE` and so on, as `torchrun` sets them."""
+    from ray.train.torch.config import _set_torch_distributed_env_vars
+
+    os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
+    _set_torch_distributed_env_vars()
+
+
+def join_process_group(backend: str, rank: int, world_size: int) -> None:
+    """On each rank; returns when all are there."""
+    from ray.train.torch.config import _setup_torch_process_group
+
+    _setup_torch_process_group(backend, rank, world_size, "env://")
+
+
+def leave_process_group(destroy: bool) -> None:
+    """On each rank, at the end; frees what it has kept of its GPU."""
+    from ray.train.torch.config import _shutdown_torch
+
+    _shutdown_torch(destroy_process_group=destroy)
 
 
 def wrap_making_of_placement_groups(wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> bool:

@@ -1,4 +1,4 @@
-"""The actor that owns one run: it calls `TorchTrainer.fit()` and leaves the final record."""
+"""The actor that owns one run: it calls `DataParallelTrainer.fit()` and leaves the final record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scheduler.runs.placement_groups import NamePlacementGroups, RecordControlle
 from scheduler.runs.post_mortem import failure, finished, silent
 from scheduler.runs.processes import end_here
 from scheduler.runs.progress import ProgressReader
-from scheduler.runs.ray_internals import trainer_without_cleaner
+from scheduler.runs.ray_internals import lean_trainer
 from scheduler.runs.resume_report import resume_report, take_control_words
 from scheduler.runs.run_dir import RunDir
 from scheduler.runs.train_worker import WorkerPlan, run_rank
@@ -74,6 +74,7 @@ class RunActor:
         self._began_at_s, self._began_s = time.time(), time.monotonic()
         self._stepped: tuple[float, float] | None = None
         self._running: asyncio.Task[Outcome] | None = None
+        self._trainer: Any = None
 
     def __repr__(self) -> str:
         """What the Ray dashboard and `ray list actors` show beside the name, which has only the id."""
@@ -88,6 +89,10 @@ class RunActor:
 
     async def observe(self) -> Observation:
         return await asyncio.to_thread(self._observe)
+
+    async def get_all_reported_checkpoints(self, *asked: Any) -> Any:
+        """What `ray.train.get_all_reported_checkpoints` on a rank asks of Ray Train's controller, which works here."""
+        return await self._trainer.get_all_reported_checkpoints(*asked)
 
     async def was_warm(self) -> bool:
         """Whether this process was there well before anybody asked for the run (the kernel's clock is coarse)."""
@@ -109,8 +114,8 @@ class RunActor:
 
     def _fit(self) -> Outcome:
         try:
-            resume_from = self._resume_from()
-            self._trainer(resume_from).fit()
+            self._trainer = self._make_trainer(self._resume_from())
+            self._trainer.fit()
         except Exception as error:  # noqa: BLE001  whatever fit() raises is how the run ended
             return failure(self._plan.folder, error)
         # That `fit()` returned proves nothing: the thread of a rank may have ended without a word.
@@ -135,13 +140,14 @@ class RunActor:
             self._plan.folder.write_resumed(resume_report(chosen, skipped))
         return chosen
 
-    def _trainer(self, resume_from: Checkpoint | None) -> Any:
+    def _make_trainer(self, resume_from: Checkpoint | None) -> Any:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig
+
+        from scheduler.runs.process_group import ProcessGroup
 
         start, gang = self._plan.start, self._plan.start.spec.resources
         nodes, checkpoints = start.allocation.node_of_each_rank, self._plan.checkpoints
-        return trainer_without_cleaner()(
+        return lean_trainer()(
             cast(Any, run_rank),  # a WorkerPlan is a dict
             train_loop_config=dict(
                 WorkerPlan(
@@ -154,7 +160,7 @@ class RunActor:
                     resume_from=resume_from.path if resume_from else None,
                 )
             ),
-            torch_config=TorchConfig(backend=backend(gang, len(nodes))),
+            backend_config=ProcessGroup(backend(gang, len(nodes))),
             scaling_config=ScalingConfig(
                 num_workers=len(nodes),
                 use_gpu=gang.gpus_per_rank > 0,

@@ -16,8 +16,8 @@ from scheduler.runs import ray_internals
 
 log = logging.getLogger(__name__)
 
-CHILDREN = 4
-"""Ray Train's own processes of a run with one rank: controller, dataset manager, synchronizer, rank."""
+CHILDREN = 2
+"""Ray Train's own processes of a run with one rank: synchronizer, rank."""
 SET = 1 + CHILDREN
 """With the process of the run's own actor."""
 KEEP_S = 7 * 24 * 3600

@@ -53,9 +53,14 @@ RUN_ENVIRONMENT = {
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "scheduler.runs.warm_worker.begin",
 }
 """Of every process of a run.  All of it stands here, so that Ray Train adds nothing and prepared processes fit."""
+SETUP_HOOK = {"__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "scheduler.runs.warm_worker.begin"}
+
+
+def run_environment(settings: Settings) -> dict[str, str]:
+    """Where nothing is prepared ahead of need, no process begins to import what it may never use."""
+    return RUN_ENVIRONMENT | SETUP_HOOK if settings.warm_runs else RUN_ENVIRONMENT
 
 
 def namespace(cluster: str) -> str:
@@ -68,7 +73,7 @@ class SchedulerActor:
     def __init__(self, settings: Settings, roots: tuple[Path, ...]) -> None:
         _log_to(settings.state_dir / "logs" / "scheduler.log")
         self._settings, self._roots = settings, roots
-        self._pool = WarmPool(settings.warm_runs, RUN_ENVIRONMENT)
+        self._pool = WarmPool(settings.warm_runs, run_environment(settings))
         self._clock = SystemClock()
         self._started_at = self._clock.now()
         backoff = Backoff(first_s=BOOT_AGAIN_S, max_s=BOOT_AGAIN_MAX_S, chance=random.random)
@@ -143,7 +148,7 @@ class SchedulerActor:
             storage=settings.storage_path,
             checkpoint_url=settings.checkpoints_at,
             namespace=namespace(settings.cluster),
-            env_vars=RUN_ENVIRONMENT,
+            env_vars=run_environment(settings),
             function_of=function_of,
             observe_timeout_s=settings.observe_timeout_s,
             stop_grace_s=settings.stop_grace_s,

@@ -21,7 +21,7 @@ from ray.serve.schema import ApplicationStatus, ProxyStatus
 from scheduler.engine.periodic import Backoff
 from scheduler.runs.ray_internals import is_made_of
 from scheduler.runs.warm_worker import prepare_cluster
-from scheduler.server.actor import ACTOR_NAME, RUN_ENVIRONMENT, SchedulerActor, default_roots, namespace
+from scheduler.server.actor import ACTOR_NAME, SchedulerActor, default_roots, namespace, run_environment
 from scheduler.settings import Settings
 from serve_app.deployment import bind
 
@@ -91,9 +91,8 @@ class Driver:
         _get(actor.keep_warm, EVERY_S, 3 * EVERY_S)
 
     def _prepare_cluster(self) -> None:
-        ray.remote(prepare_cluster).options(
-            num_cpus=0, resources=HEAD, runtime_env={"env_vars": RUN_ENVIRONMENT}
-        ).remote()
+        environment = {"env_vars": run_environment(self._settings)}
+        ray.remote(prepare_cluster).options(num_cpus=0, resources=HEAD, runtime_env=environment).remote()
         self._is_prepared = True
 
     def _end_old_release(self, actor: Any) -> None:

@@ -246,17 +246,17 @@ class Driver:
     def kill_run_actor(self, job_id: str) -> None:
         self._signal("kill_run_actor", self._run_actor_pid(job_id), signal.SIGKILL)
 
-    def kill_controller(self, job_id: str) -> None:
-        """Ray Train's: it was started by the run's actor, soon after it, on its node."""
-        run_actor = self._run_actor_pid(job_id)
+    def kill_synchronizer(self, job_id: str) -> None:
+        """Ray Train's: the ranks meet there; it was started by the run's actor, on its node."""
+        run_actor = psutil.Process(self._run_actor_pid(job_id))
         siblings = [process for node in self._nodes.here for process in node.processes()]
-        began_s = {process.pid: process.create_time() for process in siblings if _is_controller(process)}
-        if run_actor not in {process.pid for process in siblings}:
-            raise TooLate(f"the run's actor, {run_actor}, is gone")
-        later = {pid: at for pid, at in began_s.items() if at > psutil.Process(run_actor).create_time()}
+        if run_actor.pid not in {process.pid for process in siblings}:
+            raise TooLate(f"the run's actor, {run_actor.pid}, is gone")
+        began_s = {one.pid: one.create_time() for one in siblings if _is_synchronizer(one)}
+        later = {pid: at for pid, at in began_s.items() if at > run_actor.create_time()}
         if not later:
-            raise TooLate("there is no controller")
-        self._signal("kill_controller", min(later, key=lambda pid: later[pid]), signal.SIGKILL)
+            raise TooLate("there is no synchronizer")
+        self._signal("kill_synchronizer", min(later, key=lambda pid: later[pid]), signal.SIGKILL)
 
     def kill_scheduler(self, job_id: str) -> None:
         answer = self._try("GET", "/health")
@@ -303,7 +303,7 @@ TROUBLES: dict[str, Callable[[Driver, str], None]] = {
     "kill_rank": Driver.kill_rank,
     "freeze_rank": Driver.freeze_rank,
     "kill_run_actor": Driver.kill_run_actor,
-    "kill_controller": Driver.kill_controller,
+    "kill_synchronizer": Driver.kill_synchronizer,
     "kill_scheduler": Driver.kill_scheduler,
     "kill_node": Driver.kill_node,
 }
@@ -329,7 +329,7 @@ def _lives(lines: list[Line]) -> bool:
     return max(line["at"] for line in lines) > time.time() - 1.0
 
 
-def _is_controller(process: psutil.Process) -> bool:
+def _is_synchronizer(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
-        return process.cmdline()[:1] != [] and process.cmdline()[0].startswith("ray::TrainController")
+        return process.cmdline()[:1] != [] and process.cmdline()[0].startswith("ray::SynchronizationActor")
     return False

@@ -17,7 +17,7 @@ from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 from ray.actor import ActorHandle
 
 from scheduler.runs import ray_internals
-from scheduler.server.actor import RUN_ENVIRONMENT
+from scheduler.server.actor import SETUP_HOOK
 from scheduler.server.driver import HEAD
 
 FILE = Path(ray_internals.__file__)
@@ -78,8 +78,44 @@ USED = {
     "ray.train.v2._internal.callbacks.placement_group_callback.PlacementGroupCleanerCallback": Use(
         "the helper that is left out of a run", "no run starts, until it is taken from ray_internals"
     ),
-    "ray.train.torch.TorchTrainer._create_default_callbacks": Use(
-        "where it is left out", "it is there: one process more for each run, whose end waits for it"
+    "ray.train.v2._internal.callbacks.datasets.DatasetsCallback": Use(
+        "the other one", "no run starts, until it is taken from ray_internals"
+    ),
+    "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer": Use(
+        "a trainer that needs no torch where it is called", "no run starts"
+    ),
+    "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer._create_default_callbacks": Use(
+        "where they are left out",
+        "they are there: two processes more for each run, and its end waits for one of them",
+    ),
+    "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer._initialize_and_run_controller": Use(
+        "where the controller is started",
+        "it is a process of its own again, which no prepared process is kept for: every run starts cold",
+    ),
+    "ray.train.v2._internal.execution.controller.TrainController": Use(
+        "the controller, in the process of the run's own actor", "no run starts"
+    ),
+    "ray.train.v2._internal.execution.controller.TrainController.run": Use("its work", "no run starts"),
+    "ray.train.v2._internal.execution.controller.TrainController.get_result": Use(
+        "how it went", "the end of a run is not diagnosed, and its actor fails"
+    ),
+    "ray.train.v2._internal.execution.controller.TrainController.get_all_reported_checkpoints": Use(
+        "what ranks may ask of a controller",
+        "a loop that calls `ray.train.get_all_reported_checkpoints` fails",
+    ),
+    "ray.train.v2._internal.util.TrainingFramework": Use("the word for torch", "no run starts"),
+    "ray.train.v2._internal.util.TrainingFramework.TORCH": Use("the word for torch", "no run starts"),
+    "ray.train._internal.utils.get_address_and_port": Use(
+        "where the ranks meet", "no run gets into its loop"
+    ),
+    "ray.train.torch.config._set_torch_distributed_env_vars": Use(
+        "RANK, WORLD_SIZE and so on", "no run gets into its loop"
+    ),
+    "ray.train.torch.config._setup_torch_process_group": Use(
+        "the process group, with the settings that NCCL wants", "no run gets into its loop"
+    ),
+    "ray.train.torch.config._shutdown_torch": Use(
+        "leaving the group", "the end of a run is not diagnosed, and its actor fails"
     ),
     "ray.train.v2._internal.execution.worker_group.worker_group": Use(
         "the module whose function makes placement groups",
@@ -200,8 +236,7 @@ def test_nothing_is_listed_that_is_not_used(names: Names) -> None:
 
 def test_names_that_stand_in_plain_words_are_rays() -> None:
     """They are letters to us, so that nothing has to be imported for them: Ray must mean the same by them."""
-    assert WORKER_PROCESS_SETUP_HOOK_ENV_VAR in RUN_ENVIRONMENT
-    assert resolve_name(RUN_ENVIRONMENT[WORKER_PROCESS_SETUP_HOOK_ENV_VAR].rpartition(".")[0])
+    assert resolve_name(SETUP_HOOK[WORKER_PROCESS_SETUP_HOOK_ENV_VAR].rpartition(".")[0])
     assert HEAD_NODE_RESOURCE_NAME in HEAD
 
 
