@@ -39,6 +39,18 @@ def submit(
     loop: Loop = None,
     name: Name = None,
     values: Values = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="JOB[:HOW]",
+            help="Start it only when that job is completed; or failed, or ended. May be given again.",
+            autocompletion=completion.jobs(),
+        ),
+    ] = None,
+    start_after: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Do not start it before, as 2027-01-31T03:00:00Z."),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return when the job has ended; 0 only if it completed.")
     ] = False,
@@ -52,7 +64,8 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit a job, from a file or from options; options win over the file."""
-    given = spec_given(file, loop, name, values)
+    waits = {"after": after, "start_after": start_after}
+    given = spec_given(file, loop, name, values).with_values({k: v for k, v in waits.items() if v})
     try:
         handle = connect(url).submit(given.spec(), idempotency_key=key)
     except InvalidSpec as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import getpass
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import PurePath
@@ -12,14 +13,19 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from scheduler.core.model import SPEC, CheckpointPolicy, Gang, JobSpec, ShippedCode
+from scheduler.core.model import SPEC, After, CheckpointPolicy, Gang, JobSpec, ShippedCode
 from scheduler.errors import InvalidSpec, Problem
 
 SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))
 _PARTS = {"resources": Gang, "checkpoints": CheckpointPolicy, "code": ShippedCode}
+_NEWER = ("code", "after", "start_after")
+"""A server of an earlier release does not know these fields: they are sent only where they say something."""
 _FIELDS_IN = {
     "": SPEC_FIELDS,
-    **{name: tuple(field.name for field in fields(kind)) for name, kind in _PARTS.items()},
+    **{
+        name: tuple(field.name for field in fields(kind))
+        for name, kind in (_PARTS | {"after": After}).items()
+    },
 }
 _MAX_DEPTH = 100
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
@@ -49,8 +55,11 @@ def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
     for part in _PARTS:
         if plain[part] is not None:
             plain[part] = {name: getattr(plain[part], name) for name in _FIELDS_IN[part]}
-    if spec.code is None:
-        del plain["code"]  # a server of an earlier release does not know the field
+    plain["after"] = [{"job": after.job, "on": after.on} for after in spec.after]
+    plain["start_after"] = spec.start_after and spec.start_after.isoformat()
+    for name in _NEWER:
+        if not plain[name]:
+            del plain[name]
     wire = _plain(plain, prefix.rstrip("."), problems)
     if problems:
         raise InvalidSpec.of(*problems)
@@ -84,7 +93,7 @@ def _problem(error: Any) -> Problem:
 
 def _unknown(path: str) -> str:
     parent, _, name = path.rpartition(".")
-    known = _FIELDS_IN.get(parent, SPEC_FIELDS)
+    known = _FIELDS_IN.get(re.sub(r"\.\d+$", "", parent), SPEC_FIELDS)
     meant = difflib.get_close_matches(name, known, n=1)
     guess = f"did you mean `{meant[0]}`? " if meant else ""
     return f"is not a known field; {guess}Known here: {', '.join(known)}"

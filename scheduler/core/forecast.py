@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from statistics import median
 
 from scheduler.core import ordering, placement
+from scheduler.core.dependencies import Parents
 from scheduler.core.durations import span
 from scheduler.core.finite import finite
 from scheduler.core.hangs import Pace
@@ -64,6 +65,8 @@ class Scene:
     """The queued jobs in the order of their turn, or the first of them."""
     length_s: Callable[[Job], float | None]
     """How long a job would run that waits now; None: nobody can tell."""
+    parents: Parents = field(default_factory=dict[str, Status | None])
+    """How those stand for which others wait."""
 
     def snapshot(self) -> Snapshot:
         held = tuple((hold.job.spec.resources, hold.allocation) for hold in self.holds)
@@ -79,8 +82,8 @@ def play(target: JobId, scene: Scene, max_looks: int = MAX_LOOKS) -> Start:
         return Start(why="held for a person")
     at_s, looks, now = 0.0, 0, scene.now
     while True:
-        ready = ordering.order(scene.line, now=now + timedelta(seconds=at_s)).ready
-        plan = placement.plan(ready, scene.snapshot())
+        queue = ordering.order(scene.line, now=now + timedelta(seconds=at_s), parents=scene.parents)
+        ready, plan = queue.ready, placement.plan(queue.ready, scene.snapshot())
         if target in plan.start:
             return Start(after_s=at_s)
         blocked = plan.blocked.get(target)
@@ -90,7 +93,8 @@ def play(target: JobId, scene: Scene, max_looks: int = MAX_LOOKS) -> Start:
         looks += len(ready) + 1
         next_s = _next_change_s(scene, at_s)
         if next_s is None:
-            return Start(why=f"it is not known when: {_why_unknown(scene)}")
+            waits = queue.paused.get(target)
+            return Start(why=f"it is not known when: {waits.message if waits else _why_unknown(scene)}")
         if looks > max_looks:
             return Start(more_than_s=at_s)
         if next_s > HORIZON_S:
@@ -190,17 +194,22 @@ def _begun(scene: Scene, plan: placement.Plan, at_s: float) -> Scene:
 def _next_change_s(scene: Scene, at_s: float) -> float | None:
     """When something ends, or a pause between two tries is over; None: never, as far as anyone can tell."""
     ends = [max(hold.left_s, SOONEST_S) for hold in scene.holds if hold.left_s is not None]
-    retries = [
-        (job.retry_at - scene.now).total_seconds() for job in scene.line if job.retry_at and not job.held
+    moments = [
+        (moment - scene.now).total_seconds()
+        for job in scene.line
+        for moment in (job.retry_at, job.spec.start_after)
+        if moment and not job.held
     ]
-    return min((change_s for change_s in (*ends, *retries) if change_s > at_s), default=None)
+    return min((change_s for change_s in (*ends, *moments) if change_s > at_s), default=None)
 
 
 def _released(scene: Scene, at_s: float) -> Scene:
     ended = [hold for hold in scene.holds if _has_ended(hold, at_s)]
     back = [replace(hold.job, status=Status.QUEUED, retry_at=None) for hold in ended if hold.returns]
+    completed = {hold.job.id: Status.COMPLETED for hold in ended if not hold.returns}
     return replace(
         scene,
+        parents={**scene.parents, **completed},
         nodes=_with_available(scene.nodes, ended, sign=1),
         holds=tuple(hold for hold in scene.holds if not _has_ended(hold, at_s)),
         line=tuple(sorted((*scene.line, *back), key=ordering.turn)) if back else scene.line,

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import assert_never
 
 from scheduler.core import attempts
+from scheduler.core.dependencies import WILL_NEVER
 from scheduler.core.end_reasons import given_up, is_preemption, queued_again, stopped, timed_out
 from scheduler.core.end_reasons import in_words as in_words
 from scheduler.core.events import NODE_LOST as NODE_LOST
@@ -158,7 +159,7 @@ def is_news(before: Job, after: Job, event: Event) -> bool:
         case RunEnded():
             return _broke_down(before.stop, event.outcome) and after.status in (Status.FAILED, Status.QUEUED)
         case GiveUp():
-            return event.by in SYSTEM and event.reason.code != "invalid_spec"
+            return event.by in SYSTEM and event.reason.code not in ("invalid_spec", WILL_NEVER)
         case Recover():
             return True
         case _:

@@ -16,6 +16,7 @@ from scheduler.core.spec import MAX_CODE_CHARS as MAX_CODE_CHARS
 from scheduler.core.spec import SHIPPED as SHIPPED
 from scheduler.core.spec import SOURCE as SOURCE
 from scheduler.core.spec import SPEC as SPEC
+from scheduler.core.spec import After as After
 from scheduler.core.spec import CheckpointPolicy as CheckpointPolicy
 from scheduler.core.spec import Gang as Gang
 from scheduler.core.spec import JobSpec as JobSpec

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from scheduler.core.codec import UNREADABLE, UNREADABLE_LOOP
+from scheduler.core.dependencies import Parents, waits_for
 from scheduler.core.model import Job, JobId, Reason, Status
 
 HELD = "held for a person: resume or force-start it, or mark it as failed"
@@ -21,14 +22,24 @@ class QueueOrder:
     ready: list[Job]
     """May start now, in the order of their turn."""
     paused: dict[JobId, Reason]
-    """Wait between two tries, or for a person, and hold nobody up.  Codes: `retry_pause`, `held`, `unreadable`."""
+    """Wait between two tries, for a moment, for another job or for a person, and hold nobody up.  Codes: `retry_pause`,
+    `not_before`, `after`, `held`, `unreadable`."""
 
 
-def order(jobs: Iterable[Job], *, now: datetime) -> QueueOrder:
-    """Line up those of *jobs* that are queued; the others are left out."""
-    queued = [job for job in jobs if job.status is Status.QUEUED]
-    ready = sorted((job for job in queued if not _rests(job, now)), key=turn)
-    return QueueOrder(ready=ready, paused={job.id: _pause(job, now) for job in queued if _rests(job, now)})
+def order(jobs: Iterable[Job], *, now: datetime, parents: Parents | None = None) -> QueueOrder:
+    """Line up those of *jobs* that are queued; the others are left out.  *parents*: the jobs for which some wait."""
+    ready: list[Job] = []
+    paused: dict[JobId, Reason] = {}
+    for job in jobs:
+        if job.status is not Status.QUEUED:
+            continue
+        if _rests(job, now):
+            paused[job.id] = _pause(job, now)
+        elif reason := waits_for(job, now, parents or {}):
+            paused[job.id] = reason
+        else:
+            ready.append(job)
+    return QueueOrder(ready=sorted(ready, key=turn), paused=paused)
 
 
 def turn(job: Job) -> tuple[int, int, str]:

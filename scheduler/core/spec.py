@@ -6,7 +6,7 @@ from dataclasses import field, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as validated
 
 Json = dict[str, Any]
@@ -93,6 +93,25 @@ class CheckpointPolicy:
     )
 
 
+@validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class After:
+    """Another job, and how it must have ended before this one may start."""
+
+    job: Annotated[str, Field(min_length=1, max_length=200, description="The id of a job that is there.")]
+    on: Annotated[
+        Literal["completed", "failed", "ended"],
+        Field(description="How it must have ended; `ended`: however it did."),
+    ] = "completed"
+
+
+def _after(given: object) -> object:
+    """`JOB` and `JOB:failed` are short for the same in two fields."""
+    if not isinstance(given, str):
+        return given
+    job, _, on = given.partition(":")
+    return {"job": job, "on": on} if on else {"job": job}
+
+
 SHIPPED = "shipped:"
 """The `loop` of a job whose function was sent along is this and the function's name."""
 MAX_CODE_CHARS = 128_000
@@ -119,6 +138,10 @@ class ShippedCode:
 
 def _is_none(value: object) -> bool:
     return value is None
+
+
+def _is_empty(value: object) -> bool:
+    return not value
 
 
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -160,6 +183,22 @@ class JobSpec:
         ),
     ] = None
     checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    after: Annotated[
+        list[Annotated[After, BeforeValidator(_after)]],
+        Field(
+            max_length=100,
+            exclude_if=_is_empty,
+            description="Jobs that must have ended before this one starts: an id, `id:failed` or `id:ended`, or both "
+            "fields.  When one ends otherwise, this job fails.",
+        ),
+    ] = field(default_factory=list[After])
+    start_after: Annotated[
+        AwareDatetime | None,
+        Field(
+            exclude_if=_is_none,
+            description="Not started before this moment, with its time zone: `2027-01-31T03:00:00Z`.",
+        ),
+    ] = None
     labels: Annotated[dict[Label, Label], Field(max_length=64, description="Free key-value pairs.")] = field(
         default_factory=dict[str, str]
     )

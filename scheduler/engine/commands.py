@@ -8,6 +8,7 @@ from scheduler.api.serialize import submitted
 from scheduler.core import commands, lifecycle
 from scheduler.core.commands import ACTIONS, JobAction
 from scheduler.core.model import Job, JobId, JobSpec, Saved, Status
+from scheduler.engine import dependencies
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.queries.job_view import JobViews
@@ -51,6 +52,7 @@ class Commands:
         if known := await self._store.submitted_before(JobId(job_id), spec.user, idempotency_key):
             return self._views.document(known), False
         accepted = await self._validator.admit(spec, self._cluster.possible_nodes())
+        await dependencies.check(self._store, [spec])
         job = self._accept(job_id, accepted, idempotency_key)
         try:
             await self._store.create([job])
@@ -70,6 +72,7 @@ class Commands:
         if first is None:
             specs = [spec for _, spec in jobs]
             accepted = await self._validator.admit_all(specs, self._cluster.possible_nodes())
+            await dependencies.check(self._store, specs)
             ids = (job_id for job_id, _ in jobs)
             await self._store.create(
                 [self._accept(job_id, one, None) for job_id, one in zip(ids, accepted, strict=True)]

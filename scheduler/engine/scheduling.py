@@ -6,6 +6,7 @@ from datetime import datetime
 
 from scheduler.core import lifecycle, ordering, placement
 from scheduler.core.model import JobId, Status
+from scheduler.engine import dependencies
 from scheduler.engine.change_feed import WATCHED_PLACES, ChangeFeed, QueuePositions
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.found_runs import FoundRuns
@@ -41,13 +42,16 @@ class Scheduling:
     async def once(self) -> placement.Plan:
         await self._cluster.look()
         now = self._clock.now()
-        queue = ordering.order(self._registry.queued(PLANNED_AT_ONCE), now=now)  # 1. who is first
+        waiting = self._registry.queued(PLANNED_AT_ONCE)
+        parents = await dependencies.parents_of(self._store, waiting)
+        queue = ordering.order(waiting, now=now, parents=parents)  # 1. who is first
         plan = placement.plan(queue.ready, self._cluster.snapshot())  # 2. who fits, who waits and why
         self._publish(queue, plan, now)  # 3. reasons, for whoever asks or watches
         if self._shutdown.is_on:
             await self._shutdown.preempt_all()  # a start that was under way is one too many
         else:
             await all_of(self._admit(job_id, plan, now) for job_id in plan.start)  # 4. journal it, do it
+            await dependencies.fail_in_vain(self._store, waiting, parents, now)
         return plan
 
     def _publish(self, queue: ordering.QueueOrder, plan: placement.Plan, now: datetime) -> None:

@@ -11,7 +11,9 @@ from scheduler.api.serialize import progress_of
 from scheduler.core import ordering
 from scheduler.core.forecast import MAX_LINE, Hold, Scene, Start, Usual, left_s, play, sentence
 from scheduler.core.model import Job, Status, StopKind
+from scheduler.engine import dependencies
 from scheduler.engine.cluster import Cluster
+from scheduler.engine.job_store import JobStore
 from scheduler.engine.registry import Registry
 from scheduler.ports import Clock, JobQuery, Journal
 from scheduler.settings import Settings
@@ -30,11 +32,13 @@ class Forecaster:
         self,
         journal: Journal,
         registry: Registry,
+        store: JobStore,
         cluster: Cluster,
         clock: Clock,
         settings: Settings,
     ) -> None:
-        self._journal, self._registry, self._clock, self._cluster = journal, registry, clock, cluster
+        self._journal, self._registry, self._store = journal, registry, store
+        self._clock, self._cluster = clock, cluster
         self._stop_grace_s = settings.stop_grace_s
         self._usual: Usual | None = None
         self._usual_at = clock.now()
@@ -86,10 +90,10 @@ class Forecaster:
         if position > MAX_LINE:
             return Start(why=f"it is not known when, with more than {MAX_LINE:,} jobs before it")
         async with self._playing:  # one at a time: however many ask, the loop of the scheduler keeps its turn
-            scene = self._scene(job, await self._usually())
+            scene = await self._scene(job, await self._usually())
             return await asyncio.to_thread(play, job.id, scene)
 
-    def _scene(self, job: Job, usual: Usual) -> Scene:
+    async def _scene(self, job: Job, usual: Usual) -> Scene:
         now = self._clock.now()
         others = [one for one in self._registry.queued(MAX_LINE) if one.id != job.id]
         waiting = [job] if job.status is Status.QUEUED else []
@@ -101,6 +105,7 @@ class Forecaster:
             holds=tuple(hold for one in running if (hold := self._hold(one, now))),
             line=tuple(sorted([*others, *waiting], key=ordering.turn)),
             length_s=usual.length_s,
+            parents=await dependencies.parents_of(self._store, [*others, *waiting]),
         )
 
     def _hold(self, job: Job, now: datetime) -> Hold | None:

@@ -64,10 +64,10 @@ class Queries:
         self._journal, self._runner, self._registry, self._store = journal, runner, registry, store
         self._validator, self._views, self._feed = validator, views, feed
         self._is_mirrored, self._life = session is not None, journal.incarnation
-        forecaster = Forecaster(journal, registry, cluster, clock, settings)
+        forecaster = Forecaster(journal, registry, store, cluster, clock, settings)
         self._previews = ActionPreviews(registry, runner, cluster, validator, forecaster, clock, settings)
         self._explainer = Explainer(views, forecaster, self._previews, clock)
-        self._submit_preview = SubmitPreview(validator, cluster, forecaster, clock)
+        self._submit_preview = SubmitPreview(validator, store, cluster, forecaster, clock)
 
     async def status(self, job_id: str) -> JobDocument:
         (document,) = await self._documents([await self._store.get(job_id)])

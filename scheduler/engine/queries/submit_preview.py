@@ -11,7 +11,9 @@ from scheduler.api.serialize import shown
 from scheduler.core import lifecycle, placement
 from scheduler.core.memory_estimate import ModelShape, Training, memory
 from scheduler.core.model import JobId, JobSpec, Json, Node
+from scheduler.engine import dependencies
 from scheduler.engine.cluster import Cluster
+from scheduler.engine.job_store import JobStore
 from scheduler.engine.queries.forecaster import END_OF_LINE, Forecaster
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import InvalidSpec
@@ -24,14 +26,20 @@ class SubmitPreview:
     """Reads; changes nothing, and queues nothing."""
 
     def __init__(
-        self, validator: SpecValidator, cluster: Cluster, forecaster: Forecaster, clock: Clock
+        self,
+        validator: SpecValidator,
+        store: JobStore,
+        cluster: Cluster,
+        forecaster: Forecaster,
+        clock: Clock,
     ) -> None:
-        self._validator, self._cluster = validator, cluster
+        self._validator, self._store, self._cluster = validator, store, cluster
         self._forecaster, self._clock = forecaster, clock
 
     async def of(self, spec: JobSpec) -> PlanAnswer:
         try:
             accepted = await self._validator.admit(spec, self._cluster.possible_nodes())
+            await dependencies.check(self._store, [spec])
         except InvalidSpec as error:
             return not_valid(error)
         spec = accepted.spec

@@ -11,6 +11,7 @@ from scheduler.core.lifecycle import Adopt, Event, GiveUp, Recover
 from scheduler.core.model import Job, Reason, Status
 from scheduler.core.reconcile import Decision, Repair, Row, Verdict, in_words, judge, oldest_first
 from scheduler.core.rows import job_of, spec_of
+from scheduler.engine import dependencies
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.registry import Registry
@@ -106,6 +107,7 @@ class Adoption:
         now = self._clock.now()
         try:
             accepted = await self._validator.admit(spec_of(row), self._cluster.possible_nodes())
+            await dependencies.check(self._store, [accepted.spec])
             job = replace(job, spec=accepted.spec)
         except InvalidSpec as error:
             words = "; ".join(map(str, error.problems))
