@@ -10,9 +10,10 @@ from rich.console import Console
 
 from scheduler.cli import completion
 from scheduler.cli.follow import follow as follow_job
+from scheduler.cli.naming import job_id_of
 from scheduler.cli.options import AsJson, JobId, Timeout, Url, connect, watching
 from scheduler.cli.views import show_job
-from scheduler.client import JobHandle
+from scheduler.client import Client, JobHandle
 from scheduler.client.spec_file import SpecFile, parse_value, read_spec_file
 from scheduler.core.model import Status
 from scheduler.errors import InvalidRequest, InvalidSpec, WaitTimedOut
@@ -64,10 +65,11 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit a job, from a file or from options; options win over the file."""
-    waits = {"after": after, "start_after": start_after}
+    client = connect(url)
+    waits = {"after": [_whole(client, one) for one in after or []], "start_after": start_after}
     given = spec_given(file, loop, name, values).with_values({k: v for k, v in waits.items() if v})
     try:
-        handle = connect(url).submit(given.spec(), idempotency_key=key)
+        handle = client.submit(given.spec(), idempotency_key=key)
     except InvalidSpec as error:
         raise given.placed(error) from None
     if wait or follow:
@@ -95,6 +97,14 @@ def spec_given(file: str | None, loop: str | None, name: str | None, values: lis
             "nothing to submit: give a FILE with a spec, or --loop; `scheduler loops` lists them"
         )
     return (read_spec_file(file) if file is not None else SpecFile("the command line")).with_values(changes)
+
+
+def _whole(client: Client, after: str) -> str:
+    """`JOB` or `JOB:HOW` with the whole id of the job."""
+    job, _, how = after.rpartition(":")
+    if job and how in ("completed", "failed", "ended"):
+        return f"{job_id_of(client, job)}:{how}"
+    return job_id_of(client, after)
 
 
 def _pair(value: str) -> tuple[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from scheduler.client.calls import Call, shown
 from scheduler.client.flows import Flow
 from scheduler.client.shipping import fields_of
 from scheduler.client.specs import is_sendable_text, login_name, signed, to_spec
-from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Status
+from scheduler.core.model import After, CheckpointPolicy, Gang, JobSpec, Status
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, ServerUnreachable
 from scheduler.settings import NOT_SENDABLE, ClientSettings, is_sendable
 
@@ -51,6 +52,8 @@ class SpecFields(TypedDict, total=False):
     max_failures: int
     max_runtime_s: float | None
     hang_after_s: float | None
+    after: Sequence[str | After | Mapping[str, Any]]
+    start_after: datetime | str | None
     checkpoints: CheckpointPolicy | Mapping[str, Any]
     labels: Mapping[str, str]
 

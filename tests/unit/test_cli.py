@@ -83,6 +83,19 @@ def test_a_spec_file_is_submitted(tmp_path: Path) -> None:
     assert spec["resources"]["num_ranks"] == 2
 
 
+def test_a_job_may_be_told_after_which_others_it_starts() -> None:
+    """S8: by name or by the beginning of an id, as everywhere on the command line."""
+    first = submitted("--name", "runs first", "--set", "seconds=60")
+    second = submitted(
+        "--after", "runs first", "--after", f"{first[:8]}:ended", "--start-after", "2027-01-31T03:00:00Z"
+    )
+    spec = run("status", second, "--json").document["spec"]
+    assert spec["after"] == [{"job": first, "on": "completed"}, {"job": first, "on": "ended"}]
+    assert spec["start_after"] == "2027-01-31T03:00:00Z"
+    run("cancel", second, first, "--yes")
+    assert run("submit", "--loop", LOOP, "--after", "nobody").code == 3
+
+
 def test_a_spec_may_come_through_a_pipe() -> None:
     assert run("submit", "-", "--json", given=f"loop: {LOOP}\nname: piped\n").document["name"] == "piped"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COUNTS = {"P": 7, "L": 10, "R": 10, "U": 5, "D": 6, "B": 4}
+COUNTS = {"P": 7, "L": 10, "R": 10, "U": 5, "D": 6, "S": 12, "B": 4}
 IDS = [f"{letter}{number}" for letter, count in COUNTS.items() for number in range(1, count + 1)]
 STANDS = re.compile(r"works|partly: .+|not yet(: .+)?")
 CITATION = re.compile(r"`([^`]+?)::([^`]+)`")
