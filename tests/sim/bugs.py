@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from scheduler.core import hangs, lifecycle, ordering, reconcile, retry, run_end
+from scheduler.core import dependencies, hangs, lifecycle, ordering, reconcile, retry, run_end
 from scheduler.core.lifecycle import RunEnded
-from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason
+from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason, Status
 from scheduler.engine import job_store, supervisor
 from scheduler.engine.found_runs import FoundRuns
 from scheduler.engine.job_store import JobStore
@@ -162,6 +162,15 @@ def held_jobs_are_started(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lifecycle, "_admit", lambda job, event: admit(replace(job, held=False), event))
 
 
+def jobs_do_not_wait_for_others(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ordering, "waits_for", lambda job, now, parents: None)
+
+
+def whoever_waits_is_failed_with_any_parent(patch: pytest.MonkeyPatch) -> None:
+    """A parent that a person resumes later is over for its children as soon as it rests."""
+    patch.setattr(dependencies, "_is_over", lambda after, status: status is not Status.COMPLETED)
+
+
 def the_end_of_an_attempt_is_not_told(patch: pytest.MonkeyPatch) -> None:
     tell = lifecycle._attempt
     patch.setattr(lifecycle, "_attempt", lambda *step: None if isinstance(step[2], RunEnded) else tell(*step))
@@ -238,6 +247,8 @@ ALL: list[tuple[Plant, Troubles]] = [
     (the_choice_of_a_person_is_not_handed_on, frozenset()),
     (a_retry_forgets_what_was_saved, frozenset()),
     (held_jobs_are_started, frozenset()),
+    (jobs_do_not_wait_for_others, frozenset()),
+    (whoever_waits_is_failed_with_any_parent, frozenset()),
     (the_end_of_an_attempt_is_not_told, frozenset()),
     (what_the_operator_ends_is_charged, frozenset({Trouble.OPERATOR})),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),

@@ -93,6 +93,7 @@ class Ledger:
         yield from self._fence_is_new(before, job)
         yield from self._is_no_false_alarm(before, change)
         yield from self._is_in_time(before, change)
+        yield from self._has_waited(before, change)
         yield from self._attempts.take(before, change)
         yield from self.courses.take(before, change, self.is_alone)
         self._write_down(change)
@@ -156,6 +157,20 @@ class Ledger:
             if went_s < job.spec.max_runtime_s:
                 yield f"run {job.fence} of job {job.id} is out of time after {went_s:g} s"
 
+    def _has_waited(self, before: Job | None, change: Change) -> Iterator[str]:
+        """S8: a job starts when all for which it waits have ended so, and fails for them when one of them has not."""
+        job = change.job
+        parents = [(after.on, self.jobs.get(JobId(after.job))) for after in job.spec.after]
+        known = [(on, parent.status) for on, parent in parents if parent]
+        if change.event.kind == "Admit" and any(not _met(on, status) for on, status in known):
+            yield f"job {job.id} starts, and has to wait for {known}"
+        moment = job.spec.start_after
+        if change.event.kind == "Admit" and moment and change.event.at < moment:
+            yield f"job {job.id} starts before {moment}"
+        in_vain = [on for on, status in known if status.is_terminal and not _met(on, status)]
+        if change.event.reason.code == "after_not_met" and not in_vain and len(known) == len(parents):
+            yield f"job {job.id} is failed, and may still start after {known}"
+
     def _fence_is_new(self, before: Job | None, job: Job) -> Iterator[str]:
         if before and job.fence < before.fence:
             yield f"the fence of job {job.id} went back from {before.fence} to {job.fence}"
@@ -163,6 +178,10 @@ class Ledger:
             if (job.id, job.fence) in self._fences:
                 yield f"fence {job.fence} of job {job.id} was handed out twice"
             self._fences.add((job.id, job.fence))
+
+
+def _met(on: str, status: Status) -> bool:
+    return status.is_terminal if on == "ended" else status == on
 
 
 def _charged(job: Job) -> tuple[int, int, int]:
@@ -212,7 +231,7 @@ def _is_lawful(change: Change) -> Iterator[str]:
 def _news_is_told(change: Change) -> Iterator[str]:
     """R10: whoever runs the cluster hears what the system gave up, or found again."""
     by_system = change.event.by in ("scheduler", "reconciler", "inbox", "start-up")
-    is_its_users_business = change.event.reason.code == "invalid_spec"
+    is_its_users_business = change.event.reason.code in ("invalid_spec", "after_not_met")
     if (
         change.event.kind in ("GiveUp", "Recover")
         and by_system

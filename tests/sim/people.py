@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from scheduler.core.commands import JobAction
@@ -12,7 +13,7 @@ from scheduler.ports import JobQuery
 from scheduler.server.health import health
 from scheduler.testing.clock import NOON
 from tests.sim.lives import Answer
-from tests.sim.scenario import LOOP, draw_spec
+from tests.sim.scenario import LOOP, draw_spec, draw_waits
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -33,6 +34,7 @@ class Person:
     def __init__(self, world: World, name: str) -> None:
         self._world, self._name, self._rng = world, name, world.rng
         self._num_keys = 0
+        self._waits = Random(f"{world.seed} {name}")
 
     async def live(self) -> None:
         deeds: dict[Callable[[], Awaitable[None]], int] = {
@@ -62,6 +64,7 @@ class Person:
         if len(self._world.job_ids) >= MAX_JOBS:
             return
         spec, key = draw_spec(self._rng, self._name), self._draw_key()
+        spec = draw_waits(self._waits, spec, self._world.job_ids, self._world.database.clock.now())
         job_id = self._world.new_job_id()
         for _ in range(self._rng.randint(1, 4)):
             answer = await self._world.ask(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
 
-from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, Json, Status
+from scheduler.core.model import ATTEMPT, EVENT, JOB, Job, JobId, Json, Status
 from scheduler.engine.service import Engine
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def _waiting(world: World) -> Iterator[str]:
 def _jobs(world: World, service: Engine) -> Iterator[str]:
     journal = {job.id: job for job in world.disk.all_jobs()}
     for job in journal.values():
-        if not (job.status.is_terminal or job.status is Status.PAUSED or job.held):
+        if not (
+            job.status.is_terminal or job.status is Status.PAUSED or job.held or _has_to_wait(job, journal)
+        ):
             yield f"job {job.id} is {job.status}, version {job.version}: {job.reason.message}"
     memory = {job.id: job for job in service.registry.active()}
     if memory != {job.id: job for job in journal.values() if not job.status.is_terminal}:
@@ -55,6 +57,12 @@ def _jobs(world: World, service: Engine) -> Iterator[str]:
         yield from _open_attempts(world)
     if live := world.cluster.alive:
         yield f"runs {sorted(live)} are alive"
+
+
+def _has_to_wait(job: Job, journal: Mapping[JobId, Job]) -> bool:
+    """For another that a person keeps; whether that one is at rest is its own matter."""
+    parents = [journal.get(JobId(after.job)) for after in job.spec.after]
+    return job.status is Status.QUEUED and any(parent and not parent.status.is_terminal for parent in parents)
 
 
 def _answers(world: World, service: Engine) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from random import Random
 
-from scheduler.core.model import Gang, JobSpec, Node, NodeId
+from scheduler.core.model import After, Gang, JobId, JobSpec, Node, NodeId
 from scheduler.core.reconcile import Policy
 from scheduler.settings import Settings
 from tests.sim.faults import Outage, Trouble, draw_outages, draw_troubles
@@ -78,6 +80,20 @@ def draw_spec(rng: Random, user: str) -> JobSpec:
         max_failures=rng.choice((0, 1, 2)),
         max_runtime_s=rng.choice((None, None, None, 60.0)),
     )
+
+
+def draw_waits(rng: Random, spec: JobSpec, others: Sequence[JobId], now: datetime) -> JobSpec:
+    """The same; now and then it waits for a moment, or for others, of which some were never accepted."""
+    if rng.random() < 0.1:
+        spec = replace(spec, start_after=now + timedelta(seconds=rng.choice((-10.0, 20.0, 100.0))))
+    if others and rng.random() < 0.2:
+        hows = ("completed", "completed", "failed", "ended")
+        after = [
+            After(job=job, on=rng.choice(hows))
+            for job in rng.sample(others, min(len(others), rng.randint(1, 2)))
+        ]
+        spec = replace(spec, after=after)
+    return spec
 
 
 def _nodes(rng: Random) -> tuple[Node, ...]:
