@@ -61,10 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
 
 
-LONGEST_PAUSE_S = 0.3
-
-
-def wait_until(seen: Callable[[], T], *, within_s: float, what: str) -> T:
+def wait_until(seen: Callable[[], T], *, within_s: float, what: str, pause_at_most_s: float = 0.3) -> T:
     """Return the first true value of *seen*; fail in words when there is none in time.
 
     Looks less and less often: each look at a real cluster costs it as much as it costs us.
@@ -73,7 +70,7 @@ def wait_until(seen: Callable[[], T], *, within_s: float, what: str) -> T:
     while not (value := seen()):
         assert time.monotonic() < until_s, f"not within {within_s:g} s: {what}"
         time.sleep(pause_s)
-        pause_s = min(pause_s * 1.3, LONGEST_PAUSE_S)
+        pause_s = min(pause_s * 1.3, pause_at_most_s)
     return value
 
 

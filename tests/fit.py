@@ -100,15 +100,12 @@ def answer(request: dict[str, Any], output: Lock) -> None:
 
 def fit(request: dict[str, Any]) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-
-    from scheduler.runs.process_group import ProcessGroup
-    from scheduler.runs.ray_internals import lean_trainer
+    from ray.train.torch import TorchTrainer
 
     module, _, name = request["loop"].partition(":")
-    trainer = lean_trainer()(
+    trainer = TorchTrainer(
         getattr(importlib.import_module(module), name),
         train_loop_config=request["config"],
-        backend_config=ProcessGroup("gloo"),
         scaling_config=ScalingConfig(num_workers=request["num_ranks"], resources_per_worker={"CPU": 1}),
         run_config=RunConfig(
             name=request["name"],

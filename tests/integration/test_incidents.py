@@ -140,7 +140,7 @@ def test_p1_p4_r3_an_old_row_that_nobody_knows_is_failed_while_the_server_is_up(
     wait_until(lambda: database.status(job_id) == "failed", within_s=15, what=str(database.row(job_id)))
     row = database.row(job_id)
     assert row["reason"]["code"] == "stale"
-    assert "vouched" in row["reason"]["message"]
+    assert "heartbeat" in row["reason"]["message"]
     assert cluster.status(job_id).status == "failed"
     assert database.events(job_id)[-1][1] == "GiveUp"
     seen = repair_of(cluster, job_id)
@@ -260,7 +260,7 @@ def test_p3_r2_rows_that_wait_are_found_at_start_up(cluster: Cluster, database: 
     """P3, R2: the journal's line as it was, young rows behind it, old ones failed as stale."""
     ours = [cluster.submit("quick", name=f"ours {n}") for n in range(2)]
     with scheduler_killed(cluster):
-        young = database.by_hand("queued", age_s=2)
+        young = database.by_hand("queued", age_s=-30)  # young also when the scheduler is up again late
         old = {status: database.by_hand(status, age_s=60) for status in ("queued", "pending", "running")}
     line = [*ours, young]
     wait_until(lambda: known(cluster, young), within_s=10, what="the young row is in the line")
@@ -333,7 +333,8 @@ def test_r3_a_failing_pass_is_counted_and_shown_and_the_next_one_runs(
 def test_r7_l10_a_second_pass_finds_nothing_to_do(cluster: Cluster, database: Database) -> None:
     """R7, L10: a dry run says what it would do and does nothing; the pass does it; the next one is empty."""
     database.stack.gateway.fault("500", path="active", times=1)  # the periodic pass rests for a moment
-    wait_until(lambda: health(cluster)["status"] == "degraded", within_s=10, what="the periodic pass failed")
+    degraded = lambda: health(cluster)["status"] == "degraded"  # noqa: E731  for a moment only
+    wait_until(degraded, within_s=10, what="the periodic pass failed", pause_at_most_s=0.02)
     job_id = database.by_hand("running", age_s=60)
     would = api(cluster, "POST", "/reconcile", dry_run=True)
     did = api(cluster, "POST", "/reconcile")
@@ -369,7 +370,7 @@ def test_a_lost_journal_is_rebuilt_from_the_database_and_the_live_runs(
     cluster.client.cancel(blocker)
     cluster.wait_for(blocker, "cancelled")
     two = {"cpus_per_rank": 2}
-    config = {"steps": 150, "step_time_s": 0.1, "checkpoint_every_steps": 1000}
+    config = {"steps": 250, "step_time_s": 0.1, "checkpoint_every_steps": 1000}
     running = [cluster.submit("quick", config, resources=two, name=f"running {n}") for n in range(2)]
     for job_id in running:
         cluster.wait_for_step(job_id, 1)
