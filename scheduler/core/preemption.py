@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from scheduler.core.bin_packing import Free, Need
-from scheduler.core.contender import HOUR_S, Contender, Ledger, Rules
+from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
 from scheduler.core.model import Allocation, JobId, NodeId
+from scheduler.core.remaining import left
 from scheduler.core.reservations import freed
-from scheduler.core.turns import AT_ONCE, WITHIN, Part, Turn
+from scheduler.core.turns import AT_ONCE, OVER, WITHIN, Order, Part, Turn, turn_of_run
 
 ALWAYS = 4
 """Preemptions that any job may have; beyond them `PER_HOUR` for each hour that it ran."""
@@ -52,29 +53,39 @@ class Choice:
 
 
 class Board:
-    """The runs of one pass as candidates, by node; each node's in the order in which they would be stopped."""
+    """The runs of one pass as candidates, by node; each node's in the order in which they would be stopped.
 
-    def __init__(self, running: Iterable[Turn], ledger: Ledger, rules: Rules, now_s: float) -> None:
-        self.rules, self.now_s = rules, now_s
-        self.excluded: dict[JobId, str] = {}
+    A run that is not much longer than any of *newcomers*, and need not give way for another reason, is left out.
+    """
+
+    def __init__(self, scene: Scene, order: Order, rules: Rules, newcomers: Sequence[Turn]) -> None:
+        now_s = scene.now_s
         self.by_node: defaultdict[NodeId, list[Victim]] = defaultdict(list)
-        self.longest = 0.0
-        recent = [loss.job_id for loss in ledger.losses if loss.at_s > now_s - HOUR_S]
+        self.gone: set[JobId] = set()
+        recent = [loss.job_id for loss in scene.ledger.losses if loss.at_s > now_s - HOUR_S]
+        any_due = any(turn.due == AT_ONCE for turn in newcomers)
+        floor = 0.0 if any_due else rules.worth * min(turn.left for turn in newcomers)
+        highest = newcomers[0].rank
         found: list[Victim] = []
-        for turn in running:
-            if why := exclusion(turn.job, recent, rules, now_s):
-                self.excluded[turn.job.id] = why
+        for job in scene.running:
+            has = left(job, now_s)
+            over = OVER if job.id in order.over else WITHIN
+            if has < floor and over == WITHIN and -job.priority <= highest:
                 continue
-            tenure = turn.job.tenure
+            if exclusion(job, recent, rules, now_s):
+                continue
+            turn = turn_of_run(job, over, has, rules, now_s)
+            tenure = job.tenure
             assert tenure
-            level = int(math.log2(turn.left)) if turn.left >= 1 else 0
-            found.append(Victim(-level, price(turn.job, now_s), -turn.seq, turn, tenure.allocation))
-            self.longest = max(self.longest, turn.left)
+            found.append(Victim(-level_of(has), price(job, now_s), -job.seq, turn, tenure.allocation))
         found.sort()
         for victim in found:
             for node, _ in victim.tenure.ranks:
                 self.by_node[node].append(victim)
-        self.gone: set[JobId] = set()
+
+
+def level_of(left: float) -> int:
+    return int(math.log2(left)) if left >= 1 else 0
 
 
 def price(job: Contender, now_s: float) -> float:
@@ -91,6 +102,17 @@ def price(job: Contender, now_s: float) -> float:
 def min_run_s(job: Contender, rules: Rules) -> float:
     """How long a run of it is left alone."""
     return min(rules.max_min_run_s, rules.min_run_s * 2.0 ** min(job.preemptions, 30))
+
+
+def gives_way_s(job: Contender, rules: Rules, now_s: float) -> float:
+    """When a due job may have the nodes of this run at the latest, as far as anyone can tell."""
+    tenure = job.tenure
+    assert tenure
+    ends_s = now_s + left(job, now_s) / max(job.size, 1e-9)
+    if rules.preempt != "all" or not (job.preemptible and job.stops_when_asked):
+        return ends_s
+    alone_s = rules.due_for_s if tenure.due else min_run_s(job, rules)
+    return min(ends_s, max(now_s, tenure.since_s + alone_s))
 
 
 def exclusion(job: Contender, recent: list[JobId], rules: Rules, now_s: float) -> str:
@@ -115,25 +137,32 @@ def exclusion(job: Contender, recent: list[JobId], rules: Rules, now_s: float) -
     return ""
 
 
-def may_take(newcomer: Turn, victim: Turn, cost: float, part: Part, rules: Rules) -> bool:
-    """Whether *newcomer* may have *victim* preempted.
+def refusal(newcomer: Turn, victim: Turn, cost: float, part: Part, rules: Rules) -> str:
+    """Why *newcomer* may not have *victim* preempted; empty when it may.  *part*: what its project has by now.
 
     A higher class, a due job, and a share that is not filled go before length; among equals only much less left.
     """
-    if not newcomer < victim or rules.preempt == "never":
-        return False
-    if newcomer.due > AT_ONCE and newcomer.over > victim.over:
-        return False  # a borrower never takes from one within its share
+    tenure = victim.job.tenure
+    if tenure and tenure.loan_of == newcomer.job.id:
+        return ""
+    if rules.preempt == "never":
+        return "switched_off"
+    if not newcomer < victim:
+        return "goes_before"
+    if newcomer.over > victim.over and newcomer.due > AT_ONCE:
+        return "within_its_share"
     if newcomer.rank < victim.rank:
-        return True
+        return ""
     if rules.preempt == "class":
-        return False
+        return "same_class"
     owed = newcomer.over < victim.over and part.held + newcomer.job.size / 2 <= part.entitled
     if owed and newcomer.job.project != victim.job.project:
-        return True
+        return ""
     if rules.preempt == "share":
-        return False
-    return newcomer.due < victim.due or victim.left >= rules.worth * (newcomer.left + cost)
+        return "not_owed"
+    if newcomer.due < victim.due or victim.left >= rules.worth * (newcomer.left + cost):
+        return ""
+    return "too_little_left"
 
 
 def choose(
@@ -148,7 +177,9 @@ def choose(
     """The victims for *newcomer*, or None when no set of them frees nodes for its whole gang."""
 
     def allowed(victim: Victim) -> bool:
-        return victim.job.id not in board.gone and may_take(newcomer, victim.turn, victim.price, part, rules)
+        return victim.job.id not in board.gone and not refusal(
+            newcomer, victim.turn, victim.price, part, rules
+        )
 
     job = newcomer.job
     if on_one:
@@ -240,6 +271,3 @@ def _several(
     if left > 0:
         return None
     return Choice(tuple(chosen.values()), Allocation(ranks=tuple(places)))
-
-
-__all__ = ["WITHIN", "Board", "Choice", "Victim", "choose", "exclusion", "may_take", "min_run_s", "price"]

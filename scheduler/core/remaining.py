@@ -17,17 +17,13 @@ LEVELS = [60.0 * 4**level for level in range(24)]
 
 def left(contender: Contender, now_s: float) -> float:
     """GPU seconds until it ends.  Of a job that tells its steps: the more is done, the less."""
-    told = contender.told
+    told, tenure = contender.told, contender.tenure
     if told is None:
-        attained = attained_by(contender, now_s)
+        attained = contender.attained
+        if tenure is not None:
+            attained += contender.size * (now_s - tenure.since_s)
         return LEVELS[bisect_left(LEVELS, attained)] if attained < LEVELS[-1] else attained
-    if contender.tenure is None:
-        return contender.size * told.left_s
-    return contender.size * max(0.0, told.left_s - max(0.0, now_s - told.at_s))
-
-
-def attained_by(contender: Contender, now_s: float) -> float:
-    """GPU seconds that it has had, with those of its present run."""
-    if contender.tenure is None:
-        return contender.attained
-    return contender.attained + contender.size * (now_s - contender.tenure.since_s)
+    left_s = told.left_s
+    if tenure is not None and now_s > told.at_s:
+        left_s -= now_s - told.at_s
+    return contender.size * left_s if left_s > 0 else 0.0

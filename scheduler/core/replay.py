@@ -152,7 +152,7 @@ class Replay:
             self.result.jct_s.append(self.now_s - play.entry.submit_s)
             return True
         self.tell(number, play)
-        return kind == TELL
+        return False
 
     def tell(self, number: int, play: Play) -> None:
         total_s = self.told_total_s(number, play.entry)
@@ -200,7 +200,8 @@ class Replay:
             return
         ledger = self.ledger.since(self.now_s)
         losses, grants = list(ledger.losses), list(ledger.grants)
-        for job_id, cost in decision.prices.items():
+        for job_id, reckoning in decision.stops.items():
+            cost = reckoning.price_of(job_id)
             play = self.plays[int(job_id)]
             losses.append(Loss(at_s=self.now_s, job_id=job_id, price=cost))
             self.result.lost += cost

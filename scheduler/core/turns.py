@@ -7,12 +7,13 @@ who has least left, then who is older.  A job that runs is preempted only for on
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from scheduler.core.contender import DAY_S, Contender, Rules, Scene
 from scheduler.core.entitlements import DEFAULT, Claim, by_usage, entitle
+from scheduler.core.model import JobId
 from scheduler.core.remaining import left
 
 AT_ONCE, NOT_YET = 0, 1
@@ -46,45 +47,45 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Order:
+    """Everybody's turn, and what the shares came to."""
+
     waiting: list[Turn]
-    running: list[Turn]
-    """In no order."""
+    over: frozenset[JobId]
+    """Those of the running that are over their share."""
     parts: Mapping[str, Part]
 
 
-def order(ready: Iterable[Contender], scene: Scene, rules: Rules, total: float) -> Order:
+def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
+    """Line up *ready*, of those that wait, and divide the cluster among all."""
     now_s = scene.now_s
-    due = _due(ready, scene, rules, total)
+    due = _due(ready, scene, rules)
     waiting = [
-        Turn(-job.priority, _is_due(job, due, now_s), 0, left(job, now_s), job.seq, job) for job in ready
+        Turn(-job.priority, AT_ONCE if job.id in due else NOT_YET, WITHIN, left(job, now_s), job.seq, job)
+        for job in ready
     ]
-    running = [
-        Turn(-job.priority, _has_its_hour(job, rules, now_s), 0, left(job, now_s), job.seq, job)
-        for job in scene.running
-    ]
-    parts = _parts(waiting, running, scene, total)
-    if len(parts) > 1 or scene.shares or _has_users(waiting, running):
-        waiting, running = _within(waiting, running, scene, parts)
+    parts = _parts(ready, scene)
+    over: frozenset[JobId] = frozenset()
+    if len(parts) > 1 or scene.shares or _has_users(ready, scene.running):
+        running = [turn_of_run(job, WITHIN, left(job, now_s), rules, now_s) for job in scene.running]
+        waiting, over = _within(waiting, running, scene, parts)
     waiting.sort()
-    return Order(waiting, running, parts)
+    return Order(waiting, over, parts)
 
 
-def _is_due(job: Contender, due: set[str], now_s: float) -> int:
-    return AT_ONCE if job.id in due else NOT_YET
-
-
-def _has_its_hour(job: Contender, rules: Rules, now_s: float) -> int:
+def turn_of_run(job: Contender, over: int, left: float, rules: Rules, now_s: float) -> Turn:
+    """The place of a job that runs; for its first hour one that was due stays so."""
     tenure = job.tenure
-    return AT_ONCE if tenure and tenure.due and now_s - tenure.since_s < rules.due_for_s else NOT_YET
+    due = AT_ONCE if tenure and tenure.due and now_s - tenure.since_s < rules.due_for_s else NOT_YET
+    return Turn(-job.priority, due, over, left, job.seq, job)
 
 
-def _due(ready: Iterable[Contender], scene: Scene, rules: Rules, total: float) -> set[str]:
+def _due(ready: Sequence[Contender], scene: Scene, rules: Rules) -> set[JobId]:
     """Who has waited so long that it goes next: the longest first, as long as the budget of the day lasts."""
     before_s = scene.now_s - rules.due_after_s
     late = [job for job in ready if job.waits_since_s <= before_s]
-    found: set[str] = set()
+    found: set[JobId] = set()
     if late:
-        budget = rules.due_share * total * DAY_S - scene.ledger.granted(scene.now_s)
+        budget = rules.due_share * scene.cluster.size * DAY_S - scene.ledger.granted(scene.now_s)
         for job in sorted(late, key=lambda job: (job.waits_since_s, job.seq)):
             budget -= job.size * rules.due_for_s
             if budget < 0:
@@ -93,20 +94,22 @@ def _due(ready: Iterable[Contender], scene: Scene, rules: Rules, total: float) -
     return found
 
 
-def _has_users(waiting: list[Turn], running: list[Turn]) -> bool:
-    return len({turn.job.user for turns in (waiting, running) for turn in turns}) > 1
+def _has_users(ready: Sequence[Contender], running: Sequence[Contender]) -> bool:
+    return len({job.user for jobs in (ready, running) for job in jobs}) > 1
 
 
-def _parts(waiting: list[Turn], running: list[Turn], scene: Scene, total: float) -> dict[str, Part]:
+def _parts(ready: Sequence[Contender], scene: Scene) -> dict[str, Part]:
+    total = scene.cluster.size
+    projects = {job.project for jobs in (ready, scene.running) for job in jobs}
+    if len(projects) == 1:
+        return {projects.pop(): Part(total, sum([job.size for job in scene.running]))}
     demand: defaultdict[str, float] = defaultdict(float)
     held: defaultdict[str, float] = defaultdict(float)
-    for turn in waiting:
-        demand[turn.job.project] += turn.job.size
-    for turn in running:
-        held[turn.job.project] += turn.job.size
-        demand[turn.job.project] += turn.job.size
-    if len(demand) == 1:
-        return {project: Part(min(total, wants), held[project]) for project, wants in demand.items()}
+    for job in ready:
+        demand[job.project] += job.size
+    for job in scene.running:
+        held[job.project] += job.size
+        demand[job.project] += job.size
     used: defaultdict[str, float] = defaultdict(float)
     for (project, _), gpu_s in scene.usage.items():
         used[project] += gpu_s
@@ -126,7 +129,7 @@ def _parts(waiting: list[Turn], running: list[Turn], scene: Scene, total: float)
 
 def _within(
     waiting: list[Turn], running: list[Turn], scene: Scene, parts: Mapping[str, Part]
-) -> tuple[list[Turn], list[Turn]]:
+) -> tuple[list[Turn], frozenset[JobId]]:
     """Mark who is over the share: in each project those first in its own order fill it, whether they run or wait.
 
     A gang is within when at least half of it is, so that shares that are no multiple of a gang come out even in
@@ -137,19 +140,21 @@ def _within(
         for turn in turns:
             members[turn.job.project].append(turn)
     done_waiting: list[Turn] = []
-    done_running: list[Turn] = []
+    over: set[JobId] = set()
     for project, turns in members.items():
         entitled = parts[project].entitled
         turns = _by_user(sorted(turns), project, scene, entitled)
         filled = 0.0
         for turn in turns:
             job = turn.job
-            over = OVER if filled + job.size / 2 > entitled else WITHIN
-            if not over:
+            place = OVER if filled + job.size / 2 > entitled else WITHIN
+            if place == WITHIN:
                 filled += job.size
-            marked = Turn(turn.rank, turn.due, over, turn.left, turn.seq, job)
-            (done_waiting if job.tenure is None else done_running).append(marked)
-    return done_waiting, done_running
+            if job.tenure is None:
+                done_waiting.append(Turn(turn.rank, turn.due, place, turn.left, turn.seq, job))
+            elif place == OVER:
+                over.add(job.id)
+    return done_waiting, frozenset(over)
 
 
 def _by_user(turns: list[Turn], project: str, scene: Scene, entitled: float) -> list[Turn]:
