@@ -111,8 +111,8 @@ class _Pass:
         self._board: Board | None = None
         self._budget = rules.lost_share * scene.cluster.size * HOUR_S
         self._spent = scene.ledger.lost(scene.now_s)
-        self._vain: set[object] = set()
-        """Shapes for which no victims were found; who comes later has no better claim."""
+        self._vain: dict[object, Outcome] = {}
+        """Shapes for which nobody is stopped, and why; who comes later has no better claim."""
 
     def barred(self, turn: Turn) -> Outcome | None:
         """Whatever is free."""
@@ -144,7 +144,10 @@ class _Pass:
     def preempt(self, turn: Turn) -> bool:
         job, scene = turn.job, self.scene
         key = job.need, job.only, turn.claim, job.project
-        if self.rules.preempt == "never" or not scene.running or key in self._vain:
+        if self.rules.preempt == "never" or not scene.running:
+            return False
+        if key in self._vain:
+            self.waits[job.id] = self._vain[key]
             return False
         if self._board is None:
             rest = [other for other in self.turns.waiting if other.job.id not in self.starts]
@@ -152,11 +155,8 @@ class _Pass:
         on_one, free = self.room.alone(job.need), self.room.space.free
         part = Part(self.turns.parts[job.project].entitled, self._held[job.project])
         choice = choose(turn, self._board, free, part, self.rules, on_one=on_one)
-        if choice is None:
-            self._vain.add(key)
-            return False
-        if self._spent >= self._budget:
-            self.waits[job.id] = Outcome.BRAKE
+        if choice is None or self._spent >= self._budget:
+            self.waits[job.id] = self._vain[key] = Outcome.BRAKE if choice else Outcome.WAITS
             return False
         reckoning = reckon(
             turn, choice, self._board, scene, self.turns, part, self.rules,
@@ -173,7 +173,7 @@ class _Pass:
             place = soonest(job, self.room, self.scene.running, self._gives_way_s)
             if place:
                 self.room.keep(job, place)
-            self.waits.setdefault(job.id, Outcome.DUE)
+            self.waits[job.id] = Outcome.DUE
         self.waits.setdefault(job.id, Outcome.WAITS)
 
     def _begin(self, turn: Turn, start: Start) -> None:

@@ -106,6 +106,7 @@ class Replay:
         self.result = Result()
         self.plays: list[Play] = []
         self.next_tick = 0.0
+        self.tick_s = world.tick_s
         for number, entry in enumerate(self.entries):
             ranks = entry.gang.fewest
             size = cluster.size_of(entry.gang, ranks)
@@ -173,6 +174,7 @@ class Replay:
 
     def settle(self) -> None:
         result = self.result
+        rounds, started = 0, False
         for rounds in range(1, 4):
             scene = Scene(
                 now_s=self.now_s,
@@ -187,12 +189,14 @@ class Replay:
             )
             decision = decide(scene, self.rules)
             result.passes += 1
+            started |= bool(decision.starts)
             self.carry_out(decision)
             if not decision.stops or not self.waiting:
                 break
         result.settled.append(rounds)
+        self.tick_s = self.world.tick_s if rounds > 1 or started else min(2 * self.tick_s, 8 * self.world.tick_s)
         if self.waiting and self.running and self.next_tick <= self.now_s:
-            self.next_tick = self.now_s + self.world.tick_s
+            self.next_tick = self.now_s + self.tick_s
             heapq.heappush(self.heap, (self.next_tick, TICK, 0, 0))
 
     def carry_out(self, decision: Decision) -> None:
