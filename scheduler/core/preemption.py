@@ -77,15 +77,20 @@ class Board:
             turn = turn_of_run(job, over, has, rules, now_s)
             tenure = job.tenure
             assert tenure
-            found.append(Victim(-level_of(has), price(job, now_s), -job.seq, turn, tenure.allocation))
+            found.append(Victim(-level_of(has, job.size), price(job, now_s), -job.seq, turn, tenure.allocation))
         found.sort()
         for victim in found:
             for node, _ in victim.tenure.ranks:
                 self.by_node[node].append(victim)
 
 
-def level_of(left: float) -> int:
-    return int(math.log2(left)) if left >= 1 else 0
+import os
+LV=os.environ.get('LV','1')
+def level_of(left: float, size) -> int:
+    if LV=='1': return int(math.log2(left)) if left >= 1 else 0
+    if LV=='2': return int(math.log2(left/size+1))
+    if LV=='3': return int(math.log2(left/size+1)/2)
+    if LV=='4': return int(math.log2(left+1)/3)
 
 
 def price(job: Contender, now_s: float) -> float:
@@ -104,12 +109,16 @@ def min_run_s(job: Contender, rules: Rules) -> float:
     return min(rules.max_min_run_s, rules.min_run_s * 2.0 ** min(job.preemptions, 30))
 
 
-def gives_way_s(job: Contender, rules: Rules, now_s: float) -> float:
-    """When a due job may have the nodes of this run at the latest, as far as anyone can tell."""
+def gives_way_s(newcomer: Turn, job: Contender, order: Order, rules: Rules, now_s: float) -> float:
+    """When *newcomer* may have the nodes of this run at the latest, as far as anyone can tell."""
     tenure = job.tenure
     assert tenure
-    ends_s = now_s + left(job, now_s) / max(job.size, 1e-9)
+    has = left(job, now_s)
+    ends_s = now_s + has / max(job.size, 1e-9)
     if rules.preempt != "all" or not (job.preemptible and job.stops_when_asked):
+        return ends_s
+    longer = has >= rules.worth * (newcomer.left + price(job, now_s))
+    if newcomer.due != AT_ONCE and (not longer or newcomer.rank > -job.priority):
         return ends_s
     alone_s = rules.due_for_s if tenure.due else min_run_s(job, rules)
     return min(ends_s, max(now_s, tenure.since_s + alone_s))
