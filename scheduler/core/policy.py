@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scheduler.core import ordering, placement
-from scheduler.core.bin_packing import Need
 from scheduler.core.contender import HOUR_S, Contender, Grant, Ledger, Loss, Rules, Scene
 from scheduler.core.eligible import considered
 from scheduler.core.model import Allocation, Job, JobId, Reason, Snapshot
@@ -29,11 +28,6 @@ from scheduler.core.reckoning import Reckoning, reckon
 from scheduler.core.reservations import Room, soonest
 from scheduler.core.turns import AT_ONCE, Order, Part, Turn, order
 from scheduler.core.wait_reasons import Outcome, WaitReasons
-
-
-import os
-KEPT = int(os.environ.get('KEPT','3'))
-SOON = float(os.environ.get('SOON','600'))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +83,9 @@ def fifo_order(jobs: Sequence[Job], *, now: datetime) -> ordering.QueueOrder:
     return ordering.order(jobs, now=now)
 
 
-def after(decision: Decision, ledger: Ledger, sizes: Mapping[JobId, float], rules: Rules, now_s: float) -> Ledger:
+def after(
+    decision: Decision, ledger: Ledger, sizes: Mapping[JobId, float], rules: Rules, now_s: float
+) -> Ledger:
     """The ledger, with what *decision* spends; *sizes* of those who start."""
     kept = ledger.since(now_s)
     losses = [
@@ -117,7 +113,6 @@ class _Pass:
         self._board: Board | None = None
         self._budget = rules.lost_share * scene.cluster.size * HOUR_S
         self._spent = scene.ledger.lost(scene.now_s)
-        self._far: set[Need] = set()
         self._vain: dict[object, Outcome] = {}
         """Shapes for which nobody is stopped, and why; who comes later has no better claim."""
 
@@ -171,22 +166,17 @@ class _Pass:
         )  # fmt: skip
         self._clear(choice, reckoning)
         self.room.take(job.need, choice.allocation)
-        self._begin(turn, Start(allocation=choice.allocation, after=reckoning.chosen, due=turn.due == AT_ONCE))
+        self._begin(
+            turn, Start(allocation=choice.allocation, after=reckoning.chosen, due=turn.due == AT_ONCE)
+        )
         return True
 
     def wait(self, turn: Turn) -> None:
-        """Keep a place, for a due job wherever it is free first, for others where that is soon."""
-        job, due = turn.job, turn.due == AT_ONCE
-        self.waits.setdefault(job.id, Outcome.WAITS)
-        if due:
-            self.waits[job.id] = Outcome.DUE
-        elif len(self.room.places) >= KEPT or job.need in self._far:
-            return
-        place = soonest(job, self.room, self.scene.running, lambda run: self._gives_way_s(turn, run))
-        if place and (due or place.at_s <= self.scene.now_s + SOON):
-            self.room.keep(job, place)
-        else:
-            self._far.add(job.need)
+        self.waits.setdefault(turn.job.id, Outcome.WAITS)
+        if turn.due == AT_ONCE:
+            self.waits[turn.job.id] = Outcome.DUE
+            if place := soonest(turn.job, self.room, self.scene.running, self._gives_way_s):
+                self.room.keep(turn.job, place)
 
     def _begin(self, turn: Turn, start: Start) -> None:
         job = turn.job
@@ -213,5 +203,5 @@ class _Pass:
                     self._assured[job.project] = self._assured.get(job.project, 0.0) + job.size
         return self._assured
 
-    def _gives_way_s(self, turn: Turn, run: Contender) -> float:
-        return gives_way_s(turn, run, self.turns, self.rules, self.scene.now_s)
+    def _gives_way_s(self, run: Contender) -> float:
+        return gives_way_s(run, self.rules, self.scene.now_s)

@@ -8,13 +8,13 @@ where the loop saves when asked, + saving + starting again).
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from scheduler.core.bin_packing import Free, Need
-from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
+from scheduler.core.contender import HOUR_S, Contender, Ledger, Rules, Scene
 from scheduler.core.model import Allocation, JobId, NodeId
 from scheduler.core.remaining import left
 from scheduler.core.reservations import freed
@@ -62,7 +62,7 @@ class Board:
         now_s = scene.now_s
         self.by_node: defaultdict[NodeId, list[Victim]] = defaultdict(list)
         self.gone: set[JobId] = set()
-        recent = [loss.job_id for loss in scene.ledger.losses if loss.at_s > now_s - HOUR_S]
+        lately = preempted_lately(scene.ledger, now_s)
         any_due = any(turn.due == AT_ONCE for turn in newcomers)
         floor = 0.0 if any_due else rules.worth * min(turn.left for turn in newcomers)
         highest = newcomers[0].rank
@@ -72,25 +72,28 @@ class Board:
             over = OVER if job.id in order.over else WITHIN
             if has < floor and over == WITHIN and -job.priority <= highest:
                 continue
-            if exclusion(job, recent, rules, now_s):
+            if exclusion(job, lately, rules, now_s):
                 continue
             turn = turn_of_run(job, over, has, rules, now_s)
             tenure = job.tenure
             assert tenure
-            found.append(Victim(-level_of(has, job.size), price(job, now_s), -job.seq, turn, tenure.allocation))
+            found.append(
+                Victim(-level_of(has, job.size), price(job, now_s), -job.seq, turn, tenure.allocation)
+            )
         found.sort()
         for victim in found:
             for node, _ in victim.tenure.ranks:
                 self.by_node[node].append(victim)
 
 
-import os
-LV=os.environ.get('LV','1')
-def level_of(left: float, size) -> int:
-    if LV=='1': return int(math.log2(left)) if left >= 1 else 0
-    if LV=='2': return int(math.log2(left/size+1))
-    if LV=='3': return int(math.log2(left/size+1)/2)
-    if LV=='4': return int(math.log2(left+1)/3)
+def level_of(left: float, size: float) -> int:
+    """By how long its nodes would be held: of two as long, the one that costs less is stopped, however large."""
+    return int(math.log2(1 + left / size)) if size > 0 else 0
+
+
+def preempted_lately(ledger: Ledger, now_s: float) -> Counter[JobId]:
+    """How often each job was, in the last hour."""
+    return Counter(loss.job_id for loss in ledger.losses if loss.at_s > now_s - HOUR_S)
 
 
 def price(job: Contender, now_s: float) -> float:
@@ -109,22 +112,18 @@ def min_run_s(job: Contender, rules: Rules) -> float:
     return min(rules.max_min_run_s, rules.min_run_s * 2.0 ** min(job.preemptions, 30))
 
 
-def gives_way_s(newcomer: Turn, job: Contender, order: Order, rules: Rules, now_s: float) -> float:
-    """When *newcomer* may have the nodes of this run at the latest, as far as anyone can tell."""
+def gives_way_s(job: Contender, rules: Rules, now_s: float) -> float:
+    """When a due job may have the nodes of this run at the latest, as far as anyone can tell."""
     tenure = job.tenure
     assert tenure
-    has = left(job, now_s)
-    ends_s = now_s + has / max(job.size, 1e-9)
+    ends_s = now_s + left(job, now_s) / max(job.size, 1e-9)
     if rules.preempt != "all" or not (job.preemptible and job.stops_when_asked):
-        return ends_s
-    longer = has >= rules.worth * (newcomer.left + price(job, now_s))
-    if newcomer.due != AT_ONCE and (not longer or newcomer.rank > -job.priority):
         return ends_s
     alone_s = rules.due_for_s if tenure.due else min_run_s(job, rules)
     return min(ends_s, max(now_s, tenure.since_s + alone_s))
 
 
-def exclusion(job: Contender, recent: list[JobId], rules: Rules, now_s: float) -> str:
+def exclusion(job: Contender, lately: Mapping[JobId, int], rules: Rules, now_s: float) -> str:
     """Why this run is not preempted, whoever comes; empty when it may be."""
     tenure = job.tenure
     assert tenure
@@ -139,7 +138,7 @@ def exclusion(job: Contender, recent: list[JobId], rules: Rules, now_s: float) -
         return "due"
     if had_s < min_run_s(job, rules) and tenure.loan_of is None:
         return "just_started"
-    if recent and recent.count(job.id) >= PER_HOUR:
+    if lately.get(job.id, 0) >= PER_HOUR:
         return "twice_this_hour"
     if job.preemptions >= ALWAYS and job.preemptions >= ALWAYS + PER_HOUR * (job.ran_s + had_s) / HOUR_S:
         return "too_often"

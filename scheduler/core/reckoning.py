@@ -12,7 +12,7 @@ from scheduler.core.bin_packing import Free
 from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
 from scheduler.core.durations import span
 from scheduler.core.model import Allocation, JobId, NodeId
-from scheduler.core.preemption import Board, Choice, exclusion, price, refusal
+from scheduler.core.preemption import Board, Choice, exclusion, preempted_lately, price, refusal
 from scheduler.core.remaining import left
 from scheduler.core.turns import AT_ONCE, OVER, WITHIN, Order, Part, Turn, turn_of_run
 
@@ -103,11 +103,11 @@ def reckon(
     job, need = newcomer.job, newcomer.job.need
     candidates: list[Candidate] = []
     excluded: list[tuple[JobId, str]] = []
-    recent = [loss.job_id for loss in scene.ledger.losses if loss.at_s > scene.now_s - HOUR_S]
+    lately = preempted_lately(scene.ledger, scene.now_s)
     for run in scene.running:
         over = OVER if run.id in order.over else WITHIN
         turn = turn_of_run(run, over, left(run, scene.now_s), rules, scene.now_s)
-        why = "gone_already" if run.id in board.gone else exclusion(run, recent, rules, scene.now_s)
+        why = "gone_already" if run.id in board.gone else exclusion(run, lately, rules, scene.now_s)
         why = why or refusal(newcomer, turn, price(run, scene.now_s), part, rules)
         if why:
             excluded.append((run.id, why))

@@ -127,7 +127,11 @@ def soonest(
     free = {node: have for node, have in room.space.free.items() if job.only is None or node in job.only}
     if room.alone(job.need):
         offers = _offers(job.need, job.need.fewest, free, runs, room.now_s)
-        return Place(job.id, Allocation(ranks=((offers[0][1], job.need.fewest),)), offers[0][0]) if offers else None
+        return (
+            Place(job.id, Allocation(ranks=((offers[0][1], job.need.fewest),)), offers[0][0])
+            if offers
+            else None
+        )
     most = max((job.need.on(kind) for kind in room.cluster.kinds), default=0)
     left, at_s = job.need.fewest, room.now_s
     places: list[tuple[NodeId, int]] = []

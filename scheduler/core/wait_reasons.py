@@ -149,7 +149,11 @@ class WaitReasons(Mapping[JobId, Reason]):
     def _due(self, job: Contender) -> Reason:
         waited = span(self._scene.now_s - job.waits_since_s)
         place = next((place for place in self._room.places if place.owner == job.id), None)
-        when = f"; a place is kept for it, free in {span(place.at_s - self._scene.now_s)} at the latest" if place else ""
+        when = (
+            f"; a place is kept for it, free in {span(place.at_s - self._scene.now_s)} at the latest"
+            if place
+            else ""
+        )
         return Reason(code="due", message=f"has waited {waited} and goes next{when}")
 
     def _place_of(self, job_id: JobId) -> tuple[Turn, int, Turn | None]:
@@ -170,4 +174,3 @@ def _length(turn: Turn) -> str:
         return span(turn.left / max(job.size, 1e-9))
     had_s = job.attained / max(job.size, 1e-9)
     return f"as much again as the {span(had_s)} it has had" if had_s else "never run yet"
-

@@ -41,7 +41,9 @@ KINDS = {
     "bursts": Kind(bursts=0.9, sweeps=0.1),
     "sweeps": Kind(sweeps=0.8, sizes=((1, 0.9), (2, 0.07), (8, 0.03))),
     "backlog": Kind(backlog=0.5, load=0.95),
-    "large gangs": Kind(sizes=((1, 0.35), (4, 0.1), (8, 0.3), (16, 0.15), (32, 0.1)), median_s=2400.0, spread=1.9),
+    "large gangs": Kind(
+        sizes=((1, 0.35), (4, 0.1), (8, 0.3), (16, 0.15), (32, 0.1)), median_s=2400.0, spread=1.9
+    ),
 }
 
 
@@ -77,7 +79,11 @@ def _drawn(kind: Kind, days: float, jobs: int, rng: random.Random) -> Iterator[t
         ranks = rng.choices(sizes, often)[0]
         together = rng.choice([8, 16, 40, 100]) if rng.random() < kind.sweeps / 20 else 1
         for number in range(together):
-            yield round(at_s + number * rng.random(), 1), length_s * (rng.uniform(0.7, 1.3) if together > 1 else 1), ranks
+            yield (
+                round(at_s + number * rng.random(), 1),
+                length_s * (rng.uniform(0.7, 1.3) if together > 1 else 1),
+                ranks,
+            )
         made += together
 
 
