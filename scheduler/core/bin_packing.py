@@ -95,6 +95,14 @@ class FreeSpace:
             return None
         return Allocation(ranks=tuple(self._spread(need, ranks)))
 
+    def place_on_one(self, need: Need) -> Allocation | None:
+        """As `place`, but on one node or not at all; an elastic gang gets the most that one node can hold."""
+        for ranks in range(need.most, need.fewest - 1, -1):
+            if on_one := self._find(need, ranks, 1):
+                self.take(on_one[0], need, ranks)
+                return Allocation(ranks=((on_one[0], ranks),))
+        return None
+
     def take(self, node: NodeId, need: Need, ranks: int) -> None:
         self.put(node, need.off(self.free[node], ranks))
 

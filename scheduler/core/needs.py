@@ -1,0 +1,52 @@
+"""The cluster in outline: what it has in all, which gangs could ever start on it, and how large each of them is."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from scheduler.core.bin_packing import UNIT, Free, FreeSpace, Need, gpu_units, open_nodes, total
+from scheduler.core.model import Allocation, Gang, Node, NodeId
+
+
+@lru_cache(maxsize=16_384)
+def shape(gang: Gang) -> Need:
+    """One for equal gangs, so that what was found for one holds for all of them."""
+    return Need(gang)
+
+
+class Outline:
+    """What nodes have, with nothing on them.  Made once for the same nodes: it remembers what was asked."""
+
+    def __init__(self, nodes: tuple[Node, ...]) -> None:
+        self.nodes = nodes
+        self.totals: dict[NodeId, Free] = {node.id: total(node) for node in open_nodes(nodes)}
+        self.kinds = set(self.totals.values())
+        gpus = sum(gpu_units(devices) for _, devices in self.totals.values()) / UNIT
+        cpus = sum(cpus for cpus, _ in self.totals.values()) / UNIT
+        self.unit = "GPU" if gpus else "CPU"
+        self.size = gpus or cpus
+        """What is shared: its GPUs, or its CPUs where it has none."""
+        self._gpus_per_cpu = gpus / cpus if gpus and cpus else 1.0
+        self._on_one: dict[Need, int] = {}
+        self._in_all: dict[Need, int] = {}
+
+    def size_of(self, gang: Gang, ranks: int) -> float:
+        """GPUs that so many ranks hold; one that asks for none is priced by its part of the CPUs."""
+        if gang.gpus_per_rank and self.unit == "GPU":
+            return ranks * gang.gpus_per_rank
+        return ranks * gang.cpus_per_rank * self._gpus_per_cpu
+
+    def on_one(self, need: Need) -> int:
+        """Ranks that the best node could hold with nothing else on it."""
+        if need not in self._on_one:
+            self._on_one[need] = max((need.on(kind) for kind in self.kinds), default=0)
+        return self._on_one[need]
+
+    def in_all(self, need: Need) -> int:
+        if need not in self._in_all:
+            self._in_all[need] = FreeSpace(self.totals).capacity(need)
+        return self._in_all[need]
+
+
+def num_ranks(allocation: Allocation) -> int:
+    return sum(ranks for _, ranks in allocation.ranks)

@@ -1,0 +1,207 @@
+"""The policy: who starts, who is preempted for whom, and why each of the others waits.
+
+The same function decides for the scheduler, plays a what-if, a forecast or a trace, and is tested.  It knows no
+clock and keeps nothing: whatever it depends on stands in the `Scene`.
+
+What the engine does with it, on each tick:
+
+- it builds a `Contender` for each queued and each running job, from the `Job` and what it knows of its run:
+  `need` by `needs.shape(spec.resources)`, `size` by `Outline.size_of` (the fewest ranks, or those that it holds),
+  `rests` by `eligible.rests`, `told` by `forecast.left_s` when a step was heard last;
+- it writes down `kept` (a `Start` with `after`) and `Tenure.due`, `Tenure.loan_of` (from the `Start`) with the job,
+  and the ledger by `after`; then it stops and starts.  A job with `kept` starts once its nodes are free, by a
+  later decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduler.core import ordering, placement
+from scheduler.core.contender import HOUR_S, Contender, Grant, Ledger, Loss, Rules, Scene
+from scheduler.core.eligible import considered
+from scheduler.core.model import Allocation, Job, JobId, Reason, Snapshot
+from scheduler.core.preemption import Board, Choice, choose, gives_way_s
+from scheduler.core.reckoning import Reckoning, reckon
+from scheduler.core.reservations import Room, soonest
+from scheduler.core.turns import AT_ONCE, Order, Part, Turn, order
+from scheduler.core.wait_reasons import Outcome, WaitReasons
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A job gets nodes."""
+
+    allocation: Allocation
+    after: tuple[JobId, ...] = ()
+    """Those who are preempted for it: it starts when they are gone, and the nodes are kept for it until then."""
+    due: bool = False
+    """It gets them because it was due."""
+    loan_of: JobId | None = None
+    """They are kept for this one, who may have them back at any time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The outcome of one pass; every job that waits is in exactly one of `starts` and `reasons`."""
+
+    starts: Mapping[JobId, Start]
+    stops: Mapping[JobId, Reckoning]
+    """Whom to preempt; each stands in the `after` of one start."""
+    reasons: Mapping[JobId, Reason]
+    """In the order of the turns; each sentence is made when it is asked for."""
+
+
+def decide(scene: Scene, rules: Rules) -> Decision:
+    """One pass."""
+    ready, resting = considered(scene.waiting)  # 1. who may be considered at all
+    turns = order(ready, scene, rules)  # 2. what everybody is entitled to, and so: 3. one order for all
+    tick = _Pass(scene, rules, turns, Room(scene, rules))  # 4. what is free, and kept for nobody
+    for turn in turns.waiting:
+        if why := tick.barred(turn):  # 5. within limit and quota
+            tick.waits[turn.job.id] = why
+        elif not (
+            tick.start(turn)  # 6. free room,
+            or tick.lend(turn)  #    or a loan of what is kept for another,
+            or tick.preempt(turn)  #    or the room of those who lose least,
+        ):
+            tick.wait(turn)  #    or, for who is due, a place of its own
+    reasons = WaitReasons(scene, rules, turns, resting, tick.waits, tick.room)
+    return Decision(starts=tick.starts, stops=tick.stops, reasons=reasons)  # 7. and a reason for everyone
+
+
+def fifo(queue: ordering.QueueOrder, snapshot: Snapshot) -> Decision:
+    """The policy `fifo`: priority, then first in, first out, with a place kept for all who wait."""
+    plan = placement.plan(queue.ready, snapshot)
+    starts = {job_id: Start(allocation=allocation) for job_id, allocation in plan.start.items()}
+    return Decision(starts=starts, stops={}, reasons={**queue.paused, **plan.blocked})
+
+
+def fifo_order(jobs: Sequence[Job], *, now: datetime) -> ordering.QueueOrder:
+    return ordering.order(jobs, now=now)
+
+
+def after(
+    decision: Decision, ledger: Ledger, sizes: Mapping[JobId, float], rules: Rules, now_s: float
+) -> Ledger:
+    """The ledger, with what *decision* spends; *sizes* of those who start."""
+    kept = ledger.since(now_s)
+    losses = [
+        Loss(at_s=now_s, job_id=job_id, price=reckoning.price_of(job_id))
+        for job_id, reckoning in decision.stops.items()
+    ]
+    grants = [
+        Grant(at_s=now_s, gpu_s=sizes[job_id] * rules.due_for_s)
+        for job_id, start in decision.starts.items()
+        if start.due
+    ]
+    return Ledger(losses=(*kept.losses, *losses), grants=(*kept.grants, *grants))
+
+
+class _Pass:
+    """What one pass has come to so far."""
+
+    def __init__(self, scene: Scene, rules: Rules, turns: Order, room: Room) -> None:
+        self.scene, self.rules, self.turns, self.room = scene, rules, turns, room
+        self.starts: dict[JobId, Start] = {}
+        self.stops: dict[JobId, Reckoning] = {}
+        self.waits: dict[JobId, Outcome] = {}
+        self._held = {project: part.held for project, part in turns.parts.items()}
+        self._assured: dict[str, float] | None = None
+        self._board: Board | None = None
+        self._budget = rules.lost_share * scene.cluster.size * HOUR_S
+        self._spent = scene.ledger.lost(scene.now_s)
+        self._vain: dict[object, Outcome] = {}
+        """Shapes for which nobody is stopped, and why; who comes later has no better claim."""
+
+    def barred(self, turn: Turn) -> Outcome | None:
+        """Whatever is free."""
+        job = turn.job
+        if job.kept is not None:
+            return None if job.id in self.room.cleared else Outcome.STOPPING
+        share = self.scene.shares.get(job.project)
+        if share and share.limit is not None and self._held[job.project] + job.size > share.limit:
+            return Outcome.LIMIT
+        if not job.preemptible:
+            quota = share.quota if share else 0.0
+            if self._held_for_good().get(job.project, 0.0) + job.size > quota:
+                return Outcome.QUOTA
+        return None
+
+    def start(self, turn: Turn) -> bool:
+        job = turn.job
+        allocation = job.kept or self.room.place(job)
+        if allocation:
+            self._begin(turn, Start(allocation=allocation, due=turn.due == AT_ONCE))
+        return allocation is not None
+
+    def lend(self, turn: Turn) -> bool:
+        if not self.room.places or not (loan := self.room.lend(turn.job)):
+            return False
+        self._begin(turn, Start(allocation=loan[0], loan_of=loan[1]))
+        return True
+
+    def preempt(self, turn: Turn) -> bool:
+        job, scene = turn.job, self.scene
+        key = job.need, job.only, turn.claim, job.project
+        if self.rules.preempt == "never" or not scene.running:
+            return False
+        if key in self._vain:
+            self.waits[job.id] = self._vain[key]
+            return False
+        if self._board is None:
+            rest = [other for other in self.turns.waiting if other.job.id not in self.starts]
+            self._board = Board(scene, self.turns, self.rules, rest)
+        on_one, free = self.room.alone(job.need), self.room.space.free
+        part = Part(self.turns.parts[job.project].entitled, self._held[job.project])
+        choice = choose(turn, self._board, free, part, self.rules, on_one=on_one)
+        if choice is None or self._spent >= self._budget:
+            self.waits[job.id] = self._vain[key] = Outcome.BRAKE if choice else Outcome.WAITS
+            return False
+        reckoning = reckon(
+            turn, choice, self._board, scene, self.turns, part, self.rules,
+            free=free, on_one=on_one, spent=self._spent,
+        )  # fmt: skip
+        self._clear(choice, reckoning)
+        self.room.take(job.need, choice.allocation)
+        self._begin(
+            turn, Start(allocation=choice.allocation, after=reckoning.chosen, due=turn.due == AT_ONCE)
+        )
+        return True
+
+    def wait(self, turn: Turn) -> None:
+        self.waits.setdefault(turn.job.id, Outcome.WAITS)
+        if turn.due == AT_ONCE:
+            self.waits[turn.job.id] = Outcome.DUE
+            if place := soonest(turn.job, self.room, self.scene.running, self._gives_way_s):
+                self.room.keep(turn.job, place)
+
+    def _begin(self, turn: Turn, start: Start) -> None:
+        job = turn.job
+        self.starts[job.id] = start
+        self._held[job.project] += job.size
+        if self._assured is not None and not job.preemptible:
+            self._assured[job.project] = self._assured.get(job.project, 0.0) + job.size
+
+    def _clear(self, choice: Choice, reckoning: Reckoning) -> None:
+        assert self._board
+        self._spent += choice.price
+        for victim in choice.victims:
+            job = victim.job
+            self._board.gone.add(job.id)
+            self.stops[job.id] = reckoning
+            self.room.give(job.need, victim.tenure)
+            self._held[job.project] -= job.size
+
+    def _held_for_good(self) -> Mapping[str, float]:
+        if self._assured is None:
+            self._assured = {}
+            for job in self.scene.running:
+                if not job.preemptible:
+                    self._assured[job.project] = self._assured.get(job.project, 0.0) + job.size
+        return self._assured
+
+    def _gives_way_s(self, run: Contender) -> float:
+        return gives_way_s(run, self.rules, self.scene.now_s)

@@ -1,0 +1,160 @@
+"""What is written down with each preemption, so that anybody can find out whether the choice was right.
+
+It holds all that the choice depended on; no other record is needed to make it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scheduler.core.bin_packing import Free
+from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
+from scheduler.core.durations import span
+from scheduler.core.model import Allocation, JobId, NodeId
+from scheduler.core.preemption import Board, Choice, exclusion, preempted_lately, price, refusal
+from scheduler.core.remaining import left
+from scheduler.core.turns import AT_ONCE, OVER, WITHIN, Order, Part, Turn, turn_of_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A run that could have been preempted for the newcomer."""
+
+    id: JobId
+    left: float
+    """GPU seconds."""
+    price: float
+    """GPU seconds that its preemption costs."""
+    seq: int
+    cpus: int
+    whole: int
+    part: int
+    """What each of its ranks gives back: CPU units, whole GPUs, units of a shared one."""
+    ranks: tuple[tuple[NodeId, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reckoning:
+    """Why these runs were preempted for this job, and not others."""
+
+    newcomer: JobId
+    claim: str
+    """What its right rests on: `class`, `due`, `share` or `length`."""
+    left: float
+    num_ranks: int
+    cpus: int
+    whole: int
+    part: int
+    """What each of its ranks needs."""
+    on_one: bool
+    """All its ranks on one node."""
+    only: tuple[NodeId, ...] | None
+    """Nodes on which it may start; None: all."""
+    candidates: tuple[Candidate, ...]
+    excluded: tuple[tuple[JobId, str], ...]
+    """Every other run, and why it was out of the question."""
+    free: tuple[tuple[NodeId, Free], ...]
+    """What was free on each node, and kept for nobody."""
+    budget: float
+    """GPU seconds that preemptions may cost in an hour."""
+    spent: float
+    """Of these, in the hour before this one."""
+    chosen: tuple[JobId, ...]
+    allocation: Allocation
+    worth: float
+    policy: str
+    """Fingerprint of the rules."""
+
+    @property
+    def price(self) -> float:
+        return sum(one.price for one in self.candidates if one.id in self.chosen)
+
+    def price_of(self, victim: JobId) -> float:
+        return next(one.price for one in self.candidates if one.id == victim)
+
+    def sentence(self, names: Mapping[JobId, str]) -> str:
+        """For the history of a victim: for whom, and what it costs."""
+        name = names.get(self.newcomer, self.newcomer)
+        right = {
+            "class": "has a higher priority",
+            "due": "had waited longest of all and was due",
+            "share": "is within the share of its project, of which part was lent",
+            "length": "has much less left",
+        }[self.claim]
+        gpus = max(1.0, self.num_ranks * (self.whole or 1))
+        return f"preempted for {name}, which {right}; this costs {span(self.price / gpus)} of its nodes' time"
+
+
+def reckon(
+    newcomer: Turn,
+    choice: Choice,
+    board: Board,
+    scene: Scene,
+    order: Order,
+    part: Part,
+    rules: Rules,
+    *,
+    free: Mapping[NodeId, Free],
+    on_one: bool,
+    spent: float,
+) -> Reckoning:
+    """Write down *choice*; *free*, *part* and *spent* as they were when it was made."""
+    job, need = newcomer.job, newcomer.job.need
+    candidates: list[Candidate] = []
+    excluded: list[tuple[JobId, str]] = []
+    lately = preempted_lately(scene.ledger, scene.now_s)
+    for run in scene.running:
+        over = OVER if run.id in order.over else WITHIN
+        turn = turn_of_run(run, over, left(run, scene.now_s), rules, scene.now_s)
+        why = "gone_already" if run.id in board.gone else exclusion(run, lately, rules, scene.now_s)
+        why = why or refusal(newcomer, turn, price(run, scene.now_s), part, rules)
+        if why:
+            excluded.append((run.id, why))
+        else:
+            candidates.append(_candidate(run, turn, scene.now_s))
+    return Reckoning(
+        newcomer=job.id,
+        claim=_claim(newcomer, [victim.turn for victim in choice.victims], part),
+        left=newcomer.left,
+        num_ranks=need.fewest,
+        cpus=need.cpus,
+        whole=need.whole,
+        part=need.part,
+        on_one=on_one,
+        only=None if job.only is None else tuple(sorted(job.only)),
+        candidates=tuple(candidates),
+        excluded=tuple(excluded),
+        free=tuple(free.items()),
+        budget=rules.lost_share * scene.cluster.size * HOUR_S,
+        spent=spent,
+        chosen=tuple(victim.job.id for victim in choice.victims),
+        allocation=choice.allocation,
+        worth=rules.worth,
+        policy=rules.fingerprint,
+    )
+
+
+def _candidate(run: Contender, turn: Turn, now_s: float) -> Candidate:
+    assert run.tenure
+    return Candidate(
+        id=run.id,
+        left=turn.left,
+        price=price(run, now_s),
+        seq=run.seq,
+        cpus=run.need.cpus,
+        whole=run.need.whole,
+        part=run.need.part,
+        ranks=run.tenure.allocation.ranks,
+    )
+
+
+def _claim(newcomer: Turn, victims: Sequence[Turn], part: Part) -> str:
+    if any(newcomer.rank < victim.rank for victim in victims):
+        return "class"
+    if newcomer.due == AT_ONCE:
+        return "due"
+    owed = part.held + newcomer.job.size / 2 <= part.entitled
+    if owed and any(newcomer.over < victim.over for victim in victims):
+        return "share"
+    return "length"

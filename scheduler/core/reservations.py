@@ -1,0 +1,177 @@
+"""What is free, for whom it is kept, and what of that may be lent until then.
+
+A place is kept for a due job only, and where it could start soonest.  Others may have a loan of it when their
+own steps tell that they end before; the owner may have it back at any time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from scheduler.core.bin_packing import Free, FreeSpace, Need, lesser
+from scheduler.core.contender import Contender, Rules, Scene
+from scheduler.core.model import Allocation, JobId, NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Kept for a job until it starts."""
+
+    owner: JobId
+    allocation: Allocation
+    at_s: float
+    """When everything that it needs there should be free."""
+
+
+class Room:
+    """Free, and kept for nobody: less what others are being stopped for already."""
+
+    def __init__(self, scene: Scene, rules: Rules) -> None:
+        self.cluster, self.now_s = scene.cluster, scene.now_s
+        self.space = FreeSpace(scene.free)
+        self.places: list[Place] = []
+        self.cleared: set[JobId] = set()
+        """Those for whom others were stopped, and are gone."""
+        self._real: dict[NodeId, Free] | None = None
+        """Free, whether it is kept or not.  Only where something is kept."""
+        self._one_node = rules.one_node
+        self._failed: set[tuple[Need, frozenset[NodeId] | None]] = set()
+        for job in scene.waiting:
+            if job.kept is not None:
+                self._hand_over(job, job.kept)
+
+    def alone(self, need: Need) -> bool:
+        """Whether this gang starts on one node only."""
+        return self._one_node and self.cluster.on_one(need) >= need.fewest
+
+    def place(self, job: Contender) -> Allocation | None:
+        """Take room for the whole gang, if there is."""
+        key = job.need, job.only
+        if key in self._failed:  # room only shrinks, unless somebody is preempted: see `give`
+            return None
+        space = self.space if job.only is None else self._of(job.only)
+        allocation = space.place_on_one(job.need) if self.alone(job.need) else space.place(job.need)
+        if allocation is None:
+            self._failed.add(key)
+            return None
+        if job.only is not None:
+            self.take(job.need, allocation)
+        elif self._real is not None:
+            _take(self._real, job.need, allocation)
+        return allocation
+
+    def take(self, need: Need, allocation: Allocation) -> None:
+        for node, ranks in allocation.ranks:
+            if node in self.space.free:
+                self.space.take(node, need, ranks)
+        if self._real is not None:
+            _take(self._real, need, allocation)
+
+    def give(self, need: Need, allocation: Allocation) -> None:
+        """A run is preempted: what it holds is room again."""
+        for node, ranks in allocation.ranks:
+            if node in self.space.free:
+                self.space.put(node, freed(self.space.free[node], need, ranks))
+                if self._real is not None:
+                    self._real[node] = freed(self._real[node], need, ranks)
+        self._failed.clear()
+
+    def keep(self, job: Contender, place: Place) -> None:
+        """Nobody else starts there, but on a loan."""
+        if self._real is None:
+            self._real = dict(self.space.free)
+        for node, ranks in place.allocation.ranks:
+            self.space.take(node, job.need, ranks)
+        self.places.append(place)
+
+    def lend(self, job: Contender) -> tuple[Allocation, JobId] | None:
+        """A place that is kept for another, to one whose steps tell that it ends before."""
+        if not self.places or self._real is None or job.told is None or not self.alone(job.need):
+            return None
+        ends_s = self.now_s + job.start_s + job.told.left_s
+        for place in self.places:
+            for node, _ in place.allocation.ranks if ends_s <= place.at_s else ():
+                allowed = job.only is None or node in job.only
+                if allowed and job.need.on(self._real[node]) >= job.need.fewest:
+                    allocation = Allocation(ranks=((node, job.need.fewest),))
+                    _take(self._real, job.need, allocation)
+                    self.space.put(node, lesser(self.space.free[node], self._real[node]))
+                    return allocation, place.owner
+        return None
+
+    def _hand_over(self, job: Contender, kept: Allocation) -> None:
+        free = self.space.free
+        if all(node in free and job.need.on(free[node]) >= ranks for node, ranks in kept.ranks):
+            self.cleared.add(job.id)
+        self.take(job.need, kept)
+
+    def _of(self, only: frozenset[NodeId]) -> FreeSpace:
+        return FreeSpace({node: free for node, free in self.space.free.items() if node in only})
+
+
+def soonest(
+    job: Contender,
+    room: Room,
+    running: Iterable[Contender],
+    gives_way_s: Callable[[Contender], float],
+) -> Place | None:
+    """Where *job* could start first, when each run holds its nodes until *gives_way_s* of it."""
+    runs: defaultdict[NodeId, list[tuple[float, int, Need, int]]] = defaultdict(list)
+    for other in running:
+        if other.tenure:
+            until_s = gives_way_s(other)
+            for node, ranks in other.tenure.allocation.ranks:
+                runs[node].append((until_s, other.seq, other.need, ranks))
+    free = {node: have for node, have in room.space.free.items() if job.only is None or node in job.only}
+    if room.alone(job.need):
+        offers = _offers(job.need, job.need.fewest, free, runs, room.now_s)
+        return (
+            Place(job.id, Allocation(ranks=((offers[0][1], job.need.fewest),)), offers[0][0])
+            if offers
+            else None
+        )
+    most = max((job.need.on(kind) for kind in room.cluster.kinds), default=0)
+    left, at_s = job.need.fewest, room.now_s
+    places: list[tuple[NodeId, int]] = []
+    for at_s, node in _offers(job.need, most, free, runs, room.now_s) if most else ():
+        places.append((node, min(most, left)))
+        left -= most
+        if left <= 0:
+            return Place(job.id, Allocation(ranks=tuple(places)), at_s)
+    return None
+
+
+def _offers(
+    need: Need,
+    ranks: int,
+    free: Mapping[NodeId, Free],
+    runs: Mapping[NodeId, list[tuple[float, int, Need, int]]],
+    now_s: float,
+) -> list[tuple[float, NodeId]]:
+    """When each node could hold *ranks*, the soonest first."""
+    offers: list[tuple[float, NodeId]] = []
+    for node, have in free.items():
+        at_s = now_s
+        for until_s, _, other, held in sorted(runs.get(node, []), key=lambda run: run[:2]):
+            if need.on(have) >= ranks:
+                break
+            have, at_s = freed(have, other, held), until_s
+        if need.on(have) >= ranks:
+            offers.append((at_s, node))
+    return sorted(offers)
+
+
+def freed(free: Free, need: Need, ranks: int) -> Free:
+    """What is free once *ranks* have gone.  Parts of GPUs are not put together: that is known once they are free."""
+    cpus, (whole, parts) = free
+    if need.part:
+        parts = tuple(sorted((*parts, *[need.part] * ranks)))
+    return cpus + ranks * need.cpus, (whole + ranks * need.whole, parts)
+
+
+def _take(free: dict[NodeId, Free], need: Need, allocation: Allocation) -> None:
+    for node, ranks in allocation.ranks:
+        if node in free:
+            free[node] = need.off(free[node], ranks)

@@ -1,0 +1,178 @@
+"""Whose turn it is: one order for the jobs that run and those that wait.
+
+First the class (a higher priority), then who is due, then who is within the share of its project and user, then
+who has least left, then who is older.  A job that runs is preempted only for one that stands before it here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scheduler.core.contender import DAY_S, Contender, Rules, Scene
+from scheduler.core.entitlements import DEFAULT, Claim, by_usage, entitle
+from scheduler.core.model import JobId
+from scheduler.core.remaining import left
+
+AT_ONCE, NOT_YET = 0, 1
+WITHIN, OVER = 0, 1
+
+
+class Turn(NamedTuple):
+    """A place in the order: compared from left to right, smaller is first."""
+
+    rank: int
+    """Minus its priority."""
+    due: int
+    over: int
+    """Whether it is over the share of its project or user."""
+    left: float
+    seq: int
+    job: Contender
+
+    @property
+    def claim(self) -> tuple[int, int, int]:
+        return self[:3]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a project is entitled to, and holds."""
+
+    entitled: float
+    held: float
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everybody's turn, and what the shares came to."""
+
+    waiting: list[Turn]
+    over: frozenset[JobId]
+    """Those of the running that are over their share."""
+    parts: Mapping[str, Part]
+
+
+def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
+    """Line up *ready*, of those that wait, and divide the cluster among all."""
+    now_s = scene.now_s
+    due = _due(ready, scene, rules)
+    waiting = [
+        Turn(-job.priority, AT_ONCE if job.id in due else NOT_YET, WITHIN, left(job, now_s), job.seq, job)
+        for job in ready
+    ]
+    parts = _parts(ready, scene)
+    over: frozenset[JobId] = frozenset()
+    if len(parts) > 1 or scene.shares or _has_users(ready, scene.running):
+        running = [turn_of_run(job, WITHIN, left(job, now_s), rules, now_s) for job in scene.running]
+        waiting, over = _within(waiting, running, scene, parts)
+    waiting.sort()
+    return Order(waiting, over, parts)
+
+
+def turn_of_run(job: Contender, over: int, left: float, rules: Rules, now_s: float) -> Turn:
+    """The place of a job that runs; for its first hour one that was due stays so."""
+    tenure = job.tenure
+    due = AT_ONCE if tenure and tenure.due and now_s - tenure.since_s < rules.due_for_s else NOT_YET
+    return Turn(-job.priority, due, over, left, job.seq, job)
+
+
+def _due(ready: Sequence[Contender], scene: Scene, rules: Rules) -> set[JobId]:
+    """Who has waited so long that it goes next: the longest first, as long as the budget of the day lasts."""
+    before_s = scene.now_s - rules.due_after_s
+    late = [job for job in ready if job.waits_since_s <= before_s]
+    found: set[JobId] = set()
+    if late:
+        budget = rules.due_share * scene.cluster.size * DAY_S - scene.ledger.granted(scene.now_s)
+        for job in sorted(late, key=lambda job: (job.waits_since_s, job.seq)):
+            budget -= job.size * rules.due_for_s
+            if budget < 0:
+                break
+            found.add(job.id)
+    return found
+
+
+def _has_users(ready: Sequence[Contender], running: Sequence[Contender]) -> bool:
+    return len({job.user for jobs in (ready, running) for job in jobs}) > 1
+
+
+def _parts(ready: Sequence[Contender], scene: Scene) -> dict[str, Part]:
+    total = scene.cluster.size
+    projects = {job.project for jobs in (ready, scene.running) for job in jobs}
+    if len(projects) == 1:
+        return {projects.pop(): Part(total, sum([job.size for job in scene.running]))}
+    demand: defaultdict[str, float] = defaultdict(float)
+    held: defaultdict[str, float] = defaultdict(float)
+    for job in ready:
+        demand[job.project] += job.size
+    for job in scene.running:
+        held[job.project] += job.size
+        demand[job.project] += job.size
+    used: defaultdict[str, float] = defaultdict(float)
+    for (project, _), gpu_s in scene.usage.items():
+        used[project] += gpu_s
+    shares = {project: scene.shares.get(project, DEFAULT) for project in demand}
+    weights = by_usage({project: share.weight for project, share in shares.items()}, used)
+    claims = {
+        project: Claim(
+            wants if (limit := shares[project].limit) is None else min(wants, limit),
+            weights[project],
+            shares[project].quota,
+        )
+        for project, wants in demand.items()
+    }
+    entitled = entitle(claims, total)
+    return {project: Part(entitled[project], held[project]) for project in demand}
+
+
+def _within(
+    waiting: list[Turn], running: list[Turn], scene: Scene, parts: Mapping[str, Part]
+) -> tuple[list[Turn], frozenset[JobId]]:
+    """Mark who is over the share: in each project those first in its own order fill it, whether they run or wait.
+
+    A gang is within when at least half of it is, so that shares that are no multiple of a gang come out even in
+    the long run: usage moves the weights.
+    """
+    members: defaultdict[str, list[Turn]] = defaultdict(list)
+    for turns in (waiting, running):
+        for turn in turns:
+            members[turn.job.project].append(turn)
+    done_waiting: list[Turn] = []
+    over: set[JobId] = set()
+    for project, turns in members.items():
+        entitled = parts[project].entitled
+        turns = _by_user(sorted(turns), project, scene, entitled)
+        filled = 0.0
+        for turn in turns:
+            job = turn.job
+            place = OVER if filled + job.size / 2 > entitled else WITHIN
+            if place == WITHIN:
+                filled += job.size
+            if job.tenure is None:
+                done_waiting.append(Turn(turn.rank, turn.due, place, turn.left, turn.seq, job))
+            elif place == OVER:
+                over.add(job.id)
+    return done_waiting, frozenset(over)
+
+
+def _by_user(turns: list[Turn], project: str, scene: Scene, entitled: float) -> list[Turn]:
+    """The same, those over the share of their user within the project after the others of their class."""
+    demand: defaultdict[str, float] = defaultdict(float)
+    for turn in turns:
+        demand[turn.job.user] += turn.job.size
+    if len(demand) == 1:
+        return turns
+    usage = {user: scene.usage.get((project, user), 0.0) for user in demand}
+    weights = by_usage(dict.fromkeys(demand, 1.0), usage)
+    parts = entitle({user: Claim(wants, weights[user]) for user, wants in demand.items()}, entitled)
+    filled: defaultdict[str, float] = defaultdict(float)
+    over: list[tuple[int, int, int, Turn]] = []
+    for turn in turns:
+        user, size = turn.job.user, turn.job.size
+        is_over = filled[user] + size / 2 > parts[user]
+        if not is_over:
+            filled[user] += size
+        over.append((turn.rank, turn.due, is_over, turn))
+    return [turn for *_, turn in sorted(over)]
