@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from scheduler.cli import control, explain, listing, logs, look, metrics, repairs, server, submit, top
+from scheduler.cli import control, explain, listing, logs, look, metrics, policy, repairs, server, submit, top
 from scheduler.cli.actions import command_of
 from scheduler.cli.errors import EXIT_CODES
 from scheduler.cli.options import Command
@@ -46,6 +46,10 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
 }
 """Every command, under the heading that the help shows it below."""
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "policy": ("What another policy would have done.", {"try": policy.policy_try}),
+}
+"""Commands of two words: what the first one is about, and the second ones."""
 _WHOLE_SENTENCE = 300
 
 
@@ -60,6 +64,8 @@ class Headed(TyperGroup):
             ]
             with formatter.section(heading):
                 formatter.write_dl(rows)
+        with formatter.section("Groups"):
+            formatter.write_dl([(name.ljust(width), words) for name, (words, _) in GROUPS.items()])
 
 
 app = typer.Typer(
@@ -74,6 +80,11 @@ app = typer.Typer(
 for _commands in COMMANDS.values():
     for _name, _function in _commands.items():
         app.command(_name, cls=Command, epilog=EXIT_CODES)(_function)
+for _group, (_words, _seconds) in GROUPS.items():
+    _sub = typer.Typer(help=_words, epilog=EXIT_CODES, no_args_is_help=True, rich_markup_mode=None)
+    for _name, _function in _seconds.items():
+        _sub.command(_name, cls=Command, epilog=EXIT_CODES)(_function)
+    app.add_typer(_sub, name=_group)
 
 
 @app.callback(invoke_without_command=True)

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scheduler.cli import COMMANDS, app
+from scheduler.cli import COMMANDS, GROUPS, app
 from scheduler.cli.errors import EXIT_CODES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,10 @@ def test_every_example_is_understood(line: str) -> None:
     if args[0].startswith("-"):
         assert args[0] in {name for option in root.params for name in option.opts}
         return
-    with root.commands[args[0]].make_context(args[0], args[1:]) as ctx:
+    command, name, *rest = root.commands[args[0]], *args
+    if name in GROUPS:
+        command, name, *rest = command.commands[rest[0]], *rest
+    with command.make_context(name, rest) as ctx:
         assert ctx.params
 
 
