@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PREPARED = b"scheduler-prepared"
 """Where processes that wait for work say so, in the key-value store of Ray's GCS: `<job id>/<node id>/<pid>`."""
 ANSWERS_WITHIN_S = 10.0
+MADE_WITHIN_S = 120.0
 
 
 def __getattr__(name: str) -> Any:
@@ -168,14 +169,14 @@ def _ask_node(node_id: str, method: str, request: Any) -> Any:
 
 
 def make_cluster_wide_actors() -> None:
-    """The two that Ray Train makes once in a cluster: the first run would wait for them."""
+    """The two that Ray Train makes once in a cluster: the first run would wait for them.  Returns when they are there."""
     from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
         get_or_create_autoscaling_coordinator,
     )
     from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
 
-    get_or_create_autoscaling_coordinator()
-    get_or_create_state_actor()
+    made = (get_or_create_autoscaling_coordinator(), get_or_create_state_actor())
+    ray.get([actor.__ray_ready__.remote() for actor in made], timeout=MADE_WITHIN_S)
 
 
 def lean_trainer() -> type[DataParallelTrainer]:
@@ -199,17 +200,17 @@ def lean_trainer() -> type[DataParallelTrainer]:
             ]
 
         def _initialize_and_run_controller(self, **parts: Any) -> Any:
-            self._controller = TrainController(**parts)
-            asyncio.run(self._run())
-            return self._controller.get_result()
+            self.controller = TrainController(**parts)
+            asyncio.run(self.run_controller())
+            return self.controller.get_result()
 
-        async def _run(self) -> None:
-            self._loop = asyncio.get_running_loop()
-            await self._controller.run()
+        async def run_controller(self) -> None:
+            self.loop = asyncio.get_running_loop()
+            await self.controller.run()
 
         async def get_all_reported_checkpoints(self, *asked: Any) -> Any:
-            answer = self._controller.get_all_reported_checkpoints(*asked)
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._loop))
+            answer = self.controller.get_all_reported_checkpoints(*asked)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self.loop))
 
     return Trainer
 

@@ -56,7 +56,7 @@ class Driver:
         self._settings, self._roots = settings, default_roots(settings, working_dir)
         self._backoff = Backoff(first_s=1.0, max_s=60.0, chance=random.random)
         self._failures = 0
-        self._is_prepared = False
+        self._preparation: Any = None
         self._has_old_api = False
 
     def stay(self) -> None:
@@ -85,20 +85,25 @@ class Driver:
         if not is_made_of(actor, SchedulerActor):
             self._end_old_release(actor)
             raise RuntimeError("it was of another release, and is made anew")
-        if not self._is_prepared:
+        if self._preparation is None:
             log.info("the scheduler actor is up, incarnation %s", _get(actor.ready, READY_WITHIN_S))
-            self._prepare_cluster()
-        _get(actor.keep_warm, EVERY_S, 3 * EVERY_S)
+            self._preparation = self._prepare_cluster()
+        if self._is_prepared():
+            _get(actor.keep_warm, EVERY_S, 3 * EVERY_S)
 
-    def _prepare_cluster(self) -> None:
+    def _is_prepared(self) -> bool:
+        """Before that, what prepares the cluster would take the first processes that are kept for runs."""
+        return bool(ray.wait([self._preparation], timeout=0)[0])
+
+    def _prepare_cluster(self) -> Any:
         environment = {"env_vars": run_environment(self._settings)}
-        ray.remote(prepare_cluster).options(num_cpus=0, resources=HEAD, runtime_env=environment).remote()
-        self._is_prepared = True
+        options = {"num_cpus": 0, "resources": HEAD, "runtime_env": environment}
+        return ray.remote(prepare_cluster).options(**options).remote()
 
     def _end_old_release(self, actor: Any) -> None:
         """The next pass makes it anew from this release, and the API with it.  Runs go on: their actors are others."""
         ray.kill(actor, no_restart=True)
-        self._has_old_api, self._is_prepared = True, False
+        self._has_old_api, self._preparation = True, None
 
     def _actor(self) -> Any:
         settings = self._settings

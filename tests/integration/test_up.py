@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from scheduler.runs.warm_pool import SET
 from tests.conftest import ROOT, Cluster, free_port, is_gone, wait_until
 
 pytestmark = pytest.mark.ray
@@ -72,7 +73,7 @@ def test_a_prepared_run_starts_warm(second: dict[str, str]) -> None:
             for process in psutil.process_iter(["cmdline"])
             if "ray::IDLE" in " ".join(process.info["cmdline"] or [])
         ]
-        return health(second)["pool"]["ready"] == 1 and len(found) >= 5  # type: ignore[index]
+        return health(second)["pool"]["ready"] == 1 and len(found) >= SET  # type: ignore[index]
 
     wait_until(prepared, within_s=240, what="processes for one run are prepared")
     finished = call(second, "submit", "examples/torch-ddp.yaml", "--wait", "--json")

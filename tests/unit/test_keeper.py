@@ -84,7 +84,8 @@ def test_an_actor_of_another_release_is_made_anew_and_the_api_with_it(
 
     keeper = Driver(Settings(), Path("/"))
     monkeypatch.setattr(keeper, "_actor", lambda: new if killed else old)
-    monkeypatch.setattr(keeper, "_prepare_cluster", lambda: None)
+    monkeypatch.setattr(keeper, "_prepare_cluster", lambda: "the task")
+    monkeypatch.setattr(keeper, "_is_prepared", lambda: True)
     monkeypatch.setattr(driver, "_get", lambda *_: 2)
     monkeypatch.setattr(ray, "kill", kill)
 
@@ -108,6 +109,23 @@ def test_an_actor_of_another_release_is_made_anew_and_the_api_with_it(
     assert deployed == [driver.APP_NAME]
     assert keeper.pass_once() == EVERY_S
     assert (killed, deployed) == (["old"], [driver.APP_NAME]), "once"
+
+
+def test_no_process_is_kept_prepared_before_the_cluster_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What prepares the cluster runs in the same environment: it took the first processes, and the pool waited for more
+    minutes than a start takes."""
+    prepared, asked = [False], []
+    keeper = Driver(Settings(), Path("/"))
+    actor = an_actor(SchedulerActor.__module__)
+    monkeypatch.setattr(keeper, "_actor", lambda: actor)
+    monkeypatch.setattr(keeper, "_prepare_cluster", lambda: "the task")
+    monkeypatch.setattr(ray, "wait", lambda refs, timeout: (refs if prepared[0] else [], []))
+    monkeypatch.setattr(driver, "_get", lambda method, *_: asked.append(method))
+    keeper._see_to_actor()
+    assert asked == [actor.ready]
+    prepared[0] = True
+    keeper._see_to_actor()
+    assert asked == [actor.ready, actor.keep_warm]
 
 
 def test_an_actor_that_fails_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
