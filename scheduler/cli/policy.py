@@ -190,7 +190,7 @@ def _require_room(entries: Iterable[Entry], cluster: Outline, trace: str) -> Non
 
 
 def _rules(changes: Iterable[str]) -> Rules:
-    given = dict(change.partition("=")[::2] for change in changes)
+    given = {name: value for name, _, value in (change.partition("=") for change in changes)}
     known = {field.name for field in dataclasses.fields(Rules)}
     if unknown := sorted(given.keys() - known):
         raise InvalidRequest(

@@ -175,7 +175,7 @@ def make_cluster_wide_actors() -> None:
     )
     from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
 
-    made = (get_or_create_autoscaling_coordinator(), get_or_create_state_actor())
+    made: list[Any] = [get_or_create_autoscaling_coordinator(), get_or_create_state_actor()]
     ray.get([actor.__ray_ready__.remote() for actor in made], timeout=MADE_WITHIN_S)
 
 
