@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import MISSING, field, fields, replace
+from dataclasses import Field as DataclassField
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -112,6 +113,20 @@ def _after(given: object) -> object:
     return {"job": job, "on": on} if on else {"job": job}
 
 
+def restore(self: Any, state: list[Any]) -> None:
+    """`__setstate__` of a frozen dataclass with slots, whose pickled state is its values in the order of its fields.
+
+    A run of an earlier release hands over fewer: new fields stand at the end, and have their defaults then.
+    """
+    for number, one in enumerate(fields(self)):
+        value = state[number] if number < len(state) else _default(one)
+        object.__setattr__(self, one.name, value)
+
+
+def _default(one: DataclassField[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
+
+
 SHIPPED = "shipped:"
 """The `loop` of a job whose function was sent along is this and the function's name."""
 MAX_CODE_CHARS = 128_000
@@ -183,6 +198,17 @@ class JobSpec:
         ),
     ] = None
     checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    labels: Annotated[dict[Label, Label], Field(max_length=64, description="Free key-value pairs.")] = field(
+        default_factory=dict[str, str]
+    )
+    code: Annotated[
+        ShippedCode | None,
+        Field(
+            exclude_if=_is_none,
+            description="The train function itself, where it is none that the cluster can import; the Python client "
+            "makes it.  `loop` is then `shipped:` and a name.",
+        ),
+    ] = None
     after: Annotated[
         list[Annotated[After, BeforeValidator(_after)]],
         Field(
@@ -199,17 +225,8 @@ class JobSpec:
             description="Not started before this moment, with its time zone: `2027-01-31T03:00:00Z`.",
         ),
     ] = None
-    labels: Annotated[dict[Label, Label], Field(max_length=64, description="Free key-value pairs.")] = field(
-        default_factory=dict[str, str]
-    )
-    code: Annotated[
-        ShippedCode | None,
-        Field(
-            exclude_if=_is_none,
-            description="The train function itself, where it is none that the cluster can import; the Python client "
-            "makes it.  `loop` is then `shipped:` and a name.",
-        ),
-    ] = None
+
+    __setstate__ = restore
 
 
 def compact(spec: JobSpec) -> JobSpec:

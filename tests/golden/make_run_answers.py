@@ -17,6 +17,7 @@ from typing import Any
 from scheduler.core.hangs import Pace
 from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import (
+    After,
     Allocation,
     Cause,
     CheckpointId,
@@ -59,6 +60,8 @@ def answers() -> dict[str, Any]:
         config={"lr": 1e-4, "deep": {"list": [1, None]}},
         resources=Gang(num_ranks=2, cpus_per_rank=1.5, gpus_per_rank=0.5),
         checkpoints=CheckpointPolicy(keep_last=2),
+        after=[After(job="job-0", on="ended")],
+        start_after=NOON,
     )
     return {
         "observation": Observation(
