@@ -46,6 +46,7 @@ PORTS = (
     "dashboard-agent-grpc-port",
     "metrics-export-port",
 )
+TRIES = 3
 UP_WITHIN_S = 150.0
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
@@ -85,7 +86,19 @@ class Nodes:
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def add(self, num_cpus: int, labels: Mapping[str, str] | None = None) -> WorkerNode:
-        """Start a node and return when Ray counts it among the living."""
+        """Start a node and return when Ray counts it among the living.
+
+        Ray gives a new node 30 s to sign in, and no setting changes that: on a busy machine another try is needed.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                return self._add(num_cpus, labels)
+            except AssertionError as error:
+                if not left or "timed out during startup" not in str(error):
+                    raise
+        raise AssertionError("there is at least one try")
+
+    def _add(self, num_cpus: int, labels: Mapping[str, str] | None) -> WorkerNode:
         number = next(self._numbers)
         name, folder = f"node-{number}", Path(tempfile.mkdtemp(prefix="rn-"))  # short: Ray puts sockets there
         command = _command(self.ray_address, name, f"127.0.0.{number + 1}", folder, num_cpus, labels or {})
