@@ -75,18 +75,32 @@ def main() -> None:
 
     output = Lock()
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            address="local",
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=folder,
-            logging_level="error",
-        )
+        _start(folder)
         with ThreadPoolExecutor(max_workers=2) as pool:
             for line in sys.stdin:
                 pool.submit(answer, json.loads(line), output)
         ray.shutdown()
+
+
+def _start(folder: str, tries: int = 3) -> None:
+    """Ray gives a node 30 s to come up, and no setting changes that: on a busy machine another try is needed."""
+    import ray
+
+    for left in reversed(range(tries)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=4,
+                include_dashboard=False,
+                log_to_driver=False,
+                _temp_dir=folder,
+                logging_level="error",
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
 
 
 def answer(request: dict[str, Any], output: Lock) -> None:
