@@ -28,6 +28,8 @@ class Turn(NamedTuple):
     due: int
     over: int
     """Whether it is over the share of its project or user."""
+    since: float
+    """Of who is due: since when it waits.  Length does not count among them."""
     left: float
     seq: int
     job: Contender
@@ -60,7 +62,9 @@ def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
     now_s = scene.now_s
     due = _due(ready, scene, rules)
     waiting = [
-        Turn(-job.priority, AT_ONCE if job.id in due else NOT_YET, WITHIN, left(job, now_s), job.seq, job)
+        Turn(-job.priority, AT_ONCE, WITHIN, job.waits_since_s, left(job, now_s), job.seq, job)
+        if job.id in due
+        else Turn(-job.priority, NOT_YET, WITHIN, 0.0, left(job, now_s), job.seq, job)
         for job in ready
     ]
     parts = _parts(ready, scene)
@@ -76,7 +80,7 @@ def turn_of_run(job: Contender, over: int, left: float, rules: Rules, now_s: flo
     """The place of a job that runs; for its first hour one that was due stays so."""
     tenure = job.tenure
     due = AT_ONCE if tenure and tenure.due and now_s - tenure.since_s < rules.due_for_s else NOT_YET
-    return Turn(-job.priority, due, over, left, job.seq, job)
+    return Turn(-job.priority, due, over, 0.0, left, job.seq, job)
 
 
 def _due(ready: Sequence[Contender], scene: Scene, rules: Rules) -> set[JobId]:
@@ -151,7 +155,7 @@ def _within(
             if place == WITHIN:
                 filled += job.size
             if job.tenure is None:
-                done_waiting.append(Turn(turn.rank, turn.due, place, turn.left, turn.seq, job))
+                done_waiting.append(Turn(turn.rank, turn.due, place, turn.since, turn.left, turn.seq, job))
             elif place == OVER:
                 over.add(job.id)
     return done_waiting, frozenset(over)
