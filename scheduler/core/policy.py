@@ -26,8 +26,14 @@ from scheduler.core.model import Allocation, Job, JobId, Reason, Snapshot
 from scheduler.core.preemption import Board, Choice, choose, gives_way_s
 from scheduler.core.reckoning import Reckoning, reckon
 from scheduler.core.reservations import Room, soonest
-from scheduler.core.turns import AT_ONCE, Order, Part, Turn, order
+from scheduler.core.turns import AT_ONCE, WITHIN, Order, Part, Turn, order
 from scheduler.core.wait_reasons import Outcome, WaitReasons
+
+
+SEARCHES = 64
+"""For victims, in one pass; who comes after them has a turn in the next."""
+KEPT = 4
+"""Places kept at a time: for the due jobs that are first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +119,7 @@ class _Pass:
         self._board: Board | None = None
         self._budget = rules.lost_share * scene.cluster.size * HOUR_S
         self._spent = scene.ledger.lost(scene.now_s)
+        self._searches = 0
         self._vain: dict[object, Outcome] = {}
         """Shapes for which nobody is stopped, and why; who comes later has no better claim."""
 
@@ -145,11 +152,11 @@ class _Pass:
 
     def preempt(self, turn: Turn) -> bool:
         job, scene = turn.job, self.scene
-        key = job.need, job.only, turn.claim, job.project
+        key = job.need, job.only, turn.claim, job.project if self._is_owed(turn) else None
         if self.rules.preempt == "never" or not scene.running:
             return False
-        if key in self._vain:
-            self.waits[job.id] = self._vain[key]
+        if key in self._vain or self._searches >= SEARCHES:
+            self.waits[job.id] = self._vain.get(key, Outcome.WAITS)
             return False
         if self._board is None:
             rest = [other for other in self.turns.waiting if other.job.id not in self.starts]
@@ -157,6 +164,7 @@ class _Pass:
         on_one, free = self.room.alone(job.need), self.room.space.free
         part = Part(self.turns.parts[job.project].entitled, self._held[job.project])
         choice = choose(turn, self._board, free, part, self.rules, on_one=on_one)
+        self._searches += 1
         if choice is None or self._spent >= self._budget:
             self.waits[job.id] = self._vain[key] = Outcome.BRAKE if choice else Outcome.WAITS
             return False
@@ -171,11 +179,15 @@ class _Pass:
         )
         return True
 
+    def _is_owed(self, turn: Turn) -> bool:
+        part = self.turns.parts[turn.job.project]
+        return turn.over == WITHIN and self._held[turn.job.project] + turn.job.size / 2 <= part.entitled
+
     def wait(self, turn: Turn) -> None:
         self.waits.setdefault(turn.job.id, Outcome.WAITS)
         if turn.due == AT_ONCE:
             self.waits[turn.job.id] = Outcome.DUE
-            if place := soonest(turn.job, self.room, self.scene.running, self._gives_way_s):
+            if len(self.room.places) < KEPT and (place := soonest(turn.job, self.room, self.scene.running, self._gives_way_s)):
                 self.room.keep(turn.job, place)
 
     def _begin(self, turn: Turn, start: Start) -> None:
