@@ -29,6 +29,7 @@ from scheduler.core.needs import Outline, shape
 from scheduler.core.policy import decide
 from scheduler.core.replay import Entry, Replay, World
 from scheduler.core.replay_report import Report, report
+from scheduler.testing.contenders import carried_out
 from scheduler.testing.traces import KINDS, trace
 
 DAY_S = 86_400.0
@@ -246,30 +247,45 @@ def crowd(rng: random.Random) -> Scene:
     )
 
 
-def one_pass(passes: int = 60) -> dict[str, Any]:
-    """CPU time of a pass over a long queue, and of the sentences for all who wait."""
-    scene, rules = crowd(random.Random(1)), Rules()
-    made = decide(scene, rules)
+def settled(scene: Scene, rules: Rules) -> Scene:
+    """Some minutes later: what could be decided was, so a pass finds little to do, as most passes do."""
+    for _ in range(40):
+        made = decide(scene, rules)
+        if not made.stops:
+            break
+        scene = carried_out(scene, made, rules)
+    return scene
 
-    def timed(what: Callable[[], object]) -> dict[str, float]:
-        took: list[float] = []
-        for _ in range(passes):
-            began = time.process_time()
-            what()
-            took.append(1000 * (time.process_time() - began))
-        cuts = statistics.quantiles(took, n=100, method="inclusive")
-        return {"p50": round(cuts[49], 1), "p99": round(cuts[98], 1)}
 
-    return {
+def one_pass(passes: int = 40) -> dict[str, Any]:
+    """CPU time of a pass over a long queue, and of the sentences for all who wait; while all moves, and when it rests."""
+    rules = Rules()
+    result: dict[str, Any] = {
         "queued": NUM_QUEUED,
         "running": NUM_RUNNING,
         "nodes": NUM_NODES,
         "projects": NUM_PROJECTS,
-        "starts": len(made.starts),
-        "stops": len(made.stops),
-        "cpu_ms": timed(lambda: decide(scene, rules)),
-        "all_sentences_cpu_ms": timed(lambda: dict(made.reasons)),
     }
+    scene = crowd(random.Random(1))
+    for name, one in (("moving", scene), ("at rest", settled(scene, rules))):
+        made = decide(one, rules)
+        result[name] = {
+            "starts": len(made.starts),
+            "stops": len(made.stops),
+            "cpu_ms": _timed(lambda one=one: decide(one, rules), passes),
+            "all_sentences_cpu_ms": _timed(lambda made=made: dict(made.reasons), passes),
+        }
+    return result
+
+
+def _timed(what: Callable[[], object], passes: int) -> dict[str, float]:
+    took: list[float] = []
+    for _ in range(passes):
+        began = time.process_time()
+        what()
+        took.append(1000 * (time.process_time() - began))
+    cuts = statistics.quantiles(took, n=100, method="inclusive")
+    return {"p50": round(cuts[49], 1), "p99": round(cuts[98], 1)}
 
 
 def faults(results: dict[str, Any], limits: dict[str, float]) -> list[str]:
@@ -280,11 +296,12 @@ def faults(results: dict[str, Any], limits: dict[str, float]) -> list[str]:
             limit = limits[f"max_{result['group']}_{world}"]
             if told["avg_ratio"] > limit:
                 found.append(f"{name}, {world}: {told['avg_ratio']} of the clairvoyant's, at most {limit}")
-    if fair := results.get("fairness"):
-        if fair["daily_jain"] < limits["min_daily_jain"]:
-            found.append(f"daily Jain {fair['daily_jain']}, at least {limits['min_daily_jain']}")
-    if (took := results.get("pass")) and took["cpu_ms"]["p99"] > limits["max_pass_p99_ms"]:
-        found.append(f"a pass takes {took['cpu_ms']['p99']} ms, at most {limits['max_pass_p99_ms']}")
+    if (fair := results.get("fairness")) and fair["daily_jain"] < limits["min_daily_jain"]:
+        found.append(f"daily Jain {fair['daily_jain']}, at least {limits['min_daily_jain']}")
+    for name in ("moving", "at rest") if "pass" in results else ():
+        took_ms = results["pass"][name]["cpu_ms"]["p99"]
+        if took_ms > limits["max_pass_p99_ms"]:
+            found.append(f"a pass, {name}: {took_ms} ms, at most {limits['max_pass_p99_ms']}")
     return found
 
 

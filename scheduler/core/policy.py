@@ -24,13 +24,12 @@ from scheduler.core.contender import HOUR_S, Contender, Grant, Ledger, Loss, Rul
 from scheduler.core.eligible import considered
 from scheduler.core.model import Allocation, Job, JobId, Reason, Snapshot
 from scheduler.core.preemption import Board, Choice, choose, gives_way_s
-from scheduler.core.reckoning import Reckoning, reckon
+from scheduler.core.reckoning import Evidence, Reckoning
 from scheduler.core.reservations import Room, soonest
 from scheduler.core.turns import AT_ONCE, WITHIN, Order, Part, Turn, order
 from scheduler.core.wait_reasons import Outcome, WaitReasons
 
-
-SEARCHES = 64
+SEARCHES = 32
 """For victims, in one pass; who comes after them has a turn in the next."""
 KEPT = 4
 """Places kept at a time: for the due jobs that are first."""
@@ -117,6 +116,7 @@ class _Pass:
         self._held = {project: part.held for project, part in turns.parts.items()}
         self._assured: dict[str, float] | None = None
         self._board: Board | None = None
+        self._evidence: Evidence | None = None
         self._budget = rules.lost_share * scene.cluster.size * HOUR_S
         self._spent = scene.ledger.lost(scene.now_s)
         self._searches = 0
@@ -168,10 +168,10 @@ class _Pass:
         if choice is None or self._spent >= self._budget:
             self.waits[job.id] = self._vain[key] = Outcome.BRAKE if choice else Outcome.WAITS
             return False
-        reckoning = reckon(
-            turn, choice, self._board, scene, self.turns, part, self.rules,
-            free=free, on_one=on_one, spent=self._spent,
-        )  # fmt: skip
+        self._evidence = self._evidence or Evidence(scene, self.turns, self.rules)
+        reckoning = self._evidence.reckon(
+            turn, choice, self._board, part, free=free, on_one=on_one, spent=self._spent
+        )
         self._clear(choice, reckoning)
         self.room.take(job.need, choice.allocation)
         self._begin(
@@ -187,7 +187,9 @@ class _Pass:
         self.waits.setdefault(turn.job.id, Outcome.WAITS)
         if turn.due == AT_ONCE:
             self.waits[turn.job.id] = Outcome.DUE
-            if len(self.room.places) < KEPT and (place := soonest(turn.job, self.room, self.scene.running, self._gives_way_s)):
+            if len(self.room.places) < KEPT and (
+                place := soonest(turn.job, self.room, self.scene.running, self._gives_way_s)
+            ):
                 self.room.keep(turn.job, place)
 
     def _begin(self, turn: Turn, start: Start) -> None:
