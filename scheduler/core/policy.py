@@ -25,7 +25,7 @@ from scheduler.core.eligible import considered
 from scheduler.core.model import Allocation, Job, JobId, Reason, Snapshot
 from scheduler.core.preemption import Board, Choice, choose, gives_way_s
 from scheduler.core.reckoning import Evidence, Reckoning
-from scheduler.core.reservations import Room, soonest
+from scheduler.core.reservations import Room, Runs, runs_until, soonest
 from scheduler.core.turns import AT_ONCE, WITHIN, Order, Part, Turn, order
 from scheduler.core.wait_reasons import Outcome, WaitReasons
 
@@ -119,6 +119,7 @@ class _Pass:
         self._evidence: Evidence | None = None
         self._budget = rules.lost_share * scene.cluster.size * HOUR_S
         self._spent = scene.ledger.lost(scene.now_s)
+        self._runs: Runs | None = None
         self._searches = 0
         self._vain: dict[object, Outcome] = {}
         """Shapes for which nobody is stopped, and why; who comes later has no better claim."""
@@ -145,14 +146,16 @@ class _Pass:
         return allocation is not None
 
     def lend(self, turn: Turn) -> bool:
-        if not self.room.places or not (loan := self.room.lend(turn.job)):
+        loan = self.room.lend(turn.job) if self.room.places and turn.job.told else None
+        if loan is None:
             return False
         self._begin(turn, Start(allocation=loan[0], loan_of=loan[1]))
         return True
 
     def preempt(self, turn: Turn) -> bool:
         job, scene = turn.job, self.scene
-        key = job.need, job.only, turn.claim, job.project if self._is_owed(turn) else None
+        owed = turn.over == WITHIN and self._is_owed(turn)
+        key = job.need, job.only, turn[:3], job.project if owed else None
         if self.rules.preempt == "never" or not scene.running:
             return False
         if key in self._vain or self._searches >= SEARCHES:
@@ -181,16 +184,19 @@ class _Pass:
 
     def _is_owed(self, turn: Turn) -> bool:
         part = self.turns.parts[turn.job.project]
-        return turn.over == WITHIN and self._held[turn.job.project] + turn.job.size / 2 <= part.entitled
+        return self._held[turn.job.project] + turn.job.size / 2 <= part.entitled
 
     def wait(self, turn: Turn) -> None:
-        self.waits.setdefault(turn.job.id, Outcome.WAITS)
-        if turn.due == AT_ONCE:
-            self.waits[turn.job.id] = Outcome.DUE
-            if len(self.room.places) < KEPT and (
-                place := soonest(turn.job, self.room, self.scene.running, self._gives_way_s)
-            ):
-                self.room.keep(turn.job, place)
+        job = turn.job
+        if turn.due != AT_ONCE:
+            self.waits.setdefault(job.id, Outcome.WAITS)
+            return
+        self.waits[job.id] = Outcome.DUE
+        if len(self.room.places) < KEPT:
+            if self._runs is None:
+                self._runs = runs_until(self.scene.running, self._gives_way_s)
+            if place := soonest(job, self.room, self._runs):
+                self.room.keep(job, place)
 
     def _begin(self, turn: Turn, start: Start) -> None:
         job = turn.job
