@@ -65,7 +65,7 @@ def decide(scene: Scene, rules: Rules) -> Decision:
     turns = order(ready, scene, rules)  # 2. what everybody is entitled to, and so: 3. one order for all
     tick = _Pass(scene, rules, turns, Room(scene, rules))  # 4. what is free, and kept for nobody
     for turn in turns.waiting:
-        if why := tick.barred(turn):  # 5. within limit and quota
+        if why := tick.shut(turn) or tick.barred(turn):  # 5. within limit and quota
             tick.waits[turn.job.id] = why
         elif not (
             tick.start(turn)  # 6. free room,
@@ -121,8 +121,17 @@ class _Pass:
         self._spent = scene.ledger.lost(scene.now_s)
         self._runs: Runs | None = None
         self._searches = 0
+        self._limited = {name for name, share in scene.shares.items() if share.limit is not None}
+        self._shut: dict[object, Outcome] = {}
         self._vain: dict[object, Outcome] = {}
         """Shapes for which nobody is stopped, and why; who comes later has no better claim."""
+
+    def shut(self, turn: Turn) -> Outcome | None:
+        """Whether all was tried in vain for one of the same shape and claim, since anything was freed."""
+        job = turn.job
+        if turn.due == AT_ONCE or not job.preemptible or job.kept or (job.told and self.room.places):
+            return None
+        return None if job.project in self._limited else self._shut.get(self._kind(turn))
 
     def barred(self, turn: Turn) -> Outcome | None:
         """Whatever is free."""
@@ -154,8 +163,7 @@ class _Pass:
 
     def preempt(self, turn: Turn) -> bool:
         job, scene = turn.job, self.scene
-        owed = turn.over == WITHIN and self._is_owed(turn)
-        key = job.need, job.only, turn[:3], job.project if owed else None
+        key = self._kind(turn)
         if self.rules.preempt == "never" or not scene.running:
             return False
         if key in self._vain or self._searches >= SEARCHES:
@@ -182,14 +190,18 @@ class _Pass:
         )
         return True
 
-    def _is_owed(self, turn: Turn) -> bool:
-        part = self.turns.parts[turn.job.project]
-        return self._held[turn.job.project] + turn.job.size / 2 <= part.entitled
+    def _kind(self, turn: Turn) -> object:
+        """Equal for those who have the same chances: where one was refused, so are all who come later."""
+        job, owed = turn.job, None
+        if turn.over == WITHIN and len(self.turns.parts) > 1:
+            part = self.turns.parts[job.project]
+            owed = job.project if self._held[job.project] + job.size / 2 <= part.entitled else None
+        return job.need, job.only, turn[:3], owed
 
     def wait(self, turn: Turn) -> None:
         job = turn.job
         if turn.due != AT_ONCE:
-            self.waits.setdefault(job.id, Outcome.WAITS)
+            self._shut[self._kind(turn)] = self.waits.setdefault(job.id, Outcome.WAITS)
             return
         self.waits[job.id] = Outcome.DUE
         if len(self.room.places) < KEPT:
@@ -208,6 +220,7 @@ class _Pass:
     def _clear(self, choice: Choice, reckoning: Reckoning) -> None:
         assert self._board
         self._spent += choice.price
+        self._shut.clear()
         for victim in choice.victims:
             job = victim.job
             self._board.gone.add(job.id)
