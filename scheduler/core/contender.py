@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from scheduler.core.bin_packing import Free, Need
@@ -165,7 +166,13 @@ class Rules:
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+        """Equal for equal rules."""
+        return _fingerprint(self)
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(rules: Rules) -> str:
+    return hashlib.sha256(repr(rules).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ def entitle(claims: Mapping[str, Claim], total: float) -> dict[str, float]:
     """Divide *total*: the sum is the lesser of it and all demands; nobody gets more than it wants."""
     assured = {name: min(claim.demand, claim.quota) for name, claim in claims.items()}
     promised = sum(assured.values())
-    if promised > total > 0:  # quotas are promises of a cluster that was larger: all shrink alike
+    if promised > total:  # quotas are promises of a cluster that was larger: all shrink alike
         return {name: part * total / promised for name, part in assured.items()}
     wants = {name: claim.demand - assured[name] for name, claim in claims.items()}
     poured = fill(wants, {name: claim.weight for name, claim in claims.items()}, max(0.0, total - promised))

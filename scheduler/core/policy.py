@@ -24,10 +24,15 @@ from scheduler.core.contender import HOUR_S, Contender, Grant, Ledger, Loss, Rul
 from scheduler.core.eligible import considered
 from scheduler.core.model import Allocation, Job, JobId, Reason, Snapshot
 from scheduler.core.preemption import Board, Choice, choose, gives_way_s
-from scheduler.core.reckoning import Reckoning, reckon
-from scheduler.core.reservations import Room, soonest
-from scheduler.core.turns import AT_ONCE, Order, Part, Turn, order
+from scheduler.core.reckoning import Evidence, Reckoning
+from scheduler.core.reservations import Room, Runs, runs_until, soonest
+from scheduler.core.turns import AT_ONCE, WITHIN, Order, Part, Turn, order
 from scheduler.core.wait_reasons import Outcome, WaitReasons
+
+SEARCHES = 32
+"""For victims, in one pass; who comes after them has a turn in the next."""
+KEPT = 4
+"""Places kept at a time: for the due jobs that are first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ def decide(scene: Scene, rules: Rules) -> Decision:
     turns = order(ready, scene, rules)  # 2. what everybody is entitled to, and so: 3. one order for all
     tick = _Pass(scene, rules, turns, Room(scene, rules))  # 4. what is free, and kept for nobody
     for turn in turns.waiting:
-        if why := tick.barred(turn):  # 5. within limit and quota
+        if why := tick.shut(turn) or tick.barred(turn):  # 5. within limit and quota
             tick.waits[turn.job.id] = why
         elif not (
             tick.start(turn)  # 6. free room,
@@ -111,10 +116,22 @@ class _Pass:
         self._held = {project: part.held for project, part in turns.parts.items()}
         self._assured: dict[str, float] | None = None
         self._board: Board | None = None
+        self._evidence: Evidence | None = None
         self._budget = rules.lost_share * scene.cluster.size * HOUR_S
         self._spent = scene.ledger.lost(scene.now_s)
+        self._runs: Runs | None = None
+        self._searches = 0
+        self._limited = {name for name, share in scene.shares.items() if share.limit is not None}
+        self._shut: dict[object, Outcome] = {}
         self._vain: dict[object, Outcome] = {}
         """Shapes for which nobody is stopped, and why; who comes later has no better claim."""
+
+    def shut(self, turn: Turn) -> Outcome | None:
+        """Whether all was tried in vain for one of the same shape and claim, since anything was freed."""
+        job = turn.job
+        if turn.due == AT_ONCE or not job.preemptible or job.kept or (job.told and self.room.places):
+            return None
+        return None if job.project in self._limited else self._shut.get(self._kind(turn))
 
     def barred(self, turn: Turn) -> Outcome | None:
         """Whatever is free."""
@@ -138,18 +155,19 @@ class _Pass:
         return allocation is not None
 
     def lend(self, turn: Turn) -> bool:
-        if not self.room.places or not (loan := self.room.lend(turn.job)):
+        loan = self.room.lend(turn.job) if self.room.places and turn.job.told else None
+        if loan is None:
             return False
         self._begin(turn, Start(allocation=loan[0], loan_of=loan[1]))
         return True
 
     def preempt(self, turn: Turn) -> bool:
         job, scene = turn.job, self.scene
-        key = job.need, job.only, turn.claim, job.project
+        key = self._kind(turn)
         if self.rules.preempt == "never" or not scene.running:
             return False
-        if key in self._vain:
-            self.waits[job.id] = self._vain[key]
+        if key in self._vain or self._searches >= SEARCHES:
+            self.waits[job.id] = self._vain.get(key, Outcome.WAITS)
             return False
         if self._board is None:
             rest = [other for other in self.turns.waiting if other.job.id not in self.starts]
@@ -157,13 +175,14 @@ class _Pass:
         on_one, free = self.room.alone(job.need), self.room.space.free
         part = Part(self.turns.parts[job.project].entitled, self._held[job.project])
         choice = choose(turn, self._board, free, part, self.rules, on_one=on_one)
+        self._searches += 1
         if choice is None or self._spent >= self._budget:
             self.waits[job.id] = self._vain[key] = Outcome.BRAKE if choice else Outcome.WAITS
             return False
-        reckoning = reckon(
-            turn, choice, self._board, scene, self.turns, part, self.rules,
-            free=free, on_one=on_one, spent=self._spent,
-        )  # fmt: skip
+        self._evidence = self._evidence or Evidence(scene, self.turns, self.rules)
+        reckoning = self._evidence.reckon(
+            turn, choice, self._board, part, free=free, on_one=on_one, spent=self._spent
+        )
         self._clear(choice, reckoning)
         self.room.take(job.need, choice.allocation)
         self._begin(
@@ -171,12 +190,25 @@ class _Pass:
         )
         return True
 
+    def _kind(self, turn: Turn) -> object:
+        """Equal for those who have the same chances: where one was refused, so are all who come later."""
+        job, owed = turn.job, None
+        if turn.over == WITHIN and len(self.turns.parts) > 1:
+            part = self.turns.parts[job.project]
+            owed = job.project if self._held[job.project] + job.size / 2 <= part.entitled else None
+        return job.need, job.only, turn[:3], owed
+
     def wait(self, turn: Turn) -> None:
-        self.waits.setdefault(turn.job.id, Outcome.WAITS)
-        if turn.due == AT_ONCE:
-            self.waits[turn.job.id] = Outcome.DUE
-            if place := soonest(turn.job, self.room, self.scene.running, self._gives_way_s):
-                self.room.keep(turn.job, place)
+        job = turn.job
+        if turn.due != AT_ONCE:
+            self._shut[self._kind(turn)] = self.waits.setdefault(job.id, Outcome.WAITS)
+            return
+        self.waits[job.id] = Outcome.DUE
+        if len(self.room.places) < KEPT:
+            if self._runs is None:
+                self._runs = runs_until(self.scene.running, self._gives_way_s)
+            if place := soonest(job, self.room, self._runs):
+                self.room.keep(job, place)
 
     def _begin(self, turn: Turn, start: Start) -> None:
         job = turn.job
@@ -188,6 +220,7 @@ class _Pass:
     def _clear(self, choice: Choice, reckoning: Reckoning) -> None:
         assert self._board
         self._spent += choice.price
+        self._shut.clear()
         for victim in choice.victims:
             job = victim.job
             self._board.gone.add(job.id)

@@ -23,6 +23,8 @@ from scheduler.core.turns import AT_ONCE, OVER, WITHIN, Order, Part, Turn, turn_
 ALWAYS = 4
 """Preemptions that any job may have; beyond them `PER_HOUR` for each hour that it ran."""
 PER_HOUR = 2
+FREE = -99
+"""The level of a node for which nobody is stopped: before all others."""
 
 
 class Victim(NamedTuple):
@@ -62,6 +64,7 @@ class Board:
         now_s = scene.now_s
         self.by_node: defaultdict[NodeId, list[Victim]] = defaultdict(list)
         self.gone: set[JobId] = set()
+        self.kinds = scene.cluster.kinds
         lately = preempted_lately(scene.ledger, now_s)
         any_due = any(turn.due == AT_ONCE for turn in newcomers)
         floor = 0.0 if any_due else rules.worth * min(turn.left for turn in newcomers)
@@ -84,6 +87,10 @@ class Board:
         for victim in found:
             for node, _ in victim.tenure.ranks:
                 self.by_node[node].append(victim)
+        self.by_regret = sorted(
+            ((victims[0].level, victims[0].price, node) for node, victims in self.by_node.items()),
+        )
+        """The nodes; no choice on one is better than what stands before its name."""
 
 
 def level_of(left: float, size: float) -> int:
@@ -204,10 +211,13 @@ def _best_node(
     allowed: Callable[[Victim], bool],
 ) -> Choice | None:
     best: tuple[tuple[int, float, NodeId], list[Victim]] | None = None
-    for node, victims in board.by_node.items():
+    for bound in board.by_regret:
+        if best and best[0] <= bound:
+            break
+        node = bound[2]
         if node not in free or (job.only is not None and node not in job.only):
             continue
-        found = _clear(node, need, ranks, victims, free[node], allowed)
+        found = _clear(node, need, ranks, board.by_node[node], free[node], allowed)
         if found:
             key = max(victim.level for victim in found), sum(victim.price for victim in found), node
             if best is None or key < best[0]:
@@ -252,30 +262,51 @@ def _several(
     job: Contender, board: Board, free: Mapping[NodeId, Free], allowed: Callable[[Victim], bool]
 ) -> Choice | None:
     """The nodes that give most each, those that cost least first; the last may be shared."""
-    need, left = job.need, job.need.fewest
-    offers: list[tuple[int, int, float, NodeId, list[Victim]]] = []
-    for node, have in free.items():
-        if job.only is not None and node not in job.only:
-            continue
-        here = [victim for victim in board.by_node.get(node, ()) if allowed(victim)]
-        ranks = need.on(_without(node, have, here))
-        if ranks:
-            needed = _clear(node, need, min(ranks, left), here, have, lambda _: True)
-            level = max((victim.level for victim in needed), default=-99)
-            offers.append((-ranks, level, sum(victim.price for victim in needed), node, needed))
-    offers.sort()
+    left = job.need.fewest
     chosen: dict[JobId, Victim] = {}
     places: list[tuple[NodeId, int]] = []
-    for ranks, _, _, node, needed in offers:
+    for ranks, _, _, node, needed in _offers(job, board, free, allowed):
         if left <= 0:
             break
         taken = min(-ranks, left)
         if taken < -ranks:
-            here = [victim for victim in board.by_node.get(node, ()) if allowed(victim)]
-            needed = _clear(node, need, taken, here, free[node], lambda _: True)
+            needed = _clear(node, job.need, taken, board.by_node.get(node, []), free[node], allowed)
         chosen.update((victim.job.id, victim) for victim in needed)
         places.append((node, taken))
         left -= taken
     if left > 0:
         return None
     return Choice(tuple(chosen.values()), Allocation(ranks=tuple(places)))
+
+
+Offer = tuple[int, int, float, NodeId, list[Victim]]
+"""Minus the ranks that a node could hold, the level and the price of those who must go for it, it, and they."""
+
+
+def _offers(
+    job: Contender, board: Board, free: Mapping[NodeId, Free], allowed: Callable[[Victim], bool]
+) -> list[Offer]:
+    """The best first; no further ones are looked for once there are enough that nothing could be better than."""
+    need, left = job.need, job.need.fewest
+    most = max((need.on(have) for have in board.kinds), default=0)
+    offers: list[Offer] = []
+    for node, have in free.items():
+        if (job.only is None or node in job.only) and (ranks := need.on(have)):
+            offers.append((-ranks, FREE, 0.0, node, []))
+    full = most * sum(-offer[0] == most for offer in offers)
+    for _, _, node in board.by_regret:
+        if full >= left:
+            break
+        if node not in free or (job.only is not None and node not in job.only):
+            continue
+        here = [victim for victim in board.by_node[node] if allowed(victim)]
+        ranks, now = need.on(_without(node, free[node], here)), need.on(free[node])
+        if ranks > now:
+            needed = _clear(node, need, ranks, here, free[node], lambda _: True)
+            level = max(victim.level for victim in needed)
+            offers.append((-ranks, level, sum(victim.price for victim in needed), node, needed))
+            full += ranks if ranks == most else 0
+    best: dict[NodeId, Offer] = {}
+    for offer in sorted(offers, reverse=True):  # the better one of a node last
+        best[offer[3]] = offer
+    return sorted(best.values())

@@ -86,53 +86,63 @@ class Reckoning:
         return f"preempted for {name}, which {right}; this costs {span(self.price / gpus)} of its nodes' time"
 
 
-def reckon(
-    newcomer: Turn,
-    choice: Choice,
-    board: Board,
-    scene: Scene,
-    order: Order,
-    part: Part,
-    rules: Rules,
-    *,
-    free: Mapping[NodeId, Free],
-    on_one: bool,
-    spent: float,
-) -> Reckoning:
-    """Write down *choice*; *free*, *part* and *spent* as they were when it was made."""
-    job, need = newcomer.job, newcomer.job.need
-    candidates: list[Candidate] = []
-    excluded: list[tuple[JobId, str]] = []
-    lately = preempted_lately(scene.ledger, scene.now_s)
-    for run in scene.running:
-        over = OVER if run.id in order.over else WITHIN
-        turn = turn_of_run(run, over, left(run, scene.now_s), rules, scene.now_s)
-        why = "gone_already" if run.id in board.gone else exclusion(run, lately, rules, scene.now_s)
-        why = why or refusal(newcomer, turn, price(run, scene.now_s), part, rules)
-        if why:
-            excluded.append((run.id, why))
-        else:
-            candidates.append(_candidate(run, turn, scene.now_s))
-    return Reckoning(
-        newcomer=job.id,
-        claim=_claim(newcomer, [victim.turn for victim in choice.victims], part),
-        left=newcomer.left,
-        num_ranks=need.fewest,
-        cpus=need.cpus,
-        whole=need.whole,
-        part=need.part,
-        on_one=on_one,
-        only=None if job.only is None else tuple(sorted(job.only)),
-        candidates=tuple(candidates),
-        excluded=tuple(excluded),
-        free=tuple(free.items()),
-        budget=rules.lost_share * scene.cluster.size * HOUR_S,
-        spent=spent,
-        chosen=tuple(victim.job.id for victim in choice.victims),
-        allocation=choice.allocation,
-        worth=rules.worth,
-        policy=rules.fingerprint,
-    )
+class Evidence:
+    """What is written down with each preemption of one pass; what is the same for all of them is made once."""
+
+    def __init__(self, scene: Scene, order: Order, rules: Rules) -> None:
+        self._scene, self._rules = scene, rules
+        lately = preempted_lately(scene.ledger, scene.now_s)
+        self._excluded: list[tuple[JobId, str]] = []
+        self._runs: list[tuple[Candidate, Turn]] = []
+        for run in scene.running:
+            if why := exclusion(run, lately, rules, scene.now_s):
+                self._excluded.append((run.id, why))
+                continue
+            over = OVER if run.id in order.over else WITHIN
+            turn = turn_of_run(run, over, left(run, scene.now_s), rules, scene.now_s)
+            self._runs.append((_candidate(run, turn, scene.now_s), turn))
+
+    def reckon(
+        self,
+        newcomer: Turn,
+        choice: Choice,
+        board: Board,
+        part: Part,
+        *,
+        free: Mapping[NodeId, Free],
+        on_one: bool,
+        spent: float,
+    ) -> Reckoning:
+        """Write down *choice*; *free*, *part* and *spent* as they were when it was made."""
+        job, need, rules = newcomer.job, newcomer.job.need, self._rules
+        candidates: list[Candidate] = []
+        excluded = list(self._excluded)
+        for run, turn in self._runs:
+            gone = "gone_already" if run.id in board.gone else ""
+            if why := gone or refusal(newcomer, turn, run.price, part, rules):
+                excluded.append((run.id, why))
+            else:
+                candidates.append(run)
+        return Reckoning(
+            newcomer=job.id,
+            claim=_claim(newcomer, [victim.turn for victim in choice.victims], part),
+            left=newcomer.left,
+            num_ranks=need.fewest,
+            cpus=need.cpus,
+            whole=need.whole,
+            part=need.part,
+            on_one=on_one,
+            only=None if job.only is None else tuple(sorted(job.only)),
+            candidates=tuple(candidates),
+            excluded=tuple(excluded),
+            free=tuple(free.items()),
+            budget=rules.lost_share * self._scene.cluster.size * HOUR_S,
+            spent=spent,
+            chosen=tuple(victim.job.id for victim in choice.victims),
+            allocation=choice.allocation,
+            worth=rules.worth,
+            policy=rules.fingerprint,
+        )
 
 
 def _candidate(run: Contender, turn: Turn, now_s: float) -> Candidate:

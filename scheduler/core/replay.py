@@ -58,6 +58,9 @@ class World:
     seed: int = 0
 
 
+PLAIN = World()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One line of the log, from which everything else can be counted."""
@@ -154,7 +157,7 @@ class Replay:
         entries: Sequence[Entry],
         cluster: Outline,
         rules: Rules | None,
-        world: World = World(),
+        world: World = PLAIN,
         *,
         shares: Mapping[str, Share] | None = None,
         clock: Callable[[], float] | None = None,

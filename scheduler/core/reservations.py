@@ -7,7 +7,7 @@ own steps tell that they end before; the owner may have it back at any time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.core.bin_packing import Free, FreeSpace, Need, lesser
@@ -111,31 +111,37 @@ class Room:
         return FreeSpace({node: free for node, free in self.space.free.items() if node in only})
 
 
-def soonest(
-    job: Contender,
-    room: Room,
-    running: Iterable[Contender],
-    gives_way_s: Callable[[Contender], float],
-) -> Place | None:
-    """Where *job* could start first, when each run holds its nodes until *gives_way_s* of it."""
+Runs = Mapping[NodeId, Sequence[tuple[float, int, Need, int]]]
+"""On each node: until when a run has it, its place in the queue, its shape and how many ranks are there."""
+
+
+def runs_until(running: Iterable[Contender], gives_way_s: Callable[[Contender], float]) -> Runs:
+    """Who holds which node until *gives_way_s* of it; on each node the first to go before the others."""
     runs: defaultdict[NodeId, list[tuple[float, int, Need, int]]] = defaultdict(list)
-    for other in running:
-        if other.tenure:
-            until_s = gives_way_s(other)
-            for node, ranks in other.tenure.allocation.ranks:
-                runs[node].append((until_s, other.seq, other.need, ranks))
+    for job in running:
+        if job.tenure:
+            until_s = gives_way_s(job)
+            for node, ranks in job.tenure.allocation.ranks:
+                runs[node].append((until_s, job.seq, job.need, ranks))
+    for each in runs.values():
+        if len(each) > 1:
+            each.sort(key=lambda run: run[:2])
+    return runs
+
+
+def soonest(job: Contender, room: Room, runs: Runs) -> Place | None:
+    """Where *job* could start first."""
     free = {node: have for node, have in room.space.free.items() if job.only is None or node in job.only}
     if room.alone(job.need):
         offers = _offers(job.need, job.need.fewest, free, runs, room.now_s)
-        return (
-            Place(job.id, Allocation(ranks=((offers[0][1], job.need.fewest),)), offers[0][0])
-            if offers
-            else None
-        )
+        if not offers:
+            return None
+        at_s, node = min(offers)
+        return Place(job.id, Allocation(ranks=((node, job.need.fewest),)), at_s)
     most = max((job.need.on(kind) for kind in room.cluster.kinds), default=0)
     left, at_s = job.need.fewest, room.now_s
     places: list[tuple[NodeId, int]] = []
-    for at_s, node in _offers(job.need, most, free, runs, room.now_s) if most else ():
+    for at_s, node in sorted(_offers(job.need, most, free, runs, room.now_s)) if most else ():
         places.append((node, min(most, left)))
         left -= most
         if left <= 0:
@@ -144,23 +150,19 @@ def soonest(
 
 
 def _offers(
-    need: Need,
-    ranks: int,
-    free: Mapping[NodeId, Free],
-    runs: Mapping[NodeId, list[tuple[float, int, Need, int]]],
-    now_s: float,
+    need: Need, ranks: int, free: Mapping[NodeId, Free], runs: Runs, now_s: float
 ) -> list[tuple[float, NodeId]]:
-    """When each node could hold *ranks*, the soonest first."""
+    """When each node could hold *ranks*."""
     offers: list[tuple[float, NodeId]] = []
     for node, have in free.items():
-        at_s = now_s
-        for until_s, _, other, held in sorted(runs.get(node, []), key=lambda run: run[:2]):
-            if need.on(have) >= ranks:
-                break
+        at_s, fits = now_s, need.on(have) >= ranks
+        for until_s, _, other, held in () if fits else runs.get(node, ()):
             have, at_s = freed(have, other, held), until_s
-        if need.on(have) >= ranks:
+            if fits := need.on(have) >= ranks:
+                break
+        if fits:
             offers.append((at_s, node))
-    return sorted(offers)
+    return offers
 
 
 def freed(free: Free, need: Need, ranks: int) -> Free:

@@ -28,6 +28,8 @@ class Turn(NamedTuple):
     due: int
     over: int
     """Whether it is over the share of its project or user."""
+    since: float
+    """Of who is due: since when it waits.  Length does not count among them."""
     left: float
     seq: int
     job: Contender
@@ -59,14 +61,18 @@ def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
     """Line up *ready*, of those that wait, and divide the cluster among all."""
     now_s = scene.now_s
     due = _due(ready, scene, rules)
+    parts = _parts(ready, scene)
+    shared = len(parts) > 1 or bool(scene.shares) or _has_users(ready, scene.running)
+    at_first = OVER if shared else WITHIN
     waiting = [
-        Turn(-job.priority, AT_ONCE if job.id in due else NOT_YET, WITHIN, left(job, now_s), job.seq, job)
+        Turn(-job.priority, AT_ONCE, at_first, job.waits_since_s, left(job, now_s), job.seq, job)
+        if job.id in due
+        else Turn(-job.priority, NOT_YET, at_first, 0.0, left(job, now_s), job.seq, job)
         for job in ready
     ]
-    parts = _parts(ready, scene)
     over: frozenset[JobId] = frozenset()
-    if len(parts) > 1 or scene.shares or _has_users(ready, scene.running):
-        running = [turn_of_run(job, WITHIN, left(job, now_s), rules, now_s) for job in scene.running]
+    if shared:
+        running = [turn_of_run(job, OVER, left(job, now_s), rules, now_s) for job in scene.running]
         waiting, over = _within(waiting, running, scene, parts)
     waiting.sort()
     return Order(waiting, over, parts)
@@ -76,7 +82,7 @@ def turn_of_run(job: Contender, over: int, left: float, rules: Rules, now_s: flo
     """The place of a job that runs; for its first hour one that was due stays so."""
     tenure = job.tenure
     due = AT_ONCE if tenure and tenure.due and now_s - tenure.since_s < rules.due_for_s else NOT_YET
-    return Turn(-job.priority, due, over, left, job.seq, job)
+    return Turn(-job.priority, due, over, 0.0, left, job.seq, job)
 
 
 def _due(ready: Sequence[Contender], scene: Scene, rules: Rules) -> set[JobId]:
@@ -139,22 +145,21 @@ def _within(
     for turns in (waiting, running):
         for turn in turns:
             members[turn.job.project].append(turn)
-    done_waiting: list[Turn] = []
+    marked: list[Turn] = []
     over: set[JobId] = set()
     for project, turns in members.items():
-        entitled = parts[project].entitled
-        turns = _by_user(sorted(turns), project, scene, entitled)
-        filled = 0.0
-        for turn in turns:
+        turns.sort()
+        entitled, filled = parts[project].entitled, 0.0
+        for turn in _by_user(turns, project, scene, entitled):
             job = turn.job
-            place = OVER if filled + job.size / 2 > entitled else WITHIN
-            if place == WITHIN:
+            within = filled + job.size / 2 <= entitled
+            if within:
                 filled += job.size
             if job.tenure is None:
-                done_waiting.append(Turn(turn.rank, turn.due, place, turn.left, turn.seq, job))
-            elif place == OVER:
+                marked.append(turn._replace(over=WITHIN) if within else turn)
+            elif not within:
                 over.add(job.id)
-    return done_waiting, frozenset(over)
+    return marked, frozenset(over)
 
 
 def _by_user(turns: list[Turn], project: str, scene: Scene, entitled: float) -> list[Turn]:
@@ -168,11 +173,18 @@ def _by_user(turns: list[Turn], project: str, scene: Scene, entitled: float) -> 
     weights = by_usage(dict.fromkeys(demand, 1.0), usage)
     parts = entitle({user: Claim(wants, weights[user]) for user, wants in demand.items()}, entitled)
     filled: defaultdict[str, float] = defaultdict(float)
-    over: list[tuple[int, int, int, Turn]] = []
+    placed: list[Turn] = []
+    after: list[Turn] = []
+    claim: tuple[int, int, int] | None = None
     for turn in turns:
+        if after and turn[:3] != claim:
+            placed += after
+            after = []
+        claim = turn[:3]
         user, size = turn.job.user, turn.job.size
-        is_over = filled[user] + size / 2 > parts[user]
-        if not is_over:
+        if filled[user] + size / 2 > parts[user]:
+            after.append(turn)
+        else:
             filled[user] += size
-        over.append((turn.rank, turn.due, is_over, turn))
-    return [turn for *_, turn in sorted(over)]
+            placed.append(turn)
+    return placed + after

@@ -14,6 +14,7 @@ from scheduler.core.needs import Outline, num_ranks, shape
 from scheduler.core.policy import Decision, Start, after
 
 NOW_S = 1_000_000.0
+RULES = Rules()
 _numbers = count(1)
 
 
@@ -87,7 +88,7 @@ def a_scene(
     )
 
 
-def carried_out(scene: Scene, decision: Decision, rules: Rules = Rules()) -> Scene:
+def carried_out(scene: Scene, decision: Decision, rules: Rules = RULES) -> Scene:
     """The same instant, with the stops and starts of *decision* done at once."""
     sizes = {job.id: job.size for job in scene.waiting}
     stopped = [_stopped(job, scene.now_s) for job in scene.running if job.id in decision.stops]
