@@ -142,11 +142,11 @@ def completion(traces: dict[str, Trace]) -> dict[str, Any]:
     return results
 
 
-def fairness(seeds: int = 10, days: int = 10, warm_up_days: int = 2) -> dict[str, Any]:
+def fairness(seeds: int = 10, days: int = 7, warm_up_days: int = 2) -> dict[str, Any]:
     """Four projects that always want more, with weights 1:1:2:4: what each got of what it was entitled to, by day."""
     weights = {"a": 1.0, "b": 1.0, "c": 2.0, "d": 4.0}
     shares = {name: Share(weight=weight) for name, weight in weights.items()}
-    nodes, whole = [8] * 8, sum(weights.values())
+    nodes, whole = [8] * 4, sum(weights.values())
     jain: list[float] = []
     shortfalls: list[float] = []
     for seed in range(seeds):
@@ -176,7 +176,7 @@ def _greedy(projects: Sequence[str], gpus: int, days: int, seed: int) -> list[En
         while asked < 1.2 * gpus * days * DAY_S:
             ranks, length_s = (
                 rng.choice([1, 1, 1, 2, 4, 8]),
-                min(2 * DAY_S, 3600 * rng.lognormvariate(0.5, 1.3)),
+                min(2 * DAY_S, 3600 * rng.lognormvariate(1.0, 1.2)),
             )
             at_s = 0.0 if asked < gpus * DAY_S else rng.random() * days * DAY_S
             jobs.append(Entry(submit_s=at_s, duration_s=length_s, gang=gpu_jobs(ranks), project=project))

@@ -155,8 +155,12 @@ def _within(
             within = filled + job.size / 2 <= entitled
             if within:
                 filled += job.size
-            if job.tenure is None:
-                marked.append(turn._replace(over=WITHIN) if within else turn)
+            if job.tenure is None and within:
+                marked.append(turn._replace(over=WITHIN))
+            elif (
+                job.tenure is None
+            ):  # who is due goes before the others of its project, not before their shares
+                marked.append(turn._replace(due=NOT_YET, since=0.0) if turn.due == AT_ONCE else turn)
             elif not within:
                 over.add(job.id)
     return marked, frozenset(over)

@@ -69,7 +69,8 @@ def scenes(draw: st.DrawFn) -> Scene:
     return a_scene(nodes, waiting=waiting, running=running, shares=draw(st.sampled_from([{}, shares])))
 
 
-anything = given(scenes(), st.sampled_from(RULES))
+def anything(test: Any) -> Any:
+    return settings(max_examples=60, deadline=None)(given(scenes(), st.sampled_from(RULES))(test))
 
 
 @anything
@@ -149,7 +150,6 @@ def test_the_hour_never_costs_more_than_its_budget_and_one_gang(scene: Scene, ru
         assert sum(by_newcomer.values()) <= budget + max(by_newcomer.values())
 
 
-@settings(max_examples=300)
 @anything
 def test_a_decision_settles(scene: Scene, rules: Rules) -> None:
     """Carried out and asked again at the same instant it soon preempts nobody more."""
