@@ -106,6 +106,7 @@ test: $(NEEDED)  ## every test but the long ones
 	@$(BIN)/pytest -n 2 -m "not ray and not long"; others=$$?; $(BIN)/pytest -m "ray and not long" $(WITH_RAY) && exit $$others
 
 test-all: test chaos  ## every test, the long ones too
+	$(BIN)/pytest -m long --ignore tests/chaos
 
 SEEDS := 300
 FIRST := 0

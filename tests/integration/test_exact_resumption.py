@@ -6,7 +6,7 @@ One rank in this process; tests/integration/test_loops_on_ray_train.py does the 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -119,8 +119,22 @@ def assert_undisturbed(run: Job, calm: Job) -> None:
     assert [certificate["differs"] for certificate in run.certificates if certificate["differs"]] == []
 
 
-@pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize("kind", KINDS)
+def each(*, long: Iterable[tuple[str, ...]], of: Iterable[tuple[str, ...]]) -> list[Any]:
+    """Those in *long* take seconds each, and the others prove the same of a part: `make test-all` runs all."""
+    return [pytest.param(*one, marks=pytest.mark.long if one in long else ()) for one in of]
+
+
+SLOW = {
+    ("lora", "while saving"),
+    ("lora", "after saving"),
+    ("every weight", "in the step"),
+    ("every weight", "after saving"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"), each(long=SLOW, of=[(kind, where) for kind in KINDS for where in WHERE])
+)
 def test_a_run_killed_at_each_step_in_turn(
     job: MakeJob, calm: Callable[[str], Job], kind: str, where: Where
 ) -> None:
@@ -133,7 +147,7 @@ def test_a_run_killed_at_each_step_in_turn(
     assert_undisturbed(run, calm(kind))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", each(long={("every weight",)}, of=[(kind,) for kind in KINDS]))
 def test_a_run_stopped_at_each_step_in_turn(job: MakeJob, calm: Callable[[str], Job], kind: str) -> None:
     """A stop saves where no checkpoint was due, also beside an evaluation that was due there."""
     run = job("stopped", kind)
@@ -146,7 +160,9 @@ def test_a_run_stopped_at_each_step_in_turn(job: MakeJob, calm: Callable[[str], 
     assert_undisturbed(run, calm(kind))
 
 
-@pytest.mark.parametrize(("kind", "seed"), [("lora", 1), ("lora in bf16", 2), ("torch_ddp", 3)])
+@pytest.mark.parametrize(
+    ("kind", "seed"), [pytest.param("lora", 1, marks=pytest.mark.long), ("lora in bf16", 2), ("torch_ddp", 3)]
+)
 def test_a_run_disturbed_by_chance(job: MakeJob, calm: Callable[[str], Job], kind: str, seed: int) -> None:
     """Kills and stops in any order, saving as often as it comes."""
     chance = random.Random(seed)

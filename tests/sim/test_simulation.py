@@ -13,12 +13,20 @@ from tests.sim.play import play, story, verdict
 from tests.sim.world import World
 
 SEEDS = 300
+SLICE = 120
+"""So many are in `make test`; all are in `make test-all`."""
 CHUNK = 20
 ENOUGH = 200
 """Seeds within which a planted bug must show."""
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=() if first < SLICE else pytest.mark.long)
+        for first in range(0, SEEDS, CHUNK)
+    ],
+)
 def test_no_promise_is_broken(first: int) -> None:
     """R1 to R7, P1 to P5: crashes between any two steps, outages, late and repeated requests, a lost journal."""
     broken = list(filter(None, map(verdict, range(first, first + CHUNK))))
