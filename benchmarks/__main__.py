@@ -7,6 +7,7 @@ import sys
 
 ALL = (
     "placement_bench",
+    "policy",
     "journal_bench",
     "restart",
     "mirror_relay",
