@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.cli import COMMANDS
+from scheduler.cli import COMMANDS, GROUPS
 from scheduler.settings import ClientSettings, Settings
 from serve_app.app import create_app
 from tests.paths import PAGE, paths, section
@@ -86,7 +86,8 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_that_a_page_names_exists(page: Path) -> None:
     """What a newcomer types; the options are tried by test_cli_page."""
-    there = {"scheduler": {one for names in COMMANDS.values() for one in names}, "make": _targets()}
+    commands = {one for names in COMMANDS.values() for one in names} | GROUPS.keys()
+    there = {"scheduler": commands, "make": _targets()}
     code = [block or span for block, span in CODE.findall(page.read_text())]
     named = {pair for text in code for pair in COMMAND.findall(text)}
     assert [pair for pair in sorted(named) if pair[1] not in there[pair[0]]] == []
