@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -69,14 +69,11 @@ class Contender:
     attained: float = 0.0
     """GPU seconds that its earlier runs had."""
     told: Told | None = None
-    deadline_s: float | None = None
     tenure: Tenure | None = None
     """Set while it holds nodes."""
     kept: Allocation | None = None
     """Nodes for which others are being stopped already."""
     preemptions: int = 0
-    preempted_at_s: float | None = None
-    """When it was preempted last."""
     preemptible: bool = True
     """False: never preempted, and started only within its project's quota."""
     stops_when_asked: bool = True
@@ -89,6 +86,22 @@ class Contender:
     """From its start to its first new step, as measured."""
     only: frozenset[NodeId] | None = None
     """Nodes on which it may start; None: on all."""
+
+
+def preempted(job: Contender, now_s: float) -> Contender:
+    """*job* as it waits again, after the run that it has was stopped at *now_s*."""
+    assert job.tenure, f"{job.id} holds nothing"
+    had_s, told = now_s - job.tenure.since_s, job.told
+    left_s = max(0.0, told.left_s - max(0.0, now_s - told.at_s)) if told else 0.0
+    return replace(
+        job,
+        tenure=None,
+        told=told and Told(left_s=left_s, at_s=now_s),
+        ran_s=job.ran_s + had_s,
+        attained=job.attained + job.size * had_s,
+        preemptions=job.preemptions + 1,
+        waits_since_s=now_s,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,5 @@
-"""Who is considered at all: not a job that is held, rests between two tries, or cannot be read.
-
-Each rule is one function of a job and the time; the first that objects is told to the user.  What a job must wait
-for by its own wish (a time, another job) will be two more of them.
+"""Who is considered at all: not a job that is held, rests between two tries, cannot be read, or waits by its own wish
+for a moment or for other jobs.
 """
 
 from __future__ import annotations
@@ -11,12 +9,13 @@ from datetime import datetime
 
 from scheduler.core import ordering
 from scheduler.core.contender import Contender
+from scheduler.core.dependencies import Parents
 from scheduler.core.model import Job, JobId, Reason
 
 
-def rests(job: Job, *, now: datetime) -> Reason | None:
+def rests(job: Job, *, now: datetime, parents: Parents | None = None) -> Reason | None:
     """Why a queued *job* may not start now, whatever is free; None: it may.  For `Contender.rests`."""
-    return ordering.order([job], now=now).paused.get(job.id)
+    return ordering.order([job], now=now, parents=parents).paused.get(job.id)
 
 
 def considered(waiting: Iterable[Contender]) -> tuple[list[Contender], dict[JobId, Reason]]:

@@ -15,14 +15,13 @@ What the engine does with it, on each tick:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from scheduler.core import ordering, placement
 from scheduler.core.contender import HOUR_S, Contender, Grant, Ledger, Loss, Rules, Scene
 from scheduler.core.eligible import considered
-from scheduler.core.model import Allocation, Job, JobId, Reason, Snapshot
+from scheduler.core.model import Allocation, JobId, Reason, Snapshot
 from scheduler.core.preemption import Board, Choice, choose, gives_way_s
 from scheduler.core.reckoning import Evidence, Reckoning
 from scheduler.core.reservations import Room, Runs, runs_until, soonest
@@ -82,10 +81,6 @@ def fifo(queue: ordering.QueueOrder, snapshot: Snapshot) -> Decision:
     plan = placement.plan(queue.ready, snapshot)
     starts = {job_id: Start(allocation=allocation) for job_id, allocation in plan.start.items()}
     return Decision(starts=starts, stops={}, reasons={**queue.paused, **plan.blocked})
-
-
-def fifo_order(jobs: Sequence[Job], *, now: datetime) -> ordering.QueueOrder:
-    return ordering.order(jobs, now=now)
 
 
 def after(

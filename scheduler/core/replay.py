@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from scheduler.core.bin_packing import Free, Need, take
-from scheduler.core.contender import Contender, Ledger, Rules, Scene, Share, Tenure, Told
+from scheduler.core.contender import Contender, Ledger, Rules, Scene, Share, Tenure, Told, preempted
 from scheduler.core.entitlements import decayed
 from scheduler.core.model import Allocation, Gang, Job, JobId, JobSpec, NodeId, Reason, Snapshot, Status
 from scheduler.core.needs import Outline, shape
@@ -130,23 +130,8 @@ class Player:
         self.contender = replace(job, tenure=tenure, told=told)
 
     def stops(self, now_s: float) -> None:
-        job = self.contender
-        assert job.tenure
-        had_s = now_s - job.tenure.since_s
-        told = job.told and Told(
-            left_s=max(0.0, job.told.left_s - max(0.0, now_s - job.told.at_s)), at_s=now_s
-        )
         self.done_s, self.run = self.done_at(now_s), self.run + 1
-        self.contender = replace(
-            job,
-            tenure=None,
-            told=told,
-            ran_s=job.ran_s + had_s,
-            attained=job.attained + job.size * had_s,
-            preemptions=job.preemptions + 1,
-            preempted_at_s=now_s,
-            waits_since_s=now_s,
-        )
+        self.contender = preempted(self.contender, now_s)
 
 
 class Replay:

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from scheduler.core.bin_packing import free_now
-from scheduler.core.contender import Contender, Rules, Scene, Tenure, Told
+from scheduler.core.contender import Contender, Rules, Scene, Tenure, Told, preempted
 from scheduler.core.model import Allocation, Gang, JobId, Node, NodeId, Snapshot
 from scheduler.core.needs import Outline, num_ranks, shape
 from scheduler.core.policy import Decision, Start, after
@@ -91,7 +91,7 @@ def a_scene(
 def carried_out(scene: Scene, decision: Decision, rules: Rules = RULES) -> Scene:
     """The same instant, with the stops and starts of *decision* done at once."""
     sizes = {job.id: job.size for job in scene.waiting}
-    stopped = [_stopped(job, scene.now_s) for job in scene.running if job.id in decision.stops]
+    stopped = [preempted(job, scene.now_s) for job in scene.running if job.id in decision.stops]
     started = [
         _started(job, decision.starts[job.id], scene.now_s)
         for job in scene.waiting
@@ -106,22 +106,6 @@ def carried_out(scene: Scene, decision: Decision, rules: Rules = RULES) -> Scene
         waiting=tuple(waiting),
         running=tuple(running),
         ledger=after(decision, scene.ledger, sizes, rules, scene.now_s),
-    )
-
-
-def _stopped(job: Contender, now_s: float) -> Contender:
-    assert job.tenure
-    had_s = now_s - job.tenure.since_s
-    told = job.told and Told(left_s=max(0.0, job.told.left_s - (now_s - job.told.at_s)), at_s=now_s)
-    return replace(
-        job,
-        tenure=None,
-        told=told,
-        ran_s=job.ran_s + had_s,
-        attained=job.attained + job.size * had_s,
-        preemptions=job.preemptions + 1,
-        preempted_at_s=now_s,
-        waits_since_s=now_s,
     )
 
 

@@ -228,6 +228,7 @@ def test_a_run_whose_actor_is_killed_gives_its_resources_back(cluster: Cluster) 
     job_id = cluster.submit("quick", {"steps": 10_000, "step_time_s": 0.05}, resources={"num_ranks": 4})
     cluster.wait_for_step(job_id, 1)
     os.kill(cluster.run_actor_pid(job_id), signal.SIGKILL)
-    cluster.wait_for_step(job_id, 1, attempt=2)  # which has the same four CPUs
+    again = cluster.wait_for_step(job_id, 1, attempt=2)  # which has the same four CPUs
+    assert (again.status, again.attempt) == ("running", 2)
     cluster.client.cancel(job_id)
     cluster.wait_for(job_id, "cancelled")
