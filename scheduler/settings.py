@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from scheduler.core.contender import Preempt
 from scheduler.core.hangs import Limits
 from scheduler.core.reconcile import Policy
 from scheduler.core.retry import RetryPolicy
@@ -91,6 +92,12 @@ class Settings(BaseSettings):
     webhook_give_up_after_s: float = Field(default=259_200.0, gt=0)
     """A notice that the receiver refuses for so long, while it takes others, is not sent again before the next start."""
 
+    policy: Literal["fair", "fifo"] = "fair"
+    """Who starts: `fair`: shares of projects, then least left, with preemption; `fifo`: priority, then first in, first
+    out.  See docs/policy.md."""
+    preempt: Preempt = "all"
+    """For whom `fair` preempts runs that have saved and are known to stop: `never`; `class`: for a higher priority;
+    `share`: also for who is within its share; `all`: also for who has much less left."""
     tick_every_s: float = Field(default=1.0, gt=0)
     """Placement runs at once when something changed, and at least this often."""
     observe_every_s: float = Field(default=1.0, gt=0)
@@ -139,8 +146,6 @@ class Settings(BaseSettings):
     """A run that hangs is ended and tried again from its last checkpoint, or its job fails."""
     preempted_keep_place: bool = True
     """A preempted job returns to its old place in the queue; else to the end."""
-    max_preemptions: int = Field(default=1000, ge=0)
-    """How often a job may be preempted before it fails."""
     max_repeats: int = Field(default=3, ge=1)
     """A job whose runs failed so often in the same way, before they saved anything, is not tried again."""
     max_losses: int = Field(default=3, ge=0)
@@ -185,7 +190,6 @@ class Settings(BaseSettings):
     def retries(self) -> RetryPolicy:
         return RetryPolicy(
             max_losses=self.max_losses,
-            max_preemptions=self.max_preemptions,
             max_repeats=self.max_repeats,
             backoff_s=self.retry_backoff_s,
             backoff_max_s=self.retry_backoff_max_s,

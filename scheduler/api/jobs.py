@@ -260,7 +260,8 @@ class AttemptDocument(Document):
     nodes: list[str] = Field(description="The node of each rank.")
     evidence: Json | None = Field(
         default=None,
-        description="What was seen before it was ended: `stacks` and `logs` (last lines) of each rank.",
+        description="What was seen before it was ended: `stacks` and `logs` (last lines) of each rank; `reckoning`: why "
+        "it was preempted, and no other run.",
     )
 
 

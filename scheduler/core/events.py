@@ -42,6 +42,19 @@ class Admit(Happened):
     allocation: Allocation
     after: int = 0
     """The newest fence of which a trace was found: none is given twice, whatever the journal forgot."""
+    is_due: bool = False
+    """It was given them because it had waited longest."""
+    loan_of: JobId | None = None
+    """They are kept for this job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep(Happened):
+    """Others are being stopped for a job that waits: it starts on these nodes once they are free."""
+
+    allocation: Allocation | None
+    """None: it waits for its turn again, like all others."""
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +118,7 @@ class Recover(Happened):
     hold: bool = False
 
 
-Event = Adopt | Admit | AskStop | RunEnded | ForceStart | Resume | Restart | GiveUp | Recover
+Event = Adopt | Admit | Keep | AskStop | RunEnded | ForceStart | Resume | Restart | GiveUp | Recover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

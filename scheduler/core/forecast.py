@@ -107,15 +107,25 @@ def left_s(
     job: Job, *, progress: Json | None, pace: Pace | None, stepped_at: datetime | None, now: datetime
 ) -> float | None:
     """How much longer a run will take by its own steps and its time limit; None: it tells neither."""
+    known = [steps_left_s(progress, pace, stepped_at, now), limit_left_s(job, now)]
+    return min((left for left in known if left is not None), default=None)
+
+
+def steps_left_s(
+    progress: Json | None, pace: Pace | None, stepped_at: datetime | None, now: datetime
+) -> float | None:
     told = progress or {}
     step, total = finite(told.get("step")), finite(told.get("total_steps"))
-    known: list[float] = []
-    if pace and step is not None and total is not None:
-        since_s = (now - stepped_at).total_seconds() if stepped_at else 0.0
-        known.append(max(0.0, (total - step) * pace.typical_s - since_s))
-    if job.spec.max_runtime_s is not None and job.admitted_at is not None:
-        known.append(max(0.0, job.spec.max_runtime_s - (now - job.admitted_at).total_seconds()))
-    return min(known, default=None)
+    if pace is None or step is None or total is None:
+        return None
+    since_s = (now - stepped_at).total_seconds() if stepped_at else 0.0
+    return max(0.0, (total - step) * pace.typical_s - since_s)
+
+
+def limit_left_s(job: Job, now: datetime) -> float | None:
+    if job.spec.max_runtime_s is None or job.admitted_at is None:
+        return None
+    return max(0.0, job.spec.max_runtime_s - (now - job.admitted_at).total_seconds())
 
 
 class Usual:

@@ -52,6 +52,10 @@ RULES: tuple[tuple[Callable[[Job], bool], str], ...] = (
     ),
     (lambda job: not job.held or job.status is Status.QUEUED, "may be held only in the queue"),
     (
+        lambda job: job.kept is None or (job.status is Status.QUEUED and not job.held),
+        "may have nodes kept for it only while it waits and is not held",
+    ),
+    (
         lambda job: job.status not in HAVE_RUN or job.fence >= 1,
         "must have had a run: its fence must be 1 or more",
     ),

@@ -19,6 +19,7 @@ from scheduler.core.events import (
     Event,
     ForceStart,
     GiveUp,
+    Keep,
     Recover,
     Restart,
     Resume,
@@ -128,6 +129,8 @@ def apply(job: Job, event: Event, policy: RetryPolicy = DEFAULT_POLICY) -> tuple
             return _adopt(job, event), []
         case Admit():
             return _admit(job, event)
+        case Keep():
+            return _keep(job, event), []
         case AskStop() if event.fence is not None and not _runs(job, event.fence):
             return job, []  # what was seen of that run says nothing about the next one
         case AskStop() if job.allocation:
@@ -222,8 +225,16 @@ def _admit(job: Job, event: Admit) -> tuple[Job, list[Action]]:
         allocation=allocation,
         started_at=job.started_at or event.at,
         admitted_at=event.at,
+        is_due=event.is_due,
+        loan_of=event.loan_of,
     )
     return after, [start_of(after)]
+
+
+def _keep(job: Job, event: Keep) -> Job:
+    if job.status is not Status.QUEUED or job.held or job.kept == event.allocation:
+        return job  # somebody withdrew or held it while it was being planned
+    return replace(_next(job, event, event.reason), kept=event.allocation)
 
 
 def start_of(job: Job) -> StartRun:
@@ -274,7 +285,7 @@ def _hold(job: Job, event: AskStop) -> Job:
         return job
     _require_place(job, doing=event.kind)
     message = f"held in the queue by {event.by}; resume it to let it start"
-    return replace(_next(job, event, Reason(code="held", message=message)), held=True)
+    return replace(_next(job, event, Reason(code="held", message=message)), held=True, kept=None)
 
 
 def _end_run(job: Job, event: RunEnded, policy: RetryPolicy) -> Job:
@@ -282,14 +293,14 @@ def _end_run(job: Job, event: RunEnded, policy: RetryPolicy) -> Job:
         return job  # the run was replaced: its word counts no more
     outcome, stop = event.outcome, job.stop
     if outcome.ending is Ending.COMPLETED:
-        return _to(_gone(job, outcome), Status.COMPLETED, event, outcome.reason)
+        return _to(_gone(job, outcome, event.at), Status.COMPLETED, event, outcome.reason)
     if stop and stop.kind is StopKind.CANCEL:
-        return _to(_gone(job, outcome), Status.CANCELLED, event, stopped("cancelled", job, outcome))
+        return _to(_gone(job, outcome, event.at), Status.CANCELLED, event, stopped("cancelled", job, outcome))
     if stop and stop.kind is StopKind.TIMEOUT:
-        return _to(_gone(job, outcome), Status.FAILED, event, timed_out(job, outcome))
+        return _to(_gone(job, outcome, event.at), Status.FAILED, event, timed_out(job, outcome))
 
     verdict = judge(job, outcome, policy)
-    gone = _gone(verdict.job, outcome)
+    gone = _gone(verdict.job, outcome, event.at)
     if verdict.given_up:
         return _to(gone, Status.FAILED, event, given_up(job, outcome, verdict.given_up))
     if stop and stop.kind is StopKind.PAUSE:
@@ -309,12 +320,14 @@ def _runs(job: Job, fence: Fence) -> bool:
     return job.status is Status.RUNNING and job.fence == fence
 
 
-def _gone(job: Job, outcome: Outcome) -> Job:
+def _gone(job: Job, outcome: Outcome, at: datetime) -> Job:
     """Holds nothing any more, and knows from where it would go on."""
+    went_s = max(0.0, (at - job.admitted_at).total_seconds()) if job.admitted_at else 0.0
     return replace(
         job,
         allocation=None,
         stop=None,
+        ran_s=job.ran_s + went_s,
         progress=outcome.progress or job.progress,
         result=outcome.result,
         saved=_saved(job, outcome),
@@ -419,7 +432,7 @@ def _withdrawable(job: Job) -> tuple[Status, ...]:
 
 def _recover(job: Job, event: Recover) -> tuple[Job, list[Action]]:
     held = job.status is Status.QUEUED and (event.hold or job.held)
-    after = replace(_next(job, event, event.reason), held=held)
+    after = replace(_next(job, event, event.reason), held=held, kept=None if held else job.kept)
     return after, [start_of(after)] if after.status is Status.RUNNING else []
 
 
@@ -435,7 +448,7 @@ def _to(job: Job, status: Status, event: Event, reason: Reason) -> Job:
         raise NotAllowed(f"job {job.id} is {job.status} and cannot become {status}")
     finished_at = event.at if status.is_terminal else job.finished_at
     after = _next(job, event, reason)
-    return replace(after, status=status, finished_at=finished_at, retry_at=None, held=False)
+    return replace(after, status=status, finished_at=finished_at, retry_at=None, held=False, kept=None)
 
 
 def _next(job: Job, event: Event, reason: Reason) -> Job:

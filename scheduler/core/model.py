@@ -25,6 +25,7 @@ from scheduler.core.spec import Label as Label
 from scheduler.core.spec import Name as Name
 from scheduler.core.spec import ShippedCode as ShippedCode
 from scheduler.core.spec import compact as compact
+from scheduler.core.spec import restore
 
 JobId = NewType("JobId", str)
 """A UUID in its canonical text form; also the primary key of the row in Supabase."""
@@ -80,7 +81,7 @@ class StopKind(StrEnum):
 
 
 class Cause(StrEnum):
-    """Who is answerable for a run that did not complete.  Each has a retry budget of its own."""
+    """Who is answerable for a run that did not complete.  The first two have a retry budget each."""
 
     USER = "user"
     INFRASTRUCTURE = "infrastructure"
@@ -248,7 +249,7 @@ class Job:
     losses: int = 0
     """Runs lost to the infrastructure; a budget of their own."""
     preemptions: int = 0
-    """Runs that were preempted for another job or by a drain; a budget of their own."""
+    """Runs that were preempted for another job or by a drain; never a reason to fail."""
     repeats: int = 0
     """How many runs in a row failed in the same way before they saved anything."""
     last_failure: str | None = None
@@ -264,6 +265,16 @@ class Job:
     idempotency_key: str | None = None
     raw_spec: Json | None = None
     """What a front end wrote as the spec, where that is not one; `spec` then only stands in for it."""
+    kept: Allocation | None = None
+    """While it waits: nodes on which others are being stopped for it, and that nobody else gets."""
+    is_due: bool = False
+    """It got the nodes of its newest run because it had waited longest."""
+    loan_of: JobId | None = None
+    """The nodes of its newest run were kept for this job, which may have them back."""
+    ran_s: float = 0.0
+    """How long the runs that ended took together."""
+
+    __setstate__ = restore
 
     @property
     def attempt(self) -> int:

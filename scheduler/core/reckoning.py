@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter
+
 from scheduler.core.bin_packing import Free
 from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
 from scheduler.core.durations import span
-from scheduler.core.model import Allocation, JobId, NodeId
+from scheduler.core.model import Allocation, JobId, Json, NodeId
 from scheduler.core.preemption import Board, Choice, exclusion, preempted_lately, price, refusal
 from scheduler.core.remaining import left
 from scheduler.core.turns import AT_ONCE, OVER, WITHIN, Order, Part, Turn, turn_of_run
@@ -84,6 +86,18 @@ class Reckoning:
         }[self.claim]
         gpus = max(1.0, self.num_ranks * (self.whole or 1))
         return f"preempted for {name}, which {right}; this costs {span(self.price / gpus)} of its nodes' time"
+
+
+RECKONING: TypeAdapter[Reckoning] = TypeAdapter(Reckoning)
+
+
+def written(reckoning: Reckoning) -> Json:
+    """As it stands in the journal."""
+    return RECKONING.dump_python(reckoning, mode="json")
+
+
+def read(doc: Json) -> Reckoning:
+    return RECKONING.validate_python(doc)
 
 
 class Evidence:

@@ -16,8 +16,6 @@ class RetryPolicy:
 
     max_losses: int = 3
     """Runs that the infrastructure may lose before the job fails."""
-    max_preemptions: int = 1000
-    """Preemptions of a job before the job fails."""
     max_repeats: int = 3
     """Runs in a row that may fail in the same way before they saved anything."""
     backoff_s: float = 1.0
@@ -60,6 +58,8 @@ def judge(job: Job, outcome: Outcome, policy: RetryPolicy) -> Verdict:
     blame = answerable(job, outcome)
     if blame is None:
         return Verdict(job=job)
+    if blame is Cause.PREEMPTION:  # others needed its nodes: never a reason to fail, and nothing to wait for
+        return Verdict(job=replace(job, preemptions=job.preemptions + 1), used="which uses up no retry")
     job = _repeated(job, outcome)
     job, tries, budget, whose = _charge(job, blame, policy)
     if job.stop and job.stop.kind is StopKind.HUNG and policy.on_hang == "fail":
@@ -69,8 +69,7 @@ def judge(job: Job, outcome: Outcome, policy: RetryPolicy) -> Verdict:
     if job.repeats >= policy.max_repeats:
         why = f"it failed in the same way {job.repeats} times in a row before it saved anything"
         return Verdict(job=job, given_up=f"{why}, with {tries - 1} of {budget} retries used")
-    at_once = blame is Cause.PREEMPTION or outcome.saved is not None  # it got on: nothing to wait for
-    pause = None if at_once else policy.pause(job, tries)
+    pause = None if outcome.saved is not None else policy.pause(job, tries)  # it got on: nothing to wait for
     return Verdict(job=job, retry_after=pause, used=f"{tries} of {budget} retries used")
 
 
@@ -98,16 +97,11 @@ def by_operator(stop: Stop | None, outcome: Outcome) -> bool:
 
 
 def _charge(job: Job, blame: Cause, policy: RetryPolicy) -> tuple[Job, int, int, str]:
-    match blame:
-        case Cause.USER:
-            job = replace(job, failures=job.failures + 1)
-            return job, job.failures, job.spec.max_failures, "max_failures"
-        case Cause.INFRASTRUCTURE:
-            job = replace(job, losses=job.losses + 1)
-            return job, job.losses, policy.max_losses, "the limit for lost runs"
-        case Cause.PREEMPTION:
-            job = replace(job, preemptions=job.preemptions + 1)
-            return job, job.preemptions, policy.max_preemptions, "the limit for preemptions"
+    if blame is Cause.USER:
+        job = replace(job, failures=job.failures + 1)
+        return job, job.failures, job.spec.max_failures, "max_failures"
+    job = replace(job, losses=job.losses + 1)
+    return job, job.losses, policy.max_losses, "the limit for lost runs"
 
 
 def _repeated(job: Job, outcome: Outcome) -> Job:

@@ -225,6 +225,15 @@ class JobSpec:
             description="Not started before this moment, with its time zone: `2027-01-31T03:00:00Z`.",
         ),
     ] = None
+    preemptible: Annotated[
+        bool,
+        Field(
+            exclude_if=bool,
+            strict=True,
+            description="False: never preempted for another job, and started only within the quota of its project "
+            "(policy `fair`).",
+        ),
+    ] = True
 
     __setstate__ = restore
 

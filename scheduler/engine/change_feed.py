@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from scheduler.core.lifecycle import Event
@@ -93,11 +93,11 @@ class QueuePositions:
     def __init__(self) -> None:
         self._known: dict[JobId, tuple[int, Reason | None]] = {}
 
-    def moved(self, line: Sequence[JobId], blocked: Mapping[JobId, Reason]) -> list[JobId]:
+    def moved(self, line: Sequence[JobId], waits: Callable[[JobId], Reason | None]) -> list[JobId]:
         """*line*: its head, the first one first.  Who was not in it before has come to it by a change of its own,
         which was told then."""
         known, self._known = (
             self._known,
-            {job_id: (place, blocked.get(job_id)) for place, job_id in enumerate(line)},
+            {job_id: (place, waits(job_id)) for place, job_id in enumerate(line)},
         )
         return [job_id for job_id, now in self._known.items() if known.get(job_id) != now]

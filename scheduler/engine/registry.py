@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import islice
 
 from scheduler.core import ordering
 from scheduler.core.model import Job, JobId, Status
@@ -21,6 +22,8 @@ class Registry:
         self._finished: OrderedDict[JobId, Job] = OrderedDict()
         self._keep = finished_in_memory
         self._line: list[Place] = []
+        self._places: dict[JobId, int] = {}
+        self._kept: set[JobId] = set()
         self._sightings: dict[JobId, Sighting] = {}
         self._last_seq = 0
 
@@ -30,6 +33,7 @@ class Registry:
         self._line = sorted(
             ordering.turn(job) for job in self._active.values() if job.status is Status.QUEUED
         )
+        self._kept = {job.id for job in self._active.values() if job.kept}
         self._last_seq = max((job.queue_seq or 0 for job in self._active.values()), default=0)
 
     def put(self, job: Job) -> None:
@@ -44,6 +48,7 @@ class Registry:
             self._active[job.id] = job
         if job.status is Status.QUEUED:
             insort(self._line, ordering.turn(job))
+        (self._kept.add if job.kept else self._kept.discard)(job.id)
         if job.status is not Status.RUNNING:
             self._sightings.pop(job.id, None)
 
@@ -54,15 +59,32 @@ class Registry:
         return list(self._active.values())
 
     def queued(self, first: int | None = None) -> list[Job]:
-        """In the order of the queue; only the *first* so many, if given."""
+        """By priority, then in the order in which they came; only the *first* so many, if given."""
         return [self._active[JobId(job_id)] for _, _, job_id in self._line[:first]]
+
+    def with_kept_places(self) -> list[Job]:
+        """Those for which others are being stopped."""
+        return [self._active[job_id] for job_id in sorted(self._kept)]
 
     def running(self) -> list[Job]:
         return [job for job in self._active.values() if job.status is Status.RUNNING]
 
+    def line_up(self, turns: Iterable[JobId]) -> None:
+        """The order in which the policy would start those that wait, where that is not the order of the queue."""
+        self._places = {job_id: place for place, job_id in enumerate(turns, start=1)}
+
+    def line(self, first: int) -> list[Job]:
+        """The *first* so many of those that wait, in the order of their positions."""
+        if not self._places:
+            return self.queued(first)
+        known = (self._active.get(job_id) for job_id in islice(self._places, first))
+        return [job for job in known if job and job.status is Status.QUEUED]
+
     def position(self, job: Job) -> int | None:
         """1 is next; None when the job does not wait in the queue."""
-        return bisect_left(self._line, ordering.turn(job)) + 1 if job.status is Status.QUEUED else None
+        if job.status is not Status.QUEUED:
+            return None
+        return self._places.get(job.id) or bisect_left(self._line, ordering.turn(job)) + 1
 
     def begin_after(self, seq: int) -> None:
         """New places come after *seq*, and after all that are known."""

@@ -17,6 +17,8 @@ from scheduler.engine.commands import Commands
 from scheduler.engine.found_runs import FoundRuns
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import BackgroundTasks, PeriodicTask, all_of
+from scheduler.engine.policies import policy_in_charge
+from scheduler.engine.projects import Projects
 from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.queries import Queries
 from scheduler.engine.registry import Registry
@@ -74,7 +76,11 @@ class Engine:
         )
         # the queue
         self.shutdown = shutdown = Shutdown(store, registry, clock)
-        self.scheduling = Scheduling(registry, store, cluster, found, shutdown, views, feed, times, clock)
+        self.projects = projects = Projects(journal, registry)
+        self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
+        self.scheduling = Scheduling(
+            registry, store, cluster, found, shutdown, policy, views, feed, times, clock
+        )
         # people, and the database
         self.queries = queries = Queries(
             journal, runner, registry, store, cluster, validator, views, feed, session, clock, settings
@@ -96,7 +102,7 @@ class Engine:
         )
         store.on_action = self.supervisor.act
         store.on_commit = (
-            views.committed, feed.committed, self.tick.wake, self.sync.committed, metrics.committed
+            views.committed, feed.committed, policy.committed, self.tick.wake, self.sync.committed, metrics.committed
         )  # fmt: skip
 
     async def recover(self) -> None:
@@ -104,7 +110,9 @@ class Engine:
         self.registry.fill(await self.journal.active())
         # Places in milliseconds: jobs of a journal that was lost, found again later, stand before those of this one.
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
+        await self.projects.load()
         await self.cluster.look()
+        await self.policy.recall()
         await self._after_an_outage()
         try:
             await self.sync.reconciler.once(by="start-up")

@@ -52,7 +52,7 @@ from scheduler.errors import NotAllowed
 from scheduler.testing.clock import NOON
 
 BIG = os.environ.get("HYPOTHESIS_PROFILE") == "big"
-POLICY = RetryPolicy(max_losses=1, max_preemptions=5, backoff_s=5.0)
+POLICY = RetryPolicy(max_losses=1, backoff_s=5.0)
 
 EACH = {
     "cpus_per_rank": st.sampled_from([0.5, 1.0, 2.0]),

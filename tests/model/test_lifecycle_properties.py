@@ -76,7 +76,6 @@ EDGES_OF_SPEC = {
 POLICIES = st.builds(
     RetryPolicy,
     max_losses=st.integers(0, 3),
-    max_preemptions=st.integers(0, 3),
     max_repeats=st.integers(1, 3),
     backoff_s=st.floats(0, 5),
     on_hang=st.sampled_from(["retry", "fail"]),

@@ -51,7 +51,7 @@ def _jobs(world: World, service: Engine) -> Iterator[str]:
     if memory != {job.id: job for job in journal.values() if not job.status.is_terminal}:
         yield "registry and journal disagree"
     for job in service.registry.queued():
-        if job.id not in service.views.blocked:
+        if service.views.waits(job.id) is None:
             yield f"job {job.id} waits, and nobody can say why"
     if world.checks.ledger.is_alone:
         yield from _open_attempts(world)

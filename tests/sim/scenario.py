@@ -120,7 +120,6 @@ def _settings(rng: Random) -> Settings:
         stop_grace_s=5.0,
         max_losses=rng.choice((0, 1, 3, 3)),
         retry_backoff_s=rng.choice((0.0, 2.0)),
-        max_preemptions=rng.choice((0, 1, 1000)),
         preempted_keep_place=rng.choice((True, True, False)),
         hang_floor_s=90.0,
         on_hang=rng.choice(("retry", "retry", "fail")),

@@ -56,8 +56,8 @@ async def watch_the_line(world: World) -> None:
 def _unexplained(life: Life | None) -> list[tuple[Life, JobId, int]]:
     if life is None or life.service is None or life.process.is_dead or life.process.is_frozen:
         return []
-    blocked, queued = life.service.views.blocked, life.service.registry.queued()
-    return [(life, job.id, job.version) for job in queued if job.id not in blocked]
+    waits, queued = life.service.views.waits, life.service.registry.queued()
+    return [(life, job.id, job.version) for job in queued if waits(job.id) is None]
 
 
 async def _reach(world: World, left_over: Callable[[], list[str]]) -> None:

@@ -539,7 +539,7 @@ class TestStoppedByTheOperator:
     @pytest.mark.parametrize("ending", [Ending.STOPPED, Ending.LOST])
     def test_it_goes_on_in_its_old_place_and_nobody_is_charged(self, ending: Ending) -> None:
         """B3: also where who gives way to others goes to the end of the line."""
-        policy = replace(POLICY, max_losses=0, max_preemptions=0, preempted_keep_place=False)
+        policy = replace(POLICY, max_losses=0, preempted_keep_place=False)
         told, _ = apply(running(queue_seq=7, saved=SAVED), self.STOP)
         event = replace(ended(ending), end_of_line=99)
         job, _ = apply(told, event, policy)

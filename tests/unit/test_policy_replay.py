@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,10 +11,10 @@ import pytest
 from scheduler.core.contender import HOUR_S, Rules
 from scheduler.core.model import JobId, Node, NodeId
 from scheduler.core.needs import Outline
-from scheduler.core.reckoning import Candidate, Reckoning
 from scheduler.core.replay import Entry, Line, Replay, World, chance
 from scheduler.core.replay_report import report
 from scheduler.testing.contenders import gpus
+from scheduler.testing.reckonings import faults
 from scheduler.testing.traces import KINDS, trace
 
 NODES = tuple(Node(id=NodeId(f"n{number}"), cpus=64, gpus=8) for number in range(4))
@@ -149,80 +147,6 @@ def test_a_replay_is_the_same_each_time() -> None:
 
 
 # -- the auditor knows the rule, and nothing of the code that follows it
-
-
-def faults(told: Reckoning, victim: JobId) -> list[str]:
-    """What is wrong with a choice; empty when the evidence bears it out."""
-    by_id = {one.id: one for one in told.candidates}
-    found: list[str] = []
-    if victim not in told.chosen or not set(told.chosen) <= set(by_id):
-        return ["the victim is no candidate"]
-    if told.spent >= told.budget:
-        found.append("the budget was used up")
-    if told.claim == "length" and any(
-        by_id[one].left < told.worth * (told.left + by_id[one].price) for one in told.chosen
-    ):
-        found.append("a victim has too little left")
-    free = {node: have[1][0] for node, have in told.free}
-    if any(
-        _free_after(free, told, node, told.chosen) < ranks * told.whole
-        for node, ranks in told.allocation.ranks
-    ):
-        found.append("what is freed is not enough")
-    if told.on_one:
-        here = told.allocation.ranks[0][0]
-        if any(
-            _free_after(free, told, here, set(told.chosen) - {one}) >= told.num_ranks * told.whole
-            for one in told.chosen
-        ):
-            found.append("a victim more than it takes")
-        best = min(_offers(free, told), default=None)
-        if best != _regret(told, told.chosen, here):
-            found.append(f"{best} was better")
-    return found
-
-
-def _free_after(
-    free: dict[NodeId, int], told: Reckoning, node: NodeId, chosen: Sequence[JobId] | set[JobId]
-) -> int:
-    return free[node] + sum(
-        ranks * one.whole
-        for one in told.candidates
-        if one.id in chosen
-        for where, ranks in one.ranks
-        if where == node
-    )
-
-
-def _level(one: Candidate) -> int:
-    size = one.whole * sum(ranks for _, ranks in one.ranks)
-    return int(math.log2(1 + one.left / size))
-
-
-def _regret(told: Reckoning, chosen: Sequence[JobId], node: NodeId) -> tuple[int, float, NodeId]:
-    victims = [one for one in told.candidates if one.id in chosen]
-    return -min(_level(one) for one in victims), sum(one.price for one in victims), node
-
-
-def _offers(free: dict[NodeId, int], told: Reckoning) -> list[tuple[int, float, NodeId]]:
-    """For each node: stop who holds it longest, of those the cheapest and newest, until it is enough; spare whom one can."""
-    offers: list[tuple[int, float, NodeId]] = []
-    asked = told.num_ranks * told.whole
-    for node in free:
-        here = [one for one in told.candidates if any(where == node for where, _ in one.ranks)]
-        here.sort(key=lambda one: (-_level(one), one.price, -one.seq))
-        chosen: list[Candidate] = []
-        for one in here:
-            if _free_after(free, told, node, [each.id for each in chosen]) < asked:
-                chosen.append(one)
-        if not chosen or _free_after(free, told, node, [each.id for each in chosen]) < asked:
-            continue
-        for one in sorted(chosen, key=lambda one: (_level(one), -one.price)):
-            rest = [each.id for each in chosen if each is not one]
-            if _free_after(free, told, node, rest) >= asked:
-                chosen.remove(one)
-        offers.append(_regret(told, [one.id for one in chosen], node))
-    return offers
 
 
 def test_the_auditor_finds_what_is_wrong() -> None:

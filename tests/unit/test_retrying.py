@@ -26,7 +26,7 @@ from scheduler.core.retry import RetryPolicy, judge
 from scheduler.testing.builders import a_job, a_spec
 from scheduler.testing.clock import NOON
 
-POLICY = RetryPolicy(max_losses=2, max_preemptions=4, max_repeats=3, backoff_s=2.0, backoff_max_s=5.0)
+POLICY = RetryPolicy(max_losses=2, max_repeats=3, backoff_s=2.0, backoff_max_s=5.0)
 SAVED = Saved(checkpoint=CheckpointId("1.1"), step=10, at=NOON)
 
 
@@ -131,11 +131,15 @@ class TestWhoIsCharged:
         [
             (ended(Ending.FAILED), {"failures": 1}, "max_failures is 1"),
             (ended(Ending.LOST), {"losses": 2}, "the limit for lost runs is 2"),
-            (ended(Ending.LOST, Cause.PREEMPTION), {"preemptions": 4}, "the limit for preemptions is 4"),
         ],
     )
     def test_each_account_has_an_end(self, outcome: Outcome, counts: dict[str, Any], words: str) -> None:
         assert judge(running(max_failures=1, **counts), outcome, POLICY).given_up == words
+
+    def test_a_preemption_is_never_a_reason_to_fail(self) -> None:
+        """S5: others failed jobs that had been preempted too often, through no fault of theirs."""
+        verdict = judge(running(preemptions=1000), ended(Ending.LOST, Cause.PREEMPTION), POLICY)
+        assert (verdict.given_up, verdict.job.preemptions) == (None, 1001)
 
     def test_what_is_left_is_said(self) -> None:
         assert judge(running(losses=1), ended(Ending.LOST), POLICY).used == "2 of 2 retries used"

@@ -431,7 +431,7 @@ async def test_who_stands_far_down_the_line_says_so_without_a_pass_over_all(
     assert (
         await world.service.queries.status(ids[2])
     ).reason.message == "waits behind the 2 jobs before it in the queue"
-    assert len(world.service.views.blocked) == 2
+    assert [world.service.views.waits(JobId(one)) is None for one in ids] == [False, False, True]
 
 
 async def test_a_running_job_is_not_marked_as_failed(world: World) -> None:

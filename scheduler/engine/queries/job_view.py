@@ -24,17 +24,24 @@ class JobViews:
     def __init__(self, registry: Registry, clock: Clock, settings: Settings) -> None:
         self._registry, self._clock, self._limits = registry, clock, settings.limits()
         self._overdue_after_s = settings.overdue_after_s
-        self.blocked: dict[JobId, Reason] = {}
+        self._reasons: Mapping[JobId, Reason] = {}
+        self._moved: set[JobId] = set()
+        """Those of which the newest pass knew an older version."""
         self.looked_at: datetime | None = None
         self.unreadable: dict[JobId, str] = {}
         """Jobs that could not be shown whole when they were last looked at, and why."""
 
-    def planned(self, blocked: dict[JobId, Reason], at: datetime) -> None:
-        self.blocked, self.looked_at = blocked, at
+    def planned(self, reasons: Mapping[JobId, Reason], at: datetime) -> None:
+        self._reasons, self.looked_at = reasons, at
+        self._moved.clear()
+
+    def waits(self, job_id: JobId) -> Reason | None:
+        """Why this job waits, as the newest pass saw it; None where that pass did not see it as it is now."""
+        return None if job_id in self._moved else self._reasons.get(job_id)
 
     def committed(self, _before: Job | None, after: Job, _event: Event | None) -> None:
         """Why it waited was true of the job as it was."""
-        self.blocked.pop(after.id, None)
+        self._moved.add(after.id)
 
     def document(self, job: Job) -> JobDocument:
         """Of every job, whatever it holds: one that cannot be shown is said to be so, alone."""
@@ -101,7 +108,7 @@ class JobViews:
         )
 
     def _waits(self, job: Job) -> Reason | None:
-        return self.blocked.get(job.id) or self._far_behind(job)
+        return self.waits(job.id) or self._far_behind(job)
 
     def _far_behind(self, job: Job) -> Reason | None:
         position = self._registry.position(job)
