@@ -12,6 +12,7 @@ from scheduler.api.job_query import Place as Place
 from scheduler.api.job_query import Sort as Sort
 from scheduler.api.metrics import MetricsDocument
 from scheduler.core.checkpoints import Checkpoint
+from scheduler.core.contender import Share
 from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import (
     Attempt,
@@ -152,6 +153,22 @@ class Journal(Protocol):
 
         At least the newest 10,000 are kept.
         """
+        ...
+
+    async def projects(self) -> dict[str, Share]:
+        """What was set for projects, by name.  One that cannot be read is left out, and the log names it."""
+        ...
+
+    async def set_project(self, name: str, share: Share | None) -> None:
+        """Write down what a project may have; None forgets it, and it has the default again.  Raises as a commit does."""
+        ...
+
+    async def note(self, name: str, doc: Json) -> None:
+        """Keep a small value in the place of the one before.  Raises as a commit does."""
+        ...
+
+    async def noted(self, name: str) -> Json | None:
+        """The newest value; None when there is none that can be read."""
         ...
 
     async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
+from pydantic import TypeAdapter
+
 from scheduler.core.bin_packing import Free, Need
 from scheduler.core.model import Allocation, JobId, NodeId, Reason
 from scheduler.core.needs import Outline
@@ -113,6 +115,9 @@ class Share:
     """GPUs that are guaranteed to it; what it does not use is lent."""
     limit: float | None = None
     """GPUs that it never exceeds."""
+
+
+SHARE: TypeAdapter[Share] = TypeAdapter(Share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

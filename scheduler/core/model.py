@@ -327,3 +327,4 @@ class Snapshot:
 JOB: TypeAdapter[Job] = TypeAdapter(Job)
 EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
 ATTEMPT: TypeAdapter[Attempt] = TypeAdapter(Attempt)
+NOTE: TypeAdapter[Json] = TypeAdapter(Json)

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from scheduler.api.cursors import is_found, place_of
 from scheduler.core.codec import encode
-from scheduler.core.model import ATTEMPT, EVENT, JOB, Attempt, Fence, Job, JobEvent, JobId, Status
+from scheduler.core.contender import SHARE, Share
+from scheduler.core.model import ATTEMPT, EVENT, JOB, NOTE, Attempt, Fence, Job, JobEvent, JobId, Json, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import Superseded, VersionConflict
 from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Place, Pruned
@@ -40,6 +41,8 @@ class Disk:
     outbox: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     notices: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     repairs: list[Repair] = field(default_factory=list)
+    projects: dict[str, bytes] = field(default_factory=dict)
+    notes: dict[str, bytes] = field(default_factory=dict)
     keys: dict[tuple[str, str], JobId] = field(default_factory=dict)
     last_seq: int = 0
     opened: int = 0
@@ -127,6 +130,23 @@ class MemoryJournal:
             runs[fence] = _doc(ATTEMPT, replace(run, evidence=None))
         return len(events) - 1, len(told)
 
+    async def set_project(self, name: str, share: Share | None) -> None:
+        self._check_owner()
+        doc = share and _doc(SHARE, share)
+        self._before_write()
+        if doc:
+            self.disk.projects[name] = doc
+        else:
+            self.disk.projects.pop(name, None)
+        self.disk.after_commit()
+
+    async def note(self, name: str, doc: Json) -> None:
+        self._check_owner()
+        document = _doc(NOTE, doc)
+        self._before_write()
+        self.disk.notes[name] = document
+        self.disk.after_commit()
+
     async def vouch(self, at: datetime) -> None:
         self._check_owner()
         self._before_write()
@@ -188,6 +208,13 @@ class MemoryJournal:
             : None if before is None else max(before - 1, 0)
         ]
         return numbered[::-1][:limit]
+
+    async def projects(self) -> dict[str, Share]:
+        return {name: SHARE.validate_json(doc) for name, doc in sorted(self.disk.projects.items())}
+
+    async def noted(self, name: str) -> Json | None:
+        doc = self.disk.notes.get(name)
+        return NOTE.validate_json(doc) if doc else None
 
     def problem(self) -> str | None:
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.adapters.journal import SqliteJournal
+from scheduler.core.contender import Share
 from scheduler.core.model import Job, Status
 from scheduler.errors import JournalUnwritable
 from scheduler.ports import Change
@@ -129,6 +130,21 @@ async def test_a_reserve_that_finds_no_room_at_the_start_is_told(disk: Path) -> 
     journal = await opened(disk)
     assert "is full" in (journal.problem() or "")
     assert "kept in reserve" in await refused(journal, a_change())
+    await journal.close()
+
+
+async def test_the_reserve_is_neither_for_shares_nor_for_notes(disk: Path) -> None:
+    """They are refused in words, and what was there stays."""
+    journal = await opened(disk)
+    await journal.set_project("vision", Share(quota=4.0))
+    fill(disk)
+    for write in (
+        journal.note("ledger", {"text": "x" * 100_000}),
+        journal.set_project("x" * 100_000, Share(quota=8.0)),
+    ):
+        with pytest.raises(JournalUnwritable, match="nothing was accepted"):
+            await write
+    assert await journal.projects() == {"vision": Share(quota=4.0)}
     await journal.close()
 
 

@@ -19,6 +19,7 @@ from scheduler.adapters.journal import SqliteJournal
 from scheduler.api.cursors import place_of
 from scheduler.core import lifecycle
 from scheduler.core.codec import UNREADABLE, UNREADABLE_LOOP, encode
+from scheduler.core.contender import Share
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Ending, Job, JobId, Outcome, Reason, Status
 from scheduler.core.plain_values import plain, plain_dict, plain_text
@@ -308,3 +309,26 @@ async def test_an_older_file_with_a_broken_document_is_opened(tmp_path: Path) ->
         found = await journal.page(JobQuery(limit=1000))
         assert len(found) == total
         assert [job.id for job in found if job.reason.code == UNREADABLE] == [first]
+
+
+# Shares and notes
+
+
+async def test_a_share_or_a_note_that_cannot_be_read_takes_no_other_with_it(tmp_path: Path) -> None:
+    """The scheduler starts; the project has the default until it is set again."""
+    path = tmp_path / "journal.db"
+    async with opened(path) as journal:
+        for name in ("a", "b", "c"):
+            await journal.set_project(name, Share(quota=3.0))
+        await journal.note("ledger", {"losses": []})
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("UPDATE projects SET doc = '{\"weight\": \"heavy\"}' WHERE name = 'a'")
+        file.execute("UPDATE projects SET doc = x'ff' WHERE name = 'b'")
+        file.execute("UPDATE notes SET doc = '[1'")
+        file.commit()
+    async with opened(path) as journal:
+        assert (await journal.projects(), await journal.noted("ledger")) == ({"c": Share(quota=3.0)}, None)
+        await journal.set_project("a", Share(quota=4.0))
+        await journal.note("ledger", {"losses": [1]})
+        assert (await journal.projects())["a"] == Share(quota=4.0)
+        assert await journal.noted("ledger") == {"losses": [1]}

@@ -9,12 +9,14 @@ from pathlib import Path
 from scheduler.adapters.journal import SqliteJournal
 from scheduler.adapters.journal.files import SCHEMA_VERSION
 from scheduler.adapters.journal.tables import REPAIR
+from scheduler.core.contender import SHARE, Share
 from scheduler.core.model import ATTEMPT, EVENT, JOB, Reason, Status
 from scheduler.testing import a_change, a_full_job, a_job, a_repair, a_spec, advanced
 from scheduler.testing.attempts import a_full_attempt, admitted, run_lost, telling
 from scheduler.testing.clock import NOON
 
 FOLDER = Path(__file__).parent
+NOTED = "ledger"
 
 
 async def write(path: Path) -> dict:
@@ -42,6 +44,9 @@ async def write(path: Path) -> dict:
         await journal.commit([], [a_repair(full, decided="mirror", why="the row said something else")])
         first, *_ = await journal.outbox(1)
         await journal.forget([first.seq])
+        await journal.set_project("vision é/1", Share(weight=2.5, quota=8.0, limit=16.5))
+        await journal.set_project("speech", Share())
+        await journal.note(NOTED, {"losses": [{"at_s": 1.5, "price": 60.0}], "é": None})
         await journal.vouch(NOON)
         return await contents(journal) | {"last_vouched_at": str(NOON)}
     finally:
@@ -71,6 +76,10 @@ async def contents(journal: SqliteJournal) -> dict:
             [number, REPAIR.dump_python(repair, mode="json")]
             for number, repair in await journal.repairs(1000)
         ],
+        "projects": {
+            name: SHARE.dump_python(share, mode="json") for name, share in (await journal.projects()).items()
+        },
+        "noted": await journal.noted(NOTED),
         "last_vouched_at": journal.last_vouched_at and str(journal.last_vouched_at),
     }
 

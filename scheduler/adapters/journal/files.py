@@ -16,7 +16,7 @@ from scheduler.core.model import Fence, JobId
 from scheduler.errors import JournalUnusable, JournalUnwritable
 
 APPLICATION_ID = 0x54534A4C  # "TSJL", at offset 68 of the file
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def _sql(name: str) -> str:
@@ -31,6 +31,7 @@ MIGRATIONS: dict[int, str] = {
     1: _sql("to_version_2.sql"),
     2: _sql("to_version_3.sql"),
     3: _sql("to_version_4.sql"),
+    4: _sql("to_version_5.sql"),
 }
 """From a schema version to the SQL that makes the next one of it.  What was released is never changed."""
 

@@ -53,6 +53,15 @@ INSERT INTO repairs (doc) VALUES (?);
 -- name: prune_repairs
 DELETE FROM repairs WHERE number <= (SELECT max(number) FROM repairs) - ?;
 
+-- name: put_project
+INSERT INTO projects (name, doc) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET doc = excluded.doc;
+
+-- name: forget_project
+DELETE FROM projects WHERE name = ?;
+
+-- name: put_note
+INSERT INTO notes (name, doc) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET doc = excluded.doc;
+
 -- name: forget
 DELETE FROM outbox WHERE seq = ?;
 
@@ -97,6 +106,12 @@ WHERE notices.seq > ? ORDER BY notices.seq LIMIT ?;
 
 -- name: repairs
 SELECT number, doc FROM repairs WHERE number < ? ORDER BY number DESC LIMIT ?;
+
+-- name: projects
+SELECT name, doc FROM projects ORDER BY name;
+
+-- name: note
+SELECT doc FROM notes WHERE name = ?;
 
 -- name: ended
 SELECT updated_at, id FROM listing INDEXED BY listing_by_updated

@@ -1,4 +1,4 @@
--- Version 4 of the journal.  Files of older versions get here by the steps in files.py.
+-- Version 5 of the journal.  Files of older versions get here by the steps in files.py.
 -- Documents are the JSON of core.model; the columns beside them are what is searched for.
 
 CREATE TABLE meta (
@@ -77,4 +77,14 @@ CREATE TABLE notices (
 CREATE TABLE repairs (
     number INTEGER PRIMARY KEY,  -- without gaps: the newest is never deleted
     doc    TEXT NOT NULL
+);
+
+CREATE TABLE projects (
+    name TEXT PRIMARY KEY NOT NULL,
+    doc  TEXT NOT NULL  -- its share; a project without a row has the default
+);
+
+CREATE TABLE notes (  -- small values of the policy, by name, that it finds again after a restart
+    name TEXT PRIMARY KEY NOT NULL,
+    doc  TEXT NOT NULL
 );

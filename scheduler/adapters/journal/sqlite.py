@@ -17,7 +17,9 @@ from scheduler.adapters.journal.group_commit import CLOSED, GroupCommit
 from scheduler.adapters.journal.moments import microseconds, moment
 from scheduler.adapters.journal.reading import Documents
 from scheduler.adapters.journal.reserve import GIVES_BACK, Reserve
-from scheduler.core.model import Attempt, Job, JobEvent, JobId, Status
+from scheduler.core.codec import encode
+from scheduler.core.contender import Share
+from scheduler.core.model import NOTE, Attempt, Job, JobEvent, JobId, Json, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import JournalUnusable, JournalUnwritable, SchedulerError, Superseded
 from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Pruned
@@ -118,6 +120,15 @@ class SqliteJournal:
         )
         self.incarnation = max(self.incarnation, at_least)
 
+    async def set_project(self, name: str, share: Share | None) -> None:
+        await self._commits.run(lambda connection: tables.put_project(connection, name, share))
+
+    async def note(self, name: str, doc: Json) -> None:
+        document = encode(
+            NOTE, doc, f"the note {name!r}"
+        ).decode()  # now: whoever called may change it meanwhile
+        await self._commits.run(lambda connection: connection.execute(QUERIES["put_note"], (name, document)))
+
     @property
     def unreadable(self) -> Mapping[JobId, str]:
         return dict(self._documents.unreadable)
@@ -162,6 +173,12 @@ class SqliteJournal:
     async def repairs(self, limit: int, before: int | None = None) -> list[tuple[int, Repair]]:
         below = tables.NO_NUMBER if before is None else before
         return await self._read(tables.numbered_repairs, "repairs", below, limit)
+
+    async def projects(self) -> dict[str, Share]:
+        return await self._read(tables.shares, "projects")
+
+    async def noted(self, name: str) -> Json | None:
+        return await self._read(tables.newest_note, "note", name)
 
     async def _first_job(self, query: str, *values: object) -> Job | None:
         found = await self._all(self._documents.job, query, *values)

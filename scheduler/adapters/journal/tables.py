@@ -13,7 +13,8 @@ from scheduler.adapters.journal import listing
 from scheduler.adapters.journal.files import QUERIES
 from scheduler.adapters.journal.moments import microseconds
 from scheduler.core.codec import encode, in_words
-from scheduler.core.model import ATTEMPT, EVENT, JOB, JobId
+from scheduler.core.contender import SHARE, Share
+from scheduler.core.model import ATTEMPT, EVENT, JOB, NOTE, JobId, Json
 from scheduler.core.reconcile import Repair
 from scheduler.errors import VersionConflict
 from scheduler.ports import Change
@@ -119,6 +120,14 @@ def _add_repairs(connection: sqlite3.Connection, repairs: Sequence[Repair]) -> N
     connection.execute(QUERIES["prune_repairs"], (REPAIRS_KEPT,))
 
 
+def put_project(connection: sqlite3.Connection, name: str, share: Share | None) -> None:
+    if share is None:
+        connection.execute(QUERIES["forget_project"], (name,))
+    else:
+        document = encode(SHARE, share, f"the share of project {name}").decode()
+        connection.execute(QUERIES["put_project"], (name, document))
+
+
 # Reading
 
 
@@ -131,3 +140,24 @@ def numbered_repairs(rows: Iterable[tuple[int, str]]) -> list[tuple[int, Repair]
         except ValueError as error:
             log.warning("repair %s of the journal is left out: cannot read %s", number, in_words(error))
     return found
+
+
+def shares(rows: Iterable[tuple[str, str]]) -> dict[str, Share]:
+    """Without those that cannot be read: the log names them, and their projects have the default."""
+    found: dict[str, Share] = {}
+    for name, doc in rows:
+        try:
+            found[name] = SHARE.validate_json(doc)
+        except ValueError as error:
+            log.error("the share of project %r is left out: cannot read %s", name, in_words(error))
+    return found
+
+
+def newest_note(rows: Iterable[tuple[str]]) -> Json | None:
+    """None also for one that cannot be read: the log names it."""
+    for (doc,) in rows:
+        try:
+            return NOTE.validate_json(doc)
+        except ValueError as error:
+            log.error("a note of the policy is left out: cannot read %s", in_words(error))
+    return None

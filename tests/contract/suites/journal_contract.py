@@ -11,12 +11,15 @@ from tests.contract.suites.journal_commits import JournalCommits
 from tests.contract.suites.journal_lives import JournalLives
 from tests.contract.suites.journal_outbox import JournalOutbox
 from tests.contract.suites.journal_pages import JournalPages
+from tests.contract.suites.journal_projects import JournalProjects
 from tests.contract.suites.journal_reads import JournalReads
 from tests.contract.suites.journal_store import Store
 from tests.contract.suites.upkeep_contract import JournalUpkeep
 
 
-class JournalContract(JournalCommits, JournalReads, JournalPages, JournalOutbox, JournalLives, JournalUpkeep):
+class JournalContract(
+    JournalCommits, JournalReads, JournalPages, JournalOutbox, JournalProjects, JournalLives, JournalUpkeep
+):
     """Subclass it and give a `store` fixture."""
 
     @pytest_asyncio.fixture
