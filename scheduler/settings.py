@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from scheduler.core.contender import Preempt
+from scheduler.core.contender import Rules, rules_of
 from scheduler.core.hangs import Limits
 from scheduler.core.reconcile import Policy
 from scheduler.core.retry import RetryPolicy
@@ -95,9 +95,9 @@ class Settings(BaseSettings):
     policy: Literal["fair", "fifo"] = "fair"
     """Who starts: `fair`: shares of projects, then least left, with preemption; `fifo`: priority, then first in, first
     out.  See docs/policy.md."""
-    preempt: Preempt = "all"
-    """For whom `fair` preempts runs that have saved and are known to stop: `never`; `class`: for a higher priority;
-    `share`: also for who is within its share; `all`: also for who has much less left."""
+    policy_rules: Annotated[Rules, NoDecode] = Rules()
+    """Rules of `fair` that are not the default, as `preempt=class,min_run_s=300`; what `scheduler policy try` takes as
+    `--set`."""
     tick_every_s: float = Field(default=1.0, gt=0)
     """Placement runs at once when something changed, and at least this often."""
     observe_every_s: float = Field(default=1.0, gt=0)
@@ -210,6 +210,16 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("policy_rules", mode="before")
+    @classmethod
+    def _split_rules(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return rules_of(part for part in value.split(",") if part.strip())
+        except InvalidRequest as error:
+            raise ValueError(error.message) from None
 
     @field_validator("state_dir", "storage_path", mode="after")
     @classmethod

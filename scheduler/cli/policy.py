@@ -19,7 +19,7 @@ from rich.table import Table
 
 from scheduler.cli.options import AsJson
 from scheduler.cli.views import console
-from scheduler.core.contender import Rules, Share
+from scheduler.core.contender import Rules, Share, rules_of
 from scheduler.core.durations import span
 from scheduler.core.model import Gang, Node, NodeId
 from scheduler.core.needs import Outline, shape
@@ -60,7 +60,6 @@ class Row:
 
 
 ROW: TypeAdapter[Row] = TypeAdapter(Row)
-RULES: TypeAdapter[Rules] = TypeAdapter(Rules)
 
 
 @dataclass(frozen=True)
@@ -190,17 +189,10 @@ def _require_room(entries: Iterable[Entry], cluster: Outline, trace: str) -> Non
 
 
 def _rules(changes: Iterable[str]) -> Rules:
-    given = {name: value for name, _, value in (change.partition("=") for change in changes)}
-    known = {field.name for field in dataclasses.fields(Rules)}
-    if unknown := sorted(given.keys() - known):
-        raise InvalidRequest(
-            f"--set {unknown[0]}: there is no such rule; known are {', '.join(sorted(known))}"
-        )
     try:
-        return RULES.validate_python(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidRequest(f"--set {first['loc'][0]}: {first['msg']}") from None
+        return rules_of(changes)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"--set {error.message}") from None
 
 
 def _shares(given: Iterable[str]) -> dict[str, Share]:

@@ -7,16 +7,17 @@ line of a trace.  Times are seconds on one clock that everybody shares (a Unix t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from scheduler.core.bin_packing import Free, Need
 from scheduler.core.model import Allocation, JobId, NodeId, Reason
 from scheduler.core.needs import Outline
+from scheduler.errors import InvalidRequest
 
 Preempt = Literal["never", "class", "share", "all"]
 
@@ -182,10 +183,43 @@ class Rules:
     one_node: bool = True
     """A gang that fits on one node starts on one node only."""
 
+    def __post_init__(self) -> None:
+        for name in ("lost_share", "due_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a part of the cluster: 0 to 1")
+        for name in ("min_run_s", "max_min_run_s", "due_after_s", "due_for_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is a number of seconds: 0 or more")
+        if not (self.worth >= 1 and self.half_life_s > 0):
+            raise ValueError(
+                "worth is 1 or more, and half_life_s more than 0: else two jobs take turns for ever"
+            )
+
     @property
     def fingerprint(self) -> str:
         """Equal for equal rules."""
         return _fingerprint(self)
+
+    def __str__(self) -> str:
+        """As `rules_of` reads it: what differs from the defaults."""
+        mine = {one.name: getattr(self, one.name) for one in fields(self)}
+        return ",".join(f"{name}={value}" for name, value in mine.items() if value != getattr(Rules(), name))
+
+
+RULES: TypeAdapter[Rules] = TypeAdapter(Rules)
+
+
+def rules_of(changes: Iterable[str]) -> Rules:
+    """The defaults, with changes such as `worth=3`.  Raises InvalidRequest naming the rule."""
+    given = {name.strip(): value.strip() for name, _, value in (change.partition("=") for change in changes)}
+    known = sorted(one.name for one in fields(Rules))
+    if unknown := sorted(given.keys() - set(known)):
+        raise InvalidRequest(f"{unknown[0]}: there is no such rule; known are {', '.join(known)}")
+    try:
+        return RULES.validate_python(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidRequest(f"{first['loc'][0]}: {first['msg']}" if first["loc"] else first["msg"]) from None
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from scheduler.core import ordering, placement
 from scheduler.core.contender import HOUR_S, Contender, Grant, Ledger, Loss, Rules, Scene
 from scheduler.core.eligible import considered
-from scheduler.core.model import Allocation, JobId, Reason, Snapshot
+from scheduler.core.model import Allocation, JobId, NodeId, Reason, Snapshot
 from scheduler.core.preemption import Board, Choice, choose, gives_way_s
 from scheduler.core.reckoning import Evidence, Reckoning
 from scheduler.core.reservations import Room, Runs, runs_until, soonest
@@ -40,7 +40,8 @@ class Start:
 
     allocation: Allocation
     after: tuple[JobId, ...] = ()
-    """Those who are preempted for it: it starts when they are gone, and the nodes are kept for it until then."""
+    """Those who are preempted for it, or whose room it shares with another for whom they are: it starts when they are
+    gone, and the nodes are kept for it until then."""
     due: bool = False
     """It gets them because it was due."""
     loan_of: JobId | None = None
@@ -53,7 +54,7 @@ class Decision:
 
     starts: Mapping[JobId, Start]
     stops: Mapping[JobId, Reckoning]
-    """Whom to preempt; each stands in the `after` of one start."""
+    """Whom to preempt; each stands in the `after` of the start for which it is."""
     reasons: Mapping[JobId, Reason]
     """In the order of the turns; each sentence is made when it is asked for."""
 
@@ -108,6 +109,7 @@ class _Pass:
         self.starts: dict[JobId, Start] = {}
         self.stops: dict[JobId, Reckoning] = {}
         self.waits: dict[JobId, Outcome] = {}
+        self._cleared: dict[NodeId, list[JobId]] = {}
         self._held = {project: part.held for project, part in turns.parts.items()}
         self._assured: dict[str, float] | None = None
         self._board: Board | None = None
@@ -146,7 +148,9 @@ class _Pass:
         job = turn.job
         allocation = job.kept or self.room.place(job)
         if allocation:
-            self._begin(turn, Start(allocation=allocation, due=turn.due == AT_ONCE))
+            is_there = job.kept is not None or self.room.is_there(job.need, allocation)
+            after = () if is_there else self._stopped_on(allocation)
+            self._begin(turn, Start(allocation=allocation, after=after, due=turn.due == AT_ONCE))
         return allocation is not None
 
     def lend(self, turn: Turn) -> bool:
@@ -212,6 +216,11 @@ class _Pass:
         if self._assured is not None and not job.preemptible:
             self._assured[job.project] = self._assured.get(job.project, 0.0) + job.size
 
+    def _stopped_on(self, allocation: Allocation) -> tuple[JobId, ...]:
+        """Those whose going makes room there, for whomever they were stopped."""
+        found = (victim for node, _ in allocation.ranks for victim in self._cleared.get(node, ()))
+        return tuple(dict.fromkeys(found))
+
     def _clear(self, choice: Choice, reckoning: Reckoning) -> None:
         assert self._board
         self._spent += choice.price
@@ -221,6 +230,8 @@ class _Pass:
             self._board.gone.add(job.id)
             self.stops[job.id] = reckoning
             self.room.give(job.need, victim.tenure)
+            for node, _ in victim.tenure.ranks:
+                self._cleared.setdefault(node, []).append(job.id)
             self._held[job.project] -= job.size
 
     def _held_for_good(self) -> Mapping[str, float]:

@@ -36,6 +36,8 @@ class Room:
         """Those for whom others were stopped, and are gone."""
         self._real: dict[NodeId, Free] | None = None
         """Free, whether it is kept or not.  Only where something is kept."""
+        self._there: dict[NodeId, Free] | None = None
+        """Free already.  Only where somebody is being stopped, whose nodes `space` counts as free."""
         self._one_node = rules.one_node
         self._failed: set[tuple[Need, frozenset[NodeId] | None]] = set()
         for job in scene.waiting:
@@ -70,13 +72,24 @@ class Room:
             _take(self._real, need, allocation)
 
     def give(self, need: Need, allocation: Allocation) -> None:
-        """A run is preempted: what it holds is room again."""
+        """A run is preempted: what it holds is room for those who can wait until it has gone."""
+        if self._there is None:
+            self._there = dict(self.space.free)
         for node, ranks in allocation.ranks:
             if node in self.space.free:
                 self.space.put(node, freed(self.space.free[node], need, ranks))
                 if self._real is not None:
                     self._real[node] = freed(self._real[node], need, ranks)
         self._failed.clear()
+
+    def is_there(self, need: Need, allocation: Allocation) -> bool:
+        """Whether what was taken is free already, and not only once those have gone who are being stopped."""
+        if self._there is None:
+            return True
+        if any(need.on(self._there[node]) < ranks for node, ranks in allocation.ranks):
+            return False
+        _take(self._there, need, allocation)
+        return True
 
     def keep(self, job: Contender, place: Place) -> None:
         """Nobody else starts there, but on a loan."""
@@ -88,7 +101,13 @@ class Room:
 
     def lend(self, job: Contender) -> tuple[Allocation, JobId] | None:
         """A place that is kept for another, to one whose steps tell that it ends before."""
-        if not self.places or self._real is None or job.told is None or not self.alone(job.need):
+        if (
+            not self.places
+            or self._real is None
+            or self._there is not None
+            or job.told is None
+            or not self.alone(job.need)
+        ):
             return None
         ends_s = self.now_s + job.start_s + job.told.left_s
         for place in self.places:

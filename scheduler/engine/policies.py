@@ -68,8 +68,7 @@ def policy_in_charge(
     habits = LoopHabits()
     contenders = Contenders(registry, habits)
     usage = GpuUsage(contenders.size_of, clock)
-    rules = Rules(preempt=settings.preempt)
-    return Fair(cluster, registry, contenders, usage, habits, projects, journal, rules)
+    return Fair(cluster, registry, contenders, usage, habits, projects, journal, settings.policy_rules)
 
 
 class Fifo:

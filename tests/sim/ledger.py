@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -19,8 +20,10 @@ from scheduler.core.model import (
     Status,
     StopKind,
 )
+from scheduler.core.reckoning import read
 from scheduler.ports import Change, Run
 from scheduler.testing.memory import Disk
+from scheduler.testing.reckonings import faults
 from tests.sim.attempts import Attempts
 from tests.sim.copies import Said
 from tests.sim.courses import Courses
@@ -47,6 +50,8 @@ class Ledger:
         """Each job as it was when it got its nodes."""
         self.admitted_s: dict[Run, float] = {}
         self.news: set[tuple[JobId, int]] = set()
+        self.preempted = 0
+        """How many runs gave way to another job."""
         self.courses = Courses(cluster)
         self._stopped: set[JobId] = set()
         self._fences: set[tuple[JobId, Fence]] = set()
@@ -94,6 +99,8 @@ class Ledger:
         yield from self._is_no_false_alarm(before, change)
         yield from self._is_in_time(before, change)
         yield from self._has_waited(before, change)
+        yield from self._gives_way_for_somebody(before, change)
+        yield from self._room_is_kept(change)
         yield from self._attempts.take(before, change)
         yield from self.courses.take(before, change, self.is_alone)
         self._write_down(change)
@@ -170,6 +177,34 @@ class Ledger:
         in_vain = [on for on, status in known if status.is_terminal and not _met(on, status)]
         if change.event.reason.code == "after_not_met" and not in_vain and len(known) == len(parents):
             yield f"job {job.id} is failed, and may still start after {known}"
+
+    def _gives_way_for_somebody(self, before: Job | None, change: Change) -> Iterator[str]:
+        """S4, N7: who is preempted frees nodes that are kept for the one for whom; and the choice can be made again."""
+        job, stop = change.job, change.job.stop
+        if stop is None or stop.why is None or stop.why.code != "preempted_for" or (before and before.stop):
+            return
+        told = read((stop.evidence or {})["reckoning"])
+        newcomer = self.jobs.get(told.newcomer)
+        if newcomer is None or newcomer.kept != told.allocation:
+            yield f"run {job.fence} of job {job.id} is preempted, and nothing is kept for job {told.newcomer}"
+        yield from (
+            f"job {job.id} is preempted for job {told.newcomer}: {words}" for words in faults(told, job.id)
+        )
+        self.preempted += 1
+
+    def _room_is_kept(self, change: Change) -> Iterator[str]:
+        """S4: nobody else gets what is kept for a job for which others are being stopped."""
+        if change.event.kind != "Admit" or not change.job.allocation or not self.is_alone:
+            return
+        jobs = {**self.jobs, change.job.id: change.job}
+        taken: Counter[str] = Counter()
+        for job in jobs.values():
+            held = job.kept or (job.allocation if job.stop is None else None)
+            for node, ranks in held.ranks if held else ():
+                taken[node] += ranks * job.spec.resources.cpus_per_rank
+        for node in self._cluster.nodes_now:
+            if node.id in change.job.allocation.node_of_each_rank and taken[node.id] > node.cpus:
+                yield f"job {change.job.id} starts on {node.id}, where room is kept for another"
 
     def _fence_is_new(self, before: Job | None, job: Job) -> Iterator[str]:
         if before and job.fence < before.fence:

@@ -52,6 +52,8 @@ class Cluster(FakeRunner):
     seen_at_s: dict[Run, float] = field(default_factory=dict)
     """When a run last answered a scheduler."""
     began_s: dict[Run, float] = field(default_factory=dict)
+    ends_s: dict[Run, float] = field(default_factory=dict)
+    """When the runs end that tell it."""
     stuck: dict[Run, datetime] = field(default_factory=dict)
     """Runs that hang, and when each made its last step."""
     finished: set[Run] = field(default_factory=set)
@@ -86,7 +88,10 @@ class Cluster(FakeRunner):
         self._end_if_alive(run, LOST if killed else STOPPED)
 
     def progress(self, run: Run) -> Json | None:
-        return {"step": int(self._world.loop.time())}
+        """Some tell how many steps there will be."""
+        told = {"step": int(self._world.loop.time())}
+        ends_s = self.ends_s.get(run)
+        return told if ends_s is None else told | {"total_steps": int(ends_s)}
 
     async def observe(self, run: Run) -> Observation:
         """In the time of its node, as far as a wall clock is asked."""
@@ -173,7 +178,10 @@ class Cluster(FakeRunner):
         (fate,), longest_s = world.rng.choices(list(FATES), list(FATES.values())), world.rng.choice(LONGEST_S)
         if world.weather.is_calm:
             fate, longest_s = "completes", min(LONGEST_S)
-        await asyncio.sleep(2.0 + world.rng.random() * longest_s)
+        length_s = 2.0 + world.rng.random() * longest_s
+        if world.rng.random() < 0.5:
+            self.ends_s[run] = world.loop.time() + length_s
+        await asyncio.sleep(length_s)
         if fate == "hangs":
             self.stuck[run] = self._now()
             return

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
 
+from scheduler.core.contender import Rules
 from scheduler.core.model import After, Gang, JobId, JobSpec, Node, NodeId
 from scheduler.core.reconcile import Policy
 from scheduler.settings import Settings
@@ -16,6 +17,13 @@ LOOP = "sim:train"
 NEED_DATABASE = frozenset({Trouble.DATABASE, Trouble.TAMPER, Trouble.POISON})
 
 
+RULES = (
+    Rules(),
+    Rules(min_run_s=2.0, lost_share=1.0, due_after_s=60.0, due_for_s=20.0),
+    Rules(min_run_s=10.0, lost_share=1.0, due_after_s=120.0, worth=1.0),
+    Rules(min_run_s=2.0, lost_share=0.3, preempt="share"),
+)
+"""What takes a day on a cluster takes minutes here."""
 AHEAD_S = (0.0, 0.0, 20.0, -900.0, 900.0, 3600.0)
 
 
@@ -52,7 +60,7 @@ class Scenario:
             troubles=troubles,
             outages=draw_outages(rng, troubles, length_s),
             hiccups=rng.choice((0.0, 0.01, 0.1)),
-            pause_s=rng.choice((10.0, 25.0, 60.0)),
+            pause_s=rng.choice((3.0, 6.0, 10.0, 25.0, 60.0)),
             num_people=rng.randint(1, 3),
             num_front_ends=rng.randint(0, 2) if has_database else 0,
             has_database=has_database,
@@ -75,8 +83,9 @@ def draw_spec(rng: Random, user: str) -> JobSpec:
     return JobSpec(
         loop=LOOP,
         user=user,
+        project=rng.choice(("", "", "vision", "speech")),
         resources=gang,
-        priority=rng.choice((0, 0, 0, 5)),
+        priority=rng.choice((0, 0, 0, 5, 9)),
         max_failures=rng.choice((0, 1, 2)),
         max_runtime_s=rng.choice((None, None, None, 60.0)),
     )
@@ -120,6 +129,8 @@ def _settings(rng: Random) -> Settings:
         stop_grace_s=5.0,
         max_losses=rng.choice((0, 1, 3, 3)),
         retry_backoff_s=rng.choice((0.0, 2.0)),
+        policy=rng.choice(("fair", "fair", "fifo")),
+        policy_rules=rng.choice(RULES),
         preempted_keep_place=rng.choice((True, True, False)),
         hang_floor_s=90.0,
         on_hang=rng.choice(("retry", "retry", "fail")),

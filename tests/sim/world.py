@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from scheduler.core.model import JobId
+from scheduler.engine.policies import NOTE
+from scheduler.testing.clock import NOON
 from scheduler.testing.memory import Disk
 from scheduler.testing.memory_mirror import Database
 from tests.sim import disasters, people, settling
@@ -20,7 +23,13 @@ from tests.sim.listener import Listener
 from tests.sim.lives import PATIENCE_S, Answer, Call, Life
 from tests.sim.loop import LoopClock, Process, VirtualLoop
 from tests.sim.runs import Cluster
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import LOOP, Scenario
+
+
+def _known_to_stop() -> str:
+    """What an earlier life saw of the loop: without, nobody would ever be preempted for another job."""
+    habit = {"start_s": 5.0, "save_s": 2.0, "stops": True, "saves": True}
+    return json.dumps({"at_s": NOON.timestamp(), "ledger": {}, "usage": [], "habits": {LOOP: habit}})
 
 
 class World:
@@ -35,6 +44,7 @@ class World:
         self.weather = Weather(self.rng, self.scenario.troubles, self.scenario.outages, self.scenario.hiccups)
         self.history: list[tuple[Any, ...]] = []
         self.disk = Disk()
+        self.disk.notes[NOTE] = _known_to_stop()
         self.backup: Disk | None = None
         self.cluster = Cluster(nodes_now=self.scenario.nodes, world=self)
         self.database = Database(LoopClock(self.loop))

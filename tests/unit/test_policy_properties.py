@@ -92,7 +92,19 @@ def test_every_stop_names_a_start_on_the_nodes_it_frees(scene: Scene, rules: Rul
         start = made.starts[reckoning.newcomer]
         assert victim in start.after
         assert {node for node, _ in held[victim].ranks} & {node for node, _ in start.allocation.ranks}
-    assert sorted(made.stops) == sorted(victim for start in made.starts.values() for victim in start.after)
+    assert set(made.stops) == {victim for start in made.starts.values() for victim in start.after}
+
+
+@anything
+def test_who_starts_at_once_starts_on_what_is_free_already(scene: Scene, rules: Rules) -> None:
+    """Whoever gets what a stop leaves over waits for the end of that run, like the one for whom it is stopped."""
+    jobs = {job.id: job for job in scene.waiting}
+    free = dict(scene.free)
+    for job_id, start in decide(scene, rules).starts.items():
+        for node, ranks in start.allocation.ranks if not start.after else ():
+            need = jobs[job_id].need
+            assert need.on(free[node]) >= ranks
+            free[node] = need.off(free[node], ranks)
 
 
 @anything

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from scheduler.core.contender import Rules
 from scheduler.settings import Settings
 
 
@@ -45,6 +46,36 @@ def test_any_other_token_is_taken_as_it_is(token: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("SCHEDULER_TOKEN", token)
     settings = Settings()
     assert settings.token is not None and settings.token.get_secret_value() == token
+
+
+def test_rules_of_the_policy_are_read_and_written_as_the_command_line_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SCHEDULER_POLICY_RULES", "preempt=class, min_run_s=300")
+    settings = Settings()
+    assert settings.policy_rules == Rules(preempt="class", min_run_s=300.0)
+    text = settings.environment()["SCHEDULER_POLICY_RULES"]
+    assert text == "preempt=class,min_run_s=300.0"
+    monkeypatch.setenv("SCHEDULER_POLICY_RULES", text)
+    assert Settings().policy_rules == settings.policy_rules
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("worht=3", "worht: there is no such rule; known are"),
+        ("preempt=sometimes", "preempt: "),
+        ("worth=0.5", "worth is 1 or more"),
+        ("lost_share=2", "lost_share is a part of the cluster: 0 to 1"),
+        ("min_run_s=nan", "min_run_s is a number of seconds"),
+    ],
+)
+def test_a_rule_that_is_none_is_refused_in_words(
+    text: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCHEDULER_POLICY_RULES", text)
+    with pytest.raises(ValidationError, match=words):
+        Settings()
 
 
 def test_a_user_without_a_home_is_told_what_to_set() -> None:
