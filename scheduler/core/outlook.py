@@ -157,7 +157,7 @@ class _Future:
 
     def next_s(self) -> float:
         """The next moment at which the policy may decide otherwise."""
-        return min(self.now_s + self._step_s, *self._changes())
+        return min((self.now_s + self._step_s, *self._changes()))
 
     def go_on(self, to_s: float) -> None:
         self._age(to_s - self.now_s)
