@@ -63,6 +63,8 @@ class Contender:
     user: str = ""
     seq: int
     """Its place in the queue; smaller is older."""
+    first: bool = False
+    """A person put it in front of the others of its project, as far as they have the same claim."""
     waits_since_s: float
     """Since when it waits; of a job that runs, since when it had waited."""
     rests: Reason | None = None

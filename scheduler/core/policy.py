@@ -119,16 +119,16 @@ class _Pass:
         self._runs: Runs | None = None
         self._searches = 0
         self._limited = {name for name, share in scene.shares.items() if share.limit is not None}
-        self._shut: dict[object, Outcome] = {}
-        self._vain: dict[object, Outcome] = {}
-        """Shapes for which nobody is stopped, and why; who comes later has no better claim."""
+        self._shut: dict[object, tuple[float, Outcome]] = {}
+        self._vain: dict[object, tuple[float, Outcome]] = {}
+        """Shapes for which nobody is stopped, how much that one has left, and why; who comes later has no better claim."""
 
     def shut(self, turn: Turn) -> Outcome | None:
         """Whether all was tried in vain for one of the same shape and claim, since anything was freed."""
         job = turn.job
         if turn.due == AT_ONCE or not job.preemptible or job.kept or (job.told and self.room.places):
             return None
-        return None if job.project in self._limited else self._shut.get(self._kind(turn))
+        return None if job.project in self._limited else self._refused(self._shut, turn)
 
     def barred(self, turn: Turn) -> Outcome | None:
         """Whatever is free."""
@@ -161,12 +161,14 @@ class _Pass:
         return True
 
     def preempt(self, turn: Turn) -> bool:
+        turn = turn.by_itself
         job, scene = turn.job, self.scene
         key = self._kind(turn)
         if self.rules.preempt == "never" or not scene.running:
             return False
-        if key in self._vain or self._searches >= SEARCHES:
-            self.waits[job.id] = self._vain.get(key, Outcome.WAITS)
+        refused = self._refused(self._vain, turn)
+        if refused or self._searches >= SEARCHES:
+            self.waits[job.id] = refused or Outcome.WAITS
             return False
         if self._board is None:
             rest = [other for other in self.turns.waiting if other.job.id not in self.starts]
@@ -176,7 +178,8 @@ class _Pass:
         choice = choose(turn, self._board, free, part, self.rules, on_one=on_one)
         self._searches += 1
         if choice is None or self._spent >= self._budget:
-            self.waits[job.id] = self._vain[key] = Outcome.BRAKE if choice else Outcome.WAITS
+            self.waits[job.id] = why = Outcome.BRAKE if choice else Outcome.WAITS
+            self._vain[key] = turn.left, why
             return False
         self._evidence = self._evidence or Evidence(scene, self.turns, self.rules)
         reckoning = self._evidence.reckon(
@@ -197,10 +200,15 @@ class _Pass:
             owed = job.project if self._held[job.project] + job.size / 2 <= part.entitled else None
         return job.need, job.only, turn[:3], owed
 
+    def _refused(self, before: Mapping[object, tuple[float, Outcome]], turn: Turn) -> Outcome | None:
+        """Not for who has less left than those *before* it had: a longer one was put in front of it."""
+        has, why = before.get(self._kind(turn), (0.0, None))
+        return why if turn.due == AT_ONCE or turn.left >= has else None
+
     def wait(self, turn: Turn) -> None:
         job = turn.job
         if turn.due != AT_ONCE:
-            self._shut[self._kind(turn)] = self.waits.setdefault(job.id, Outcome.WAITS)
+            self._shut[self._kind(turn)] = turn.left, self.waits.setdefault(job.id, Outcome.WAITS)
             return
         self.waits[job.id] = Outcome.DUE
         if len(self.room.places) < KEPT:

@@ -30,6 +30,8 @@ class Turn(NamedTuple):
     """Whether it is over the share of its project or user."""
     since: float
     """Of who is due: since when it waits.  Length does not count among them."""
+    place: tuple[float, int]
+    """Its own `left` and `seq`; or those of another of its project, where a person put one in front."""
     left: float
     seq: int
     job: Contender
@@ -37,6 +39,15 @@ class Turn(NamedTuple):
     @property
     def claim(self) -> tuple[int, int, int]:
         return self[:3]
+
+    @property
+    def is_moved(self) -> bool:
+        return self.place != (self.left, self.seq)
+
+    @property
+    def by_itself(self) -> Turn:
+        """Without what a person moved, which gives no right to preempt a run, and takes none."""
+        return self._replace(place=(self.left, self.seq)) if self.is_moved else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +75,13 @@ def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
     parts = _parts(ready, scene)
     shared = len(parts) > 1 or bool(scene.shares) or _has_users(ready, scene.running)
     at_first = OVER if shared else WITHIN
-    waiting = [
-        Turn(-job.priority, AT_ONCE, at_first, job.waits_since_s, left(job, now_s), job.seq, job)
-        if job.id in due
-        else Turn(-job.priority, NOT_YET, at_first, 0.0, left(job, now_s), job.seq, job)
-        for job in ready
-    ]
+    waiting: list[Turn] = []
+    for job in ready:
+        has, is_due = left(job, now_s), job.id in due
+        since = job.waits_since_s if is_due else 0.0
+        due_now = AT_ONCE if is_due else NOT_YET
+        waiting.append(Turn(-job.priority, due_now, at_first, since, (has, job.seq), has, job.seq, job))
+    waiting = _with_first_in_front(waiting)
     over: frozenset[JobId] = frozenset()
     if shared:
         running = [turn_of_run(job, OVER, left(job, now_s), rules, now_s) for job in scene.running]
@@ -82,7 +94,28 @@ def turn_of_run(job: Contender, over: int, left: float, rules: Rules, now_s: flo
     """The place of a job that runs; for its first hour one that was due stays so."""
     tenure = job.tenure
     due = AT_ONCE if tenure and tenure.due and now_s - tenure.since_s < rules.due_for_s else NOT_YET
-    return Turn(-job.priority, due, over, 0.0, left, job.seq, job)
+    return Turn(-job.priority, due, over, 0.0, (left, job.seq), left, job.seq, job)
+
+
+def _with_first_in_front(turns: list[Turn]) -> list[Turn]:
+    """The places that a project has in the order stay as they are: of those of one claim, who is `first` gets the
+    foremost, and the others move up one behind it.  So no other project waits behind more places than before.
+    """
+    claims = {(turn.job.project, turn[:4]) for turn in turns if turn.job.first}
+    if not claims:
+        return turns
+    moved: list[Turn] = []
+    members: defaultdict[tuple[str, tuple[int, int, int, float]], list[Turn]] = defaultdict(list)
+    for turn in turns:
+        if (key := (turn.job.project, turn[:4])) in claims:
+            members[key].append(turn)
+        else:
+            moved.append(turn)
+    for group in members.values():
+        places = sorted(turn.place for turn in group)
+        group.sort(key=lambda turn: (not turn.job.first, turn.place))
+        moved += [turn._replace(place=place) for turn, place in zip(group, places, strict=True)]
+    return moved
 
 
 def _due(ready: Sequence[Contender], scene: Scene, rules: Rules) -> set[JobId]:

@@ -105,6 +105,10 @@ class WaitReasons(Mapping[JobId, Reason]):
         jobs = "1 job" if ahead == 1 else f"{ahead} jobs"
         if (first.rank, first.due) < (turn.rank, turn.due):
             return Reason(code="behind", message=f"behind {jobs} of a higher priority, or due")
+        if first.left > turn.left and (first.is_moved or turn.is_moved):
+            return Reason(
+                code="behind", message=f"behind {jobs}, one of which a person put in front of its project's"
+            )
         return Reason(
             code="behind",
             message=f"behind {jobs} with less left: {_length(first)}; this one has {_length(turn)}",
