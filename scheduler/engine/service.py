@@ -17,6 +17,7 @@ from scheduler.engine.commands import Commands
 from scheduler.engine.found_runs import FoundRuns
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import BackgroundTasks, PeriodicTask, all_of
+from scheduler.engine.projects import Projects
 from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.queries import Queries
 from scheduler.engine.registry import Registry
@@ -60,6 +61,7 @@ class Engine:
         # what is known: jobs in memory and journal, nodes, what has changed
         self.registry = registry = Registry(settings.finished_in_memory)
         self.cluster = cluster = Cluster(runner, registry)
+        self.projects = Projects(journal, registry, cluster)
         session = MirrorSession(mirror, journal) if mirror else None
         self.store = store = JobStore(journal, registry, session, settings.retries())
         self.views = views = JobViews(registry, clock, settings)
@@ -102,6 +104,7 @@ class Engine:
     async def recover(self) -> None:
         """Before serving: read the journal, find what still lives, ask the database, take up every intention."""
         self.registry.fill(await self.journal.active())
+        await self.projects.load()
         # Places in milliseconds: jobs of a journal that was lost, found again later, stand before those of this one.
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
         await self.cluster.look()
