@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from scheduler.settings import Settings
 from serve_app.security import is_page
 
-_METHODS = ("GET", "HEAD", "POST")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _ASKED_WITH = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-User")
 _ANSWERED_WITH = ("Location", "Retry-After", "WWW-Authenticate")
 

@@ -55,6 +55,16 @@ RECONCILE_EXAMPLE: Json = {
     "database": "compared",
 }
 REPAIRS_EXAMPLE: Json = {"repairs": [REPAIR_EXAMPLE], "next_cursor": "1042"}
+PROJECT_EXAMPLE: Json = {
+    "name": "vision",
+    "weight": 2.0,
+    "quota": 8.0,
+    "limit": None,
+    "held": 12.0,
+    "running": 3,
+    "queued": 1,
+}
+PROJECTS_EXAMPLE: Json = {"unit": "GPU", "projects": [PROJECT_EXAMPLE]}
 STREAM_EXAMPLE = """\
 retry: 1000
 

@@ -109,6 +109,12 @@ def invalid_request(errors: Sequence[Any], known: Sequence[str]) -> InvalidReque
     return InvalidRequest("the request was not accepted; " + _summary(problems, len(errors)), problems)
 
 
+def invalid_body(errors: Sequence[Any], fields: Sequence[str]) -> InvalidRequest:
+    """As `invalid_spec`, of a body that is no job."""
+    problems = tuple(Problem(path_of(one["loc"]), _sentence(one, fields)) for one in errors[:_MAX_LISTED])
+    return InvalidRequest("the request was not accepted; " + _summary(problems, len(errors)), problems)
+
+
 def invalid(field: str, message: str) -> InvalidRequest:
     return InvalidRequest(f"the request was not accepted; {field}: {message}", (Problem(field, message),))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -25,6 +27,17 @@ _MAX_DRAIN_BYTES = 256_000_000
 _PARSE_IN_THREAD_BYTES = 64_000
 MOST_UNDER_WAY, MOST_UNDER_WAY_EACH = 1000, 200
 """Bodies that may be waited for at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a body is to hold, and the refusal of one that does not: from the errors of pydantic and the known fields."""
+
+    what: str
+    refuse: Callable[[Sequence[Any], Sequence[str]], SchedulerError]
+
+
+A_JOB = Wanted('a job spec as JSON, at least {"loop": "torch_ddp"}', invalid_spec)
 
 
 class SlowBody(SchedulerError):
@@ -71,27 +84,34 @@ class Deadline:
             ) from None
 
 
-async def read(request: Request, kind: TypeAdapter[T], max_bytes: int) -> T:
+async def read(request: Request, kind: TypeAdapter[T], max_bytes: int, wanted: Wanted = A_JOB) -> T:
     """The body as *kind*.
 
-    Raises BodyTooLarge, InvalidRequest when it is not JSON that can be stored, InvalidSpec when it is not
+    Raises BodyTooLarge, InvalidRequest when it is not JSON that can be stored, and as *wanted* says when it is not
     what *kind* describes.
     """
     raw = await body(request, max_bytes)
     content_type = request.headers.get("content-type", "")
     if len(raw) < _PARSE_IN_THREAD_BYTES:
-        return parse(raw, kind, content_type)
-    return await asyncio.to_thread(parse, raw, kind, content_type)
+        return parse(raw, kind, content_type, wanted)
+    return await asyncio.to_thread(parse, raw, kind, content_type, wanted)
 
 
-def parse(raw: bytes, kind: TypeAdapter[T], content_type: str = "application/json") -> T:
+def parse(
+    raw: bytes, kind: TypeAdapter[T], content_type: str = "application/json", wanted: Wanted = A_JOB
+) -> T:
     """*raw* as *kind*; a wrong content type matters only where *raw* is not JSON."""
-    text = _text(raw, content_type)
+    text = _text(raw, content_type, wanted)
     _refuse_what_cannot_be_stored(_loaded(text, content_type), [])
     try:
         return kind.validate_json(text, strict=True)
     except ValidationError as error:
-        raise invalid_spec(error.errors(include_url=False), _fields_of(kind)) from None
+        raise wanted.refuse(error.errors(include_url=False), _fields_of(kind)) from None
+
+
+def require_storable(text: str, field: str) -> None:
+    """Raises InvalidRequest for text that no database takes."""
+    _refuse_text(text, [field])
 
 
 def _fields_of(kind: TypeAdapter[Any]) -> list[str]:
@@ -117,9 +137,9 @@ async def body(request: Request, max_bytes: int) -> bytes:
     return bytes(kept)
 
 
-def _text(raw: bytes, content_type: str) -> str:
+def _text(raw: bytes, content_type: str, wanted: Wanted) -> str:
     if not raw.strip():
-        raise invalid("body", 'is empty; send a job spec as JSON, at least {"loop": "torch_ddp"}')
+        raise invalid("body", f"is empty; send {wanted.what}")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -25,6 +25,7 @@ from scheduler.api.jobs import (
 from scheduler.api.logs import LogChunk, LogView
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.operations import Operation, command, operations_of, query
+from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec
@@ -141,6 +142,21 @@ class SchedulerApi(Protocol):
     @query()
     async def loops(self) -> LoopList:
         """The train loops that may be run, and their settings."""
+        ...
+
+    @query()
+    async def projects(self) -> ProjectList:
+        """Every project that was set, or has a job that has not ended, with what it may have and what it holds."""
+        ...
+
+    @command()
+    async def set_project(self, name: str, changes: ShareChanges, by: str) -> ProjectDocument:
+        """The project as it is then: what *changes* leaves out stays.  On disk before it is answered."""
+        ...
+
+    @command()
+    async def forget_project(self, name: str, by: str) -> ProjectDocument:
+        """The project with the default share."""
         ...
 
     @command(timeout_s=120.0)

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from scheduler.cli import control, explain, listing, logs, look, metrics, policy, repairs, server, submit, top
+from scheduler.cli import (
+    control,
+    explain,
+    listing,
+    logs,
+    look,
+    metrics,
+    policy,
+    projects,
+    repairs,
+    server,
+    submit,
+    top,
+)
 from scheduler.cli.actions import command_of
 from scheduler.cli.errors import EXIT_CODES
-from scheduler.cli.options import Command
+from scheduler.cli.options import Command, CommandOrGroup
 from scheduler.core.commands import ACTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands of two words."""
+
+    words: str
+    """What the first one is about."""
+    seconds: Mapping[str, Callable[..., None]]
+    alone: Callable[..., None] | None = None
+    """What the first one does without a second."""
+
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Submit": {
@@ -46,10 +72,15 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
 }
 """Every command, under the heading that the help shows it below."""
-GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
-    "policy": ("What another policy would have done.", {"try": policy.policy_try}),
+GROUPS: dict[str, Group] = {
+    "projects": Group(
+        "What each project may have, and what it holds; `set` and `forget` change it.",
+        {"set": projects.set_project, "forget": projects.forget_project},
+        alone=projects.projects,
+    ),
+    "policy": Group("What another policy would have done.", {"try": policy.policy_try}),
 }
-"""Commands of two words: what the first one is about, and the second ones."""
+"""By their first word."""
 _WHOLE_SENTENCE = 300
 
 
@@ -65,7 +96,7 @@ class Headed(TyperGroup):
             with formatter.section(heading):
                 formatter.write_dl(rows)
         with formatter.section("Groups"):
-            formatter.write_dl([(name.ljust(width), words) for name, (words, _) in GROUPS.items()])
+            formatter.write_dl([(name.ljust(width), group.words) for name, group in GROUPS.items()])
 
 
 app = typer.Typer(
@@ -80,11 +111,19 @@ app = typer.Typer(
 for _commands in COMMANDS.values():
     for _name, _function in _commands.items():
         app.command(_name, cls=Command, epilog=EXIT_CODES)(_function)
-for _group, (_words, _seconds) in GROUPS.items():
-    _sub = typer.Typer(help=_words, epilog=EXIT_CODES, no_args_is_help=True, rich_markup_mode=None)
-    for _name, _function in _seconds.items():
+for _first, _group in GROUPS.items():
+    _sub = typer.Typer(
+        cls=CommandOrGroup,
+        help=_group.words,
+        epilog=EXIT_CODES,
+        callback=_group.alone,
+        invoke_without_command=_group.alone is not None,
+        no_args_is_help=_group.alone is None,
+        rich_markup_mode=None,
+    )
+    for _name, _function in _group.seconds.items():
         _sub.command(_name, cls=Command, epilog=EXIT_CODES)(_function)
-    app.add_typer(_sub, name=_group)
+    app.add_typer(_sub, name=_first)
 
 
 @app.callback(invoke_without_command=True)

@@ -39,6 +39,11 @@ def loops(ctx: typer.Context, incomplete: str) -> list[Offer]:
     return [(name, printable(what)) for name, what in known if name.startswith(incomplete)]
 
 
+def projects(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    found = _asked(ctx, lambda client: [project.name for project in client.projects().projects])
+    return [(name, "") for name in found if name and name.isprintable() and name.startswith(incomplete)]
+
+
 def one_of_many(known: Iterable[str]) -> Callable[[str], list[str]]:
     """The last word of a list with commas."""
     words = tuple(known)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from scheduler.cli import completion
 from scheduler.cli.errors import exit_code, print_error
@@ -39,14 +39,17 @@ class Command(TyperCommand):
     """
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _in_words(ctx):
             _name_jobs(ctx.params)
             return super().invoke(ctx)
-        except SchedulerError as error:
-            print_error(error, as_json=bool(ctx.params.get("as_json")))
-            raise typer.Exit(exit_code(error)) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+
+
+class CommandOrGroup(TyperGroup):
+    """A command that others may follow as a second word; refuses as `Command` does."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with _in_words(ctx):
+            return super().invoke(ctx)
 
 
 def connect(url: str | None) -> Client:
@@ -64,6 +67,17 @@ def watching(job_id: str) -> Generator[None]:
             file=sys.stderr,
         )
         raise
+
+
+@contextmanager
+def _in_words(ctx: Any) -> Generator[None]:
+    try:
+        yield
+    except SchedulerError as error:
+        print_error(error, as_json=bool(ctx.params.get("as_json")))
+        raise typer.Exit(exit_code(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 def _name_jobs(params: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Unpack
 
 from scheduler.api.forecasts import PlanAnswer
 from scheduler.api.jobs import ForceStartAnswer, JobDocument
+from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.client.async_client import AsyncClient as AsyncClient
 from scheduler.client.async_handle import AsyncJobHandle as AsyncJobHandle
 from scheduler.client.blocking_client import Client as Client
@@ -58,6 +59,21 @@ def cancel(job_id: str) -> JobDocument:
 def force_start(job_id: str) -> ForceStartAnswer:
     """`Client.force_start` on the scheduler at `SCHEDULER_URL`."""
     return _client().force_start(job_id)
+
+
+def projects() -> ProjectList:
+    """`Client.projects` on the scheduler at `SCHEDULER_URL`."""
+    return _client().projects()
+
+
+def set_project(name: str, **share: Unpack[ShareChanges]) -> ProjectDocument:
+    """`Client.set_project` on the scheduler at `SCHEDULER_URL`."""
+    return _client().set_project(name, **share)
+
+
+def forget_project(name: str) -> ProjectDocument:
+    """`Client.forget_project` on the scheduler at `SCHEDULER_URL`."""
+    return _client().forget_project(name)
 
 
 def _client() -> Client:

@@ -20,8 +20,9 @@ from scheduler.api.jobs import (
 )
 from scheduler.api.logs import LogEvent, LogLines
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
-from scheduler.client import calls
+from scheduler.client import calls, project_calls
 from scheduler.client.async_handle import AsyncJobHandle
 from scheduler.client.async_transport import AsyncTransport
 from scheduler.client.connection import (
@@ -184,6 +185,21 @@ class AsyncClient(AsyncTransport):
     async def loops(self) -> LoopList:
         """The loops that this scheduler knows and their settings, and which others it allows."""
         return await self.call(calls.loops())
+
+    async def projects(self) -> ProjectList:
+        """Every project that was set, or has a job that has not ended: what it may have, and what it holds."""
+        return await self.call(project_calls.projects())
+
+    async def set_project(self, name: str, **share: Unpack[ShareChanges]) -> ProjectDocument:
+        """Change what a project may have: `weight`, `quota`, `limit` (None: no limit); what is left out stays.
+
+        When this returns, it is on the scheduler's disk.
+        """
+        return await self.call(project_calls.set_project(name, share))
+
+    async def forget_project(self, name: str) -> ProjectDocument:
+        """Give a project the default share again: weight 1, no quota, no limit."""
+        return await self.call(project_calls.forget_project(name))
 
     async def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
         """Compare registry, runs and database now, and repair what differs; or only answer what would be repaired."""

@@ -20,8 +20,9 @@ from scheduler.api.jobs import (
 )
 from scheduler.api.logs import LogEvent, LogLines
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
-from scheduler.client import calls
+from scheduler.client import calls, project_calls
 from scheduler.client.blocking_handle import JobHandle
 from scheduler.client.blocking_transport import Transport
 from scheduler.client.connection import (
@@ -179,6 +180,21 @@ class Client(Transport):
     def loops(self) -> LoopList:
         """The loops that this scheduler knows and their settings, and which others it allows."""
         return self.call(calls.loops())
+
+    def projects(self) -> ProjectList:
+        """Every project that was set, or has a job that has not ended: what it may have, and what it holds."""
+        return self.call(project_calls.projects())
+
+    def set_project(self, name: str, **share: Unpack[ShareChanges]) -> ProjectDocument:
+        """Change what a project may have: `weight`, `quota`, `limit` (None: no limit); what is left out stays.
+
+        When this returns, it is on the scheduler's disk.
+        """
+        return self.call(project_calls.set_project(name, share))
+
+    def forget_project(self, name: str) -> ProjectDocument:
+        """Give a project the default share again: weight 1, no quota, no limit."""
+        return self.call(project_calls.forget_project(name))
 
     def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
         """Compare registry, runs and database now, and repair what differs; or only answer what would be repaired."""

@@ -62,6 +62,7 @@ class Engine:
         # what is known: jobs in memory and journal, nodes, what has changed
         self.registry = registry = Registry(settings.finished_in_memory)
         self.cluster = cluster = Cluster(runner, registry)
+        self.projects = projects = Projects(journal, registry, cluster)
         session = MirrorSession(mirror, journal) if mirror else None
         self.store = store = JobStore(journal, registry, session, settings.retries())
         self.views = views = JobViews(registry, clock, settings)
@@ -76,7 +77,6 @@ class Engine:
         )
         # the queue
         self.shutdown = shutdown = Shutdown(store, registry, clock)
-        self.projects = projects = Projects(journal, registry)
         self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
         self.scheduling = Scheduling(
             registry, store, cluster, found, shutdown, policy, views, feed, times, clock
@@ -108,9 +108,9 @@ class Engine:
     async def recover(self) -> None:
         """Before serving: read the journal, find what still lives, ask the database, take up every intention."""
         self.registry.fill(await self.journal.active())
+        await self.projects.load()
         # Places in milliseconds: jobs of a journal that was lost, found again later, stand before those of this one.
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
-        await self.projects.load()
         await self.cluster.look()
         await self.policy.recall()
         await self._after_an_outage()

@@ -111,6 +111,14 @@ export async function repairs(): Promise<string[]> {
   return [...(dry.data?.repairs ?? []), ...(done.data?.repairs ?? [])].map((repair) => repair.decided);
 }
 
+export async function projects(): Promise<string[]> {
+  const changed = await client.PUT("/api/training/projects/{name}", { params: { path: { name: "vision" } }, body: { quota: 8, limit: null } });
+  const back = await client.DELETE("/api/training/projects/{name}", { params: { path: { name: "speech" } } });
+  const all = await client.GET("/api/training/projects");
+  const found = [...(all.data?.projects ?? []), ...(changed.data ? [changed.data] : []), ...(back.data ? [back.data] : [])];
+  return found.map((project) => `${project.name}: ${project.held} of ${project.limit ?? "all"}`);
+}
+
 export async function server(): Promise<string[]> {
   const loops = await client.GET("/api/training/loops");
   const health = await client.GET("/health");

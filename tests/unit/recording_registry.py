@@ -27,6 +27,7 @@ from scheduler.api.jobs import (
 )
 from scheduler.api.logs import LogChunk, LogView, RankLog
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument, RepairPage
 from scheduler.api.scheduler_api import OPERATIONS
 from scheduler.core.commands import JobAction
@@ -68,6 +69,19 @@ def a_repair(job_id: str = JOB_ID, **changes: Any) -> RepairDocument:
     return RepairDocument(**(values | changes))
 
 
+def a_project(name: str = "vision", **changes: Any) -> ProjectDocument:
+    values: dict[str, Any] = {
+        "name": name,
+        "weight": 1.0,
+        "quota": 0.0,
+        "limit": None,
+        "held": 12.0,
+        "running": 3,
+        "queued": 1,
+    }
+    return ProjectDocument(**(values | changes))
+
+
 def a_forecast(**changes: Any) -> Forecast:
     values: dict[str, Any] = {"position": 1, "starts_in_s": 360.0, "message": "next; starts in about 6 min"}
     return Forecast(**(values | changes))
@@ -80,6 +94,7 @@ class RecordingRegistry:
         self.known: dict[str, JobDocument] = {}
         self.keys: dict[str, str] = {}
         self.put_right: list[RepairDocument] = []
+        self.known_projects: list[ProjectDocument] = []
         self.says_of_pages: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
@@ -254,6 +269,15 @@ class RecordingRegistry:
 
     async def loops(self) -> LoopList:
         return LoopList(loops=[LoopDocument(name="sft", description="", config_schema={})], allowed=[])
+
+    async def projects(self) -> ProjectList:
+        return ProjectList(unit="GPU", projects=self.known_projects)
+
+    async def set_project(self, name: str, changes: ShareChanges, by: str) -> ProjectDocument:
+        return a_project(name, **changes)
+
+    async def forget_project(self, name: str, by: str) -> ProjectDocument:
+        return a_project(name)
 
     async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
         return ReconcileAnswer(dry_run=dry_run, repairs=self.put_right, rows_compared=12, database="compared")

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "cli.md").read_text()
 OTHERS = [(ROOT / name).read_text() for name in ("README.md", "docs/control.md", "docs/operations.md")]
 NAMES = [name for names in COMMANDS.values() for name in names]
+WHOLE = [name for name, group in GROUPS.items() if group.alone]
+"""Commands that others may follow as a second word."""
 EXAMPLES = [
     line.split(" > ")[0].split(" | ")[0].split("  #")[0].strip()
     for page in (PAGE, *OTHERS)
@@ -34,7 +36,7 @@ def help_of(*args: str, columns: int = 100) -> str:
 
 
 def test_the_page_tells_of_every_command_and_of_no_other() -> None:
-    assert sorted(re.findall(r"^\| `scheduler ([a-z-]+)` \|", PAGE, re.MULTILINE)) == sorted(NAMES)
+    assert sorted(re.findall(r"^\| `scheduler ([a-z-]+)` \|", PAGE, re.MULTILINE)) == sorted(NAMES + WHOLE)
 
 
 @pytest.mark.parametrize("line", EXAMPLES)
@@ -47,7 +49,7 @@ def test_every_example_is_understood(line: str) -> None:
         assert args[0] in {name for option in root.params for name in option.opts}
         return
     command, name, *rest = root.commands[args[0]], *args
-    if name in GROUPS:
+    if name in GROUPS and rest and not rest[0].startswith("-"):
         command, name, *rest = command.commands[rest[0]], *rest
     with command.make_context(name, rest) as ctx:
         assert ctx.params
@@ -58,10 +60,17 @@ def test_the_page_has_the_exit_codes_of_the_help() -> None:
     assert re.findall(r"^\| (\d+) \| (.+) \|$", PAGE, re.MULTILINE) == told
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_the_page_tells_of_every_command_of_two_words() -> None:
+    told = re.findall(r"^\| `scheduler ([a-z]+ [a-z]+)` \|", PAGE, re.MULTILINE)
+    assert sorted(told) == sorted(
+        f"{first} {one}" for first, group in GROUPS.items() for one in group.seconds
+    )
+
+
+@pytest.mark.parametrize("name", [*NAMES, *WHOLE, "projects set", "projects forget"])
 def test_every_command_tells_its_exit_codes_and_speaks_json(name: str) -> None:
     """Scripts are written from the help."""
-    page = help_of(name)
+    page = help_of(*name.split())
     assert "124  the wait timed out; the job goes on" in page
     assert "--json" in page
     assert not re.search(r"\bNone\b|_s\b", page.split("Exit codes")[0])

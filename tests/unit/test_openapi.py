@@ -16,6 +16,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.projects import ProjectDocument, ProjectList
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.commands import JobAction
@@ -157,6 +158,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "events",
         "explain",
         "force_start",
+        "forget_project",
         "health",
         "jobs",
         "logs",
@@ -166,10 +168,12 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "pause",
         "plan",
         "preempt",
+        "projects",
         "reconcile",
         "repairs",
         "restart",
         "resume",
+        "set_project",
         "shutdown",
         "status",
         "stream_logs",
@@ -192,7 +196,14 @@ def test_every_operation_describes_its_refusals_as_problems(path: str, operation
 
 
 @pytest.mark.parametrize(
-    ("operation_id", "document"), [("reconcile", ReconcileAnswer), ("repairs", RepairPage)]
+    ("operation_id", "document"),
+    [
+        ("reconcile", ReconcileAnswer),
+        ("repairs", RepairPage),
+        ("projects", ProjectList),
+        ("set_project", ProjectDocument),
+        ("forget_project", ProjectDocument),
+    ],
 )
 def test_answers_are_shown_by_an_example_that_is_one(operation_id: str, document: type[Any]) -> None:
     """An example that the client itself cannot read teaches nobody."""
@@ -208,7 +219,7 @@ def test_answers_are_shown_by_an_example_that_is_one(operation_id: str, document
 def test_bodies_are_described_with_an_example_that_is_taken() -> None:
     """A submit without a described body cannot be generated."""
     bodies = {operation["operationId"]: operation.get("requestBody") for _, operation in operations()}
-    for name in ("submit", "submit_batch"):
+    for name in ("submit", "submit_batch", "set_project"):
         content = bodies[name]["content"]["application/json"]
         assert content["example"]
         assert content["schema"]["additionalProperties"] is False
