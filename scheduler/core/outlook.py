@@ -54,6 +54,8 @@ class Outlook:
     them once those have saved."""
     preempted: tuple[Preempted, ...]
     """By the first pass."""
+    line: tuple[JobId, ...]
+    """All that wait, as the first pass sees their turns: those whom it gives nodes, then the others."""
 
 
 def play(
@@ -94,7 +96,7 @@ def play(
         Preempted(job_id=job_id, newcomer=why.newcomer, price=why.price_of(job_id), again=starts.pop(job_id))
         for job_id, why in first.stops.items()
     )
-    return Outlook(starts=starts, preempted=stopped)
+    return Outlook(starts=starts, preempted=stopped, line=(*first.starts, *first.reasons))
 
 
 class _Future:

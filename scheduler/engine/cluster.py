@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from scheduler.core.model import Node, NodeId, Snapshot
+from collections.abc import Iterable
+
+from scheduler.core.model import Job, Node, NodeId, Snapshot
 from scheduler.engine.registry import Registry
 from scheduler.ports import Runner
 
@@ -23,7 +25,8 @@ class Cluster:
         """A node that is away for now may come back: what it could hold is not refused, it waits."""
         return list(self._ever_seen.values())
 
-    def snapshot(self) -> Snapshot:
-        running = self._registry.running()
+    def snapshot(self, running: Iterable[Job] | None = None) -> Snapshot:
+        """With what *running* jobs hold; without, all that do."""
+        running = self._registry.running() if running is None else running
         held = tuple((job.spec.resources, job.allocation) for job in running if job.allocation)
         return Snapshot(nodes=self.nodes, running=held)

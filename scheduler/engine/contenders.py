@@ -52,8 +52,8 @@ class Contenders:
         self._built = built
         return tuple(contender for _, contender in built.values())
 
-    def running(self, now: datetime) -> tuple[Contender, ...]:
-        return tuple(self._running(job, now) for job in self._registry.running())
+    def running(self, jobs: Iterable[Job], now: datetime) -> tuple[Contender, ...]:
+        return tuple(self._running(job, now) for job in jobs)
 
     def _waiting(self, job: Job, paused: Mapping[JobId, Reason]) -> Contender:
         before, rests = self._built.get(job.id), paused.get(job.id)

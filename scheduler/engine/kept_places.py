@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from scheduler.core.events import Keep
-from scheduler.core.model import Allocation, Job, JobId, Reason, Status
+from scheduler.core.model import Allocation, Job, JobId, NodeId, Reason, Status
 from scheduler.core.policy import Start
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.job_store import JobStore
@@ -72,7 +72,7 @@ class KeptPlaces:
             return None
         return "the nodes that were kept for it are in use by something else; it waits for its turn again"
 
-    def _is_anybody_stopping_on(self, nodes: set[str]) -> bool:
+    def _is_anybody_stopping_on(self, nodes: set[NodeId]) -> bool:
         return any(
             job.stop and _stands_on(job.allocation, nodes)
             for job in self._registry.running()
@@ -80,5 +80,5 @@ class KeptPlaces:
         )
 
 
-def _stands_on(allocation: Allocation | None, nodes: set[str]) -> bool:
+def _stands_on(allocation: Allocation | None, nodes: set[NodeId]) -> bool:
     return allocation is not None and any(node in nodes for node, _ in allocation.ranks)

@@ -129,14 +129,17 @@ class Fair:
         except (KeyError, TypeError, ValidationError) as error:
             log.error("what the policy knew of usage and budgets cannot be read, and begins anew: %s", error)
 
-    def scene(self, waiting: Sequence[Job], parents: Parents, now: datetime) -> Scene:
-        """Everything that a decision depends on, at this moment."""
+    def scene(
+        self, waiting: Sequence[Job], parents: Parents, now: datetime, running: Sequence[Job] | None = None
+    ) -> Scene:
+        """Everything that a decision depends on, at this moment.  *running*: these and no others hold nodes."""
+        running = self._registry.running() if running is None else running
         return Scene(
             now_s=now.timestamp(),
             cluster=self._contenders.outline(self._cluster.nodes),
-            free=free_now(self._cluster.snapshot()),
+            free=free_now(self._cluster.snapshot(running)),
             waiting=self._contenders.waiting(waiting, now, parents),
-            running=self._contenders.running(now),
+            running=self._contenders.running(running, now),
             shares=self._projects.shares,
             usage=self._usage.now(),
             ledger=self._ledger,

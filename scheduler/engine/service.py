@@ -83,7 +83,18 @@ class Engine:
         )
         # people, and the database
         self.queries = queries = Queries(
-            journal, runner, registry, store, cluster, validator, views, feed, session, clock, settings
+            journal,
+            runner,
+            registry,
+            store,
+            cluster,
+            validator,
+            views,
+            feed,
+            session,
+            policy,
+            clock,
+            settings,
         )
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, shutdown, clock, settings

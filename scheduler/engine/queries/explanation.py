@@ -16,6 +16,7 @@ from scheduler.core.model import Job, Status
 from scheduler.engine.queries.action_preview import ActionPreviews
 from scheduler.engine.queries.forecaster import Forecaster
 from scheduler.engine.queries.job_view import JobViews
+from scheduler.engine.queries.run_lengths import RunLengths
 from scheduler.ports import Clock
 
 _TO_ANSWER = timedelta(seconds=SILENT_AFTER_S)
@@ -27,9 +28,15 @@ class Explainer:
     """Reads; changes nothing.  Each step that is offered is one that would be allowed now."""
 
     def __init__(
-        self, views: JobViews, forecaster: Forecaster, previews: ActionPreviews, clock: Clock
+        self,
+        views: JobViews,
+        forecaster: Forecaster,
+        lengths: RunLengths,
+        previews: ActionPreviews,
+        clock: Clock,
     ) -> None:
-        self._views, self._forecaster, self._previews, self._clock = views, forecaster, previews, clock
+        self._views, self._forecaster, self._lengths = views, forecaster, lengths
+        self._previews, self._clock = previews, clock
 
     async def of(self, job: Job) -> Explanation:
         seen = self._views.document(job)
@@ -69,7 +76,7 @@ class Explainer:
             return f"{why}; {seen.evidence}" if is_new else f"believed to run: {seen.evidence}"
         if job.stop:
             return why
-        left_s = self._forecaster.left_s(job, self._clock.now())
+        left_s = self._lengths.left_s(job, self._clock.now())
         return f"{why}; {about(left_s)} to go" if left_s is not None else why
 
     def _next_steps(self, job: Job, seen: JobDocument) -> Iterator[NextStep]:

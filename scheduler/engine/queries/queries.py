@@ -25,10 +25,13 @@ from scheduler.core.redaction import REACH_CHARS, Redactor
 from scheduler.engine.change_feed import ChangeFeed
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.job_store import JobStore
+from scheduler.engine.policies import Fair, PolicyInCharge
 from scheduler.engine.queries.action_preview import ActionPreviews, refused
 from scheduler.engine.queries.explanation import Explainer
-from scheduler.engine.queries.forecaster import Forecaster
+from scheduler.engine.queries.forecaster import ByQueue, Forecaster
 from scheduler.engine.queries.job_view import JobViews
+from scheduler.engine.queries.outlooks import Outlooks
+from scheduler.engine.queries.run_lengths import RunLengths
 from scheduler.engine.queries.submit_preview import SubmitPreview
 from scheduler.engine.registry import Registry
 from scheduler.engine.spec_validation import SpecValidator
@@ -58,15 +61,20 @@ class Queries:
         views: JobViews,
         feed: ChangeFeed,
         session: MirrorSession | None,
+        policy: PolicyInCharge,
         clock: Clock,
         settings: Settings,
     ) -> None:
         self._journal, self._runner, self._registry, self._store = journal, runner, registry, store
         self._validator, self._views, self._feed = validator, views, feed
         self._is_mirrored, self._life = session is not None, journal.incarnation
-        forecaster = Forecaster(journal, registry, store, cluster, clock, settings)
+        lengths = RunLengths(journal, registry, clock, settings)
+        self._outlooks = outlooks = (
+            Outlooks(policy, registry, store, lengths, clock) if isinstance(policy, Fair) else None
+        )
+        forecaster = Forecaster(outlooks or ByQueue(registry, store, cluster, lengths, clock))
         self._previews = ActionPreviews(registry, runner, cluster, validator, forecaster, clock, settings)
-        self._explainer = Explainer(views, forecaster, self._previews, clock)
+        self._explainer = Explainer(views, forecaster, lengths, self._previews, clock)
         self._submit_preview = SubmitPreview(validator, store, cluster, forecaster, clock)
 
     async def status(self, job_id: str) -> JobDocument:
