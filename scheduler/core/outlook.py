@@ -18,8 +18,8 @@ from scheduler.core.needs import num_ranks
 from scheduler.core.policy import Decision, after, decide
 from scheduler.core.preemption import min_run_s, price
 
-MAX_LOOKS = 50_000
-"""Jobs that passes look at in one outlook, those that run and those that wait."""
+MAX_LOOKS = 30_000
+"""Jobs that passes look at in one outlook, those that run and those that wait: with a thousand, half a second to one."""
 STEP_S = 60.0
 """The policy moves with time, also when nothing happens.  It is asked after so long, then after twice as long, ..."""
 TINY_S = 0.001
@@ -194,7 +194,7 @@ class _Future:
         return replace(
             self._scene,
             now_s=self.now_s,
-            free=self._nodes.free,
+            free=dict(self._nodes.free),
             waiting=tuple(self.waiting.values()),
             running=tuple(self.running.values()),
             usage=self._usage,

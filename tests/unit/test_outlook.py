@@ -18,7 +18,6 @@ from scheduler.core.forecast import HORIZON_S, Start, sentence
 from scheduler.core.model import Allocation, Gang, JobId, NodeId, Reason, Snapshot
 from scheduler.core.outlook import Outlook, play
 from scheduler.core.policy import Decision, after, decide
-from scheduler.core.what_if import in_front, preempting, what_if, with_priority
 from scheduler.testing.builders import a_node
 from scheduler.testing.contenders import NOW_S, a_scene, carried_out, gpus, on, runner, waiter
 from tests.unit.test_policy_properties import RULES, scenes
@@ -90,11 +89,10 @@ def test_who_can_never_start_says_so() -> None:
 
 def test_a_long_queue_is_not_played_to_its_end() -> None:
     scene = a_scene({"a": 1}, waiting=[waiter(f"w{number}", gpus(1)) for number in range(100)])
-    seen = starts(play(scene, NEVER, hundred_s, looks=1000)), play(scene, NEVER, hundred_s, looks=1000).starts
-    assert seen[0]["w0"] == 0.0
-    more_than_s = seen[1][JobId("w99")].more_than_s
+    seen = play(scene, NEVER, hundred_s, looks=1000)
+    more_than_s = seen.starts[JobId("w99")].more_than_s
     assert more_than_s
-    assert more_than_s >= max(at_s for at_s in seen[0].values() if at_s is not None)
+    assert more_than_s == max(at_s for at_s in starts(seen).values() if at_s is not None)
 
 
 def test_a_run_that_takes_longer_than_any_calendar() -> None:
@@ -169,6 +167,13 @@ def test_a_run_is_preempted_once_it_has_had_its_minimum() -> None:
     assert starts(play(scene, Rules(), nobody_knows))["short"] == pytest.approx(100.0, abs=0.01)
 
 
+def test_a_job_preempts_a_run_at_the_moment_when_it_becomes_due() -> None:
+    run = runner("run", gpus(8), "a", left_s=HOUR_S)
+    old = waiter("old", gpus(8), left_s=9 * HOUR_S, waited_s=DAY_S - 500.0)
+    seen = starts(play(a_scene({"a": 8}, waiting=[old], running=[run]), Rules(), nobody_knows))
+    assert seen["old"] == pytest.approx(500.0, abs=0.01)
+
+
 def test_a_job_that_becomes_due_goes_next() -> None:
     """Also in the future: nobody waits a day for an hour, however many short ones there are."""
     old = waiter("old", gpus(8), left_s=9 * HOUR_S, waited_s=DAY_S - 900.0)
@@ -207,65 +212,6 @@ def test_a_run_that_is_stopped_for_good_does_not_come_back() -> None:
     assert starts(seen) == {"w": 10.0, "x": 10.0 + 850.0}
 
 
-# -- what if
-
-
-def test_a_higher_priority_says_who_waits_for_it() -> None:
-    run = runner("r", gpus(1), "a", left_s=30.0, preemptible=False)
-    scene = a_scene({"a": 1}, waiting=[waiter(name, gpus(1)) for name in "abc"], running=[run])
-    answer = what_if(scene, with_priority(scene, JobId("c"), 1), Rules(), hundred_s, job_id=JobId("c"))
-    assert (answer.before, answer.now) == (Start(after_s=230.0), Start(after_s=30.0))
-    assert [(row.job_id, row.by_s, row.at_least) for row in answer.moved] == [
-        ("a", 100.0, False),
-        ("b", 100.0, False),
-    ]
-    assert not answer.preempted
-
-
-def test_a_job_in_front_goes_before_its_project_only() -> None:
-    run = runner("r", gpus(1), "a", left_s=30.0, preemptible=False)
-    waiting = [
-        waiter("v1", gpus(1), left_s=50.0, project="vision"),
-        waiter("s1", gpus(1), left_s=100.0, project="speech"),
-        waiter("v2", gpus(1), left_s=250.0, project="vision"),
-    ]
-    scene = a_scene({"a": 4}, waiting=waiting, running=[run, runner("q", gpus(3), "a", left_s=9e5)])
-    answer = what_if(scene, in_front(scene, JobId("v2")), NEVER, nobody_knows, job_id=JobId("v2"))
-    assert (answer.before, answer.now) == (Start(after_s=280.0), Start(after_s=30.0))
-    assert {row.job_id: row.by_s for row in answer.moved} == {"v1": 300.0, "s1": 300.0}
-
-
-def test_preempting_says_whose_run_and_at_what_price() -> None:
-    run = runner("run", gpus(8), "a", left_s=600.0)
-    scene = a_scene({"a": 8}, waiting=[waiter("w", gpus(8), left_s=9 * HOUR_S)], running=[run])
-    answer = what_if(scene, preempting(scene, JobId("w")), Rules(), nobody_knows, job_id=JobId("w"))
-    assert (answer.before, answer.now) == (Start(after_s=600.0), Start(after_s=0.0))
-    (stopped,) = answer.preempted
-    assert (stopped.job_id, stopped.newcomer, stopped.price) == ("run", "w", 480.0)
-    assert stopped.again.after_s == 10.0 + 9 * HOUR_S + 50.0
-    back = what_if(preempting(scene, JobId("w")), scene, Rules(), nobody_knows, job_id=JobId("w"))
-    assert [run.job_id for run in back.spared] == ["run"]
-
-
-def test_only_the_largest_rows_are_told() -> None:
-    waiting = [waiter(f"w{number:02}", gpus(1), left_s=1.0 + number) for number in range(20)]
-    scene = a_scene({"a": 1}, waiting=waiting)
-    answer = what_if(scene, with_priority(scene, JobId("w19"), 1), NEVER, nobody_knows, job_id=JobId("w19"))
-    assert (len(answer.moved), answer.num_more) == (10, 9)
-    assert all(row.by_s == pytest.approx(70.0) for row in answer.moved)
-
-
-def test_what_was_not_played_to_its_end_is_told_as_at_least() -> None:
-    run = runner("r", gpus(1), "a", left_s=100.0, preemptible=False)
-    scene = a_scene(
-        {"a": 1}, waiting=[waiter("a", gpus(1)), waiter("long", gpus(1), left_s=1e12)], running=[run]
-    )
-    changed = with_priority(scene, JobId("long"), 1)
-    answer = what_if(scene, changed, Rules(), hundred_s, job_id=JobId("long"), horizon_s=5000.0)
-    (row,) = answer.moved
-    assert (row.by_s, row.at_least) == (4900.0, True)
-
-
 # -- over scenes made up by Hypothesis
 
 
@@ -275,11 +221,7 @@ def known(scene: Scene) -> Scene:
     def one(job: Contender) -> Contender:
         return job if job.told else replace(job, told=Told(left_s=700.0, at_s=NOW_S))
 
-    return replace(
-        scene,
-        waiting=tuple(map(one, scene.waiting)),
-        running=tuple(map(one, scene.running)),
-    )
+    return replace(scene, waiting=tuple(map(one, scene.waiting)), running=tuple(map(one, scene.running)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -294,16 +236,6 @@ def test_whoever_starts_now_has_zero_and_nobody_else(scene: Scene, rules: Rules)
     }
     for start in seen.starts.values():
         assert [start.after_s is not None, start.more_than_s is not None, bool(start.why)].count(True) == 1
-
-
-@settings(max_examples=25, deadline=None)
-@given(scenes(), st.sampled_from(RULES))
-def test_without_a_change_nothing_is_told(scene: Scene, rules: Rules) -> None:
-    answer = what_if(scene, scene, rules, hundred_s, job_id=JobId("none"), looks=150)
-    assert not answer.moved
-    assert not answer.preempted
-    assert not answer.spared
-    assert answer.num_more == 0
 
 
 def free_of(scene: Scene, running: Mapping[JobId, Contender]) -> dict[NodeId, object]:
@@ -323,7 +255,8 @@ class ByHand:
         self.saved: dict[JobId, float] = {}
         self.rest_s: dict[JobId, float] = {}
 
-    def look(self, now_s: float) -> Decision:
+    def look(self, now_s: float) -> Scene:
+        """What the pass sees."""
         scene = self.scene
         held = {(job.project, job.user) for job in (*scene.running, *scene.waiting)} | set(scene.usage)
         usage = {
@@ -349,9 +282,9 @@ class ByHand:
             waiting=(*scene.waiting, *again),
             free=free_of(scene, running),
         )
-        made = decide(self.scene, self.rules)
-        self.carry_out(made, now_s)
-        return made
+        seen = self.scene
+        self.carry_out(decide(seen, self.rules), now_s)
+        return seen
 
     def carry_out(self, made: Decision, now_s: float) -> None:
         running = {job.id: job for job in self.scene.running}
@@ -401,7 +334,12 @@ def test_it_is_the_policy_itself_at_every_moment(scene: Scene, rules: Rules) -> 
         seen = play(scene, rules, nobody_knows, looks=250)
     by_hand = ByHand(scene, rules)
     for one in passes:
-        by_hand.look(one.now_s)
+        really = by_hand.look(one.now_s)
+        assert {job.id: job for job in one.waiting} == {job.id: job for job in really.waiting}
+        assert {job.id: job for job in one.running} == {job.id: job for job in really.running}
+        assert (dict(one.free), one.ledger) == (really.free, really.ledger)
+        used = {who: gpu_s for who, gpu_s in really.usage.items() if gpu_s}
+        assert {who: gpu_s for who, gpu_s in one.usage.items() if gpu_s} == pytest.approx(used)
     known_starts = {
         job_id: start.after_s for job_id, start in seen.starts.items() if start.after_s is not None
     }
