@@ -59,7 +59,7 @@ PROJECT_EXAMPLE: Json = {
     "name": "vision",
     "weight": 2.0,
     "quota": 8.0,
-    "limit": None,
+    "limit": 16.0,
     "held": 12.0,
     "running": 3,
     "queued": 1,

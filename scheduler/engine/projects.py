@@ -41,6 +41,10 @@ class Projects:
 
     async def set(self, name: str, changes: ShareChanges) -> Share:
         """Change what *changes* names, in the journal first.  Raises InvalidRequest with each field that is wrong."""
+        return await asyncio.shield(asyncio.create_task(self._set(name, changes)))
+
+    async def _set(self, name: str, changes: ShareChanges) -> Share:
+        """To its end, whoever asked for it: memory must not fall behind the journal."""
         async with self._changing:
             share = replace(self.shares.get(name, DEFAULT), **changes)
             if problems := [*_of_name(name), *_of_share(share)]:
@@ -53,6 +57,9 @@ class Projects:
 
     async def forget(self, name: str) -> None:
         """Back to the default; fine for one that has it."""
+        await asyncio.shield(asyncio.create_task(self._forget(name)))
+
+    async def _forget(self, name: str) -> None:
         async with self._changing:
             if name in self.shares:
                 await self._journal.set_project(name, None)

@@ -43,7 +43,7 @@ async def projects(scheduler: Scheduler) -> ProjectList:
     tags=["projects"],
     summary="Change what a project may have",
     responses={200: _ONE, **openapi.refusals(408, 413, 422)},
-    openapi_extra=openapi.body(CHANGES, {"weight": 2, "quota": 8, "limit": None}),
+    openapi_extra=openapi.body(CHANGES, {"weight": 2, "quota": 8, "limit": 16}),
 )
 async def set_project(
     settings: Configured, scheduler: Scheduler, request: Request, name: Name, asker: Asker

@@ -14,7 +14,7 @@ from scheduler.core.contender import Share
 from scheduler.core.model import Gang, Node, NodeId, Status
 from scheduler.engine.projects import Projects
 from scheduler.errors import InvalidRequest, JournalUnwritable, Superseded
-from scheduler.testing.memory import MemoryJournal
+from scheduler.testing.memory import Disk, MemoryJournal
 from tests.unit.edge import SUBMIT, client_of, problem_of
 from tests.unit.recording_registry import RecordingRegistry, a_project
 from tests.unit.test_service import World, a_loop
@@ -93,6 +93,19 @@ class TestShares:
         projects = await projects_of(World())
         await asyncio.gather(projects.set("vision", {"weight": 2}), projects.set("vision", {"quota": 4}))
         assert projects.shares == {"vision": Share(weight=2, quota=4)}
+
+    async def test_a_caller_that_goes_away_leaves_memory_as_the_journal_is(self) -> None:
+        """Else the shares that decide would not be those of the next life."""
+        world = World()
+        projects = await projects_of(world)
+        for turns in range(4):
+            asked = asyncio.create_task(projects.set("vision", {"weight": 2 + turns}))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            await asyncio.sleep(0.01)
+            assert projects.shares == await MemoryJournal(Disk(projects=world.disk.projects)).projects()
 
     async def test_a_decision_keeps_the_shares_that_it_began_with(self) -> None:
         """They are replaced as a whole, never changed below somebody who reads them."""
