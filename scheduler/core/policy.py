@@ -87,7 +87,7 @@ def fifo(queue: ordering.QueueOrder, snapshot: Snapshot) -> Decision:
 def after(
     decision: Decision, ledger: Ledger, sizes: Mapping[JobId, float], rules: Rules, now_s: float
 ) -> Ledger:
-    """The ledger, with what *decision* spends; *sizes* of those who start."""
+    """The ledger, with what *decision* spends; *sizes* of those who start, 0 of those for whom nodes were kept."""
     kept = ledger.since(now_s)
     losses = [
         Loss(at_s=now_s, job_id=job_id, price=reckoning.price_of(job_id))

@@ -41,9 +41,10 @@ class Contenders:
         ranks = num_ranks(job.allocation) if job.allocation else gang.fewest
         return self._outline.size_of(gang, ranks)
 
-    def size_of_waiting(self, job_id: JobId) -> float:
-        """Of one that waited in the last pass."""
-        return self._built[job_id][1].size
+    def owes(self, job_id: JobId) -> float:
+        """The size of one that waited in the last pass; 0 when it was granted its nodes before, and waited for them."""
+        built = self._built[job_id][1]
+        return 0.0 if built.kept else built.size
 
     def waiting(self, jobs: Iterable[Job], now: datetime, parents: Parents) -> tuple[Contender, ...]:
         jobs = list(jobs)

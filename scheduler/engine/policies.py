@@ -151,7 +151,7 @@ class Fair:
     async def spend(self, decision: Decision, now: datetime) -> None:
         """Before anybody is stopped: a crash must not give the budget back."""
         now_s = now.timestamp()
-        sizes = {job_id: self._contenders.size_of_waiting(job_id) for job_id in decision.starts}
+        sizes = {job_id: self._contenders.owes(job_id) for job_id in decision.starts}
         self._ledger = policy.after(decision, self._ledger, sizes, self.rules, now_s)
         if decision.stops or any(start.due for start in decision.starts.values()) or self._is_time(now_s):
             await self._journal.note(NOTE, self._to_remember(now_s))
