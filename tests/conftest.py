@@ -183,7 +183,8 @@ def cluster(cluster_stack: Stack) -> Iterator[Cluster]:
     """Four CPUs in Ray's books on two real ones, so that several short runs go on at once."""
     folder = Path(tempfile.mkdtemp(prefix="sched-"))
     os.chdir(ROOT)
-    cluster = start_cluster(folder, "tests", **in_seconds(cluster_stack))
+    soon = "preempt=share,min_run_s=3,lost_share=1"  # only tests that name two projects meet a preemption
+    cluster = start_cluster(folder, "tests", policy_rules=soon, **in_seconds(cluster_stack))
     yield cluster
     local_cluster.down(cluster.settings)
     shutil.rmtree(folder, ignore_errors=True)

@@ -167,6 +167,7 @@ class FakeRunner:
         """The run leaves its final record, with what it saved and where it had gone on, and is gone."""
         self._final[run] = replace(
             outcome,
+            progress=outcome.progress or self.tells.get(run, {}).get("progress"),
             resumed=outcome.resumed or self._resumed.get(run),
             saved=outcome.saved or self.saved(run),
         )

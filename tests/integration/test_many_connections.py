@@ -116,6 +116,10 @@ async def test_a_thousand_streams_leave_room_for_everybody_else(cluster: Cluster
 async def test_a_thousand_half_sent_bodies_leave_room_for_everybody_else(cluster: Cluster) -> None:
     """B: the same; and others can submit meanwhile."""
     async with crowd(cluster, HALF_A_BODY) as there:
-        refused = CONNECTIONS - MOST_UNDER_WAY_EACH
-        assert (await there.heard(refused))[429] >= refused
+        beyond = CONNECTIONS - MOST_UNDER_WAY_EACH
+        statuses = await there.heard(beyond)  # so many others are still waited for at most
+        assert statuses[429] > 0
+        assert (
+            statuses[429] + statuses[408] == beyond
+        )  # on a slow machine the first ones took too long meanwhile
         await require_room(cluster)

@@ -179,7 +179,7 @@ class Ledger:
             yield f"job {job.id} is failed, and may still start after {known}"
 
     def _gives_way_for_somebody(self, before: Job | None, change: Change) -> Iterator[str]:
-        """S4, N7: who is preempted frees nodes that are kept for the one for whom; and the choice can be made again."""
+        """S3, N7: who is preempted frees nodes that are kept for the one for whom; and the choice can be made again."""
         job, stop = change.job, change.job.stop
         if stop is None or stop.why is None or stop.why.code != "preempted_for" or (before and before.stop):
             return
@@ -193,7 +193,7 @@ class Ledger:
         self.preempted += 1
 
     def _room_is_kept(self, change: Change) -> Iterator[str]:
-        """S4: nobody else gets what is kept for a job for which others are being stopped."""
+        """S3: nobody else gets what is kept for a job for which others are being stopped."""
         if change.event.kind != "Admit" or not change.job.allocation or not self.is_alone:
             return
         jobs = {**self.jobs, change.job.id: change.job}

@@ -137,7 +137,7 @@ class TestWhoIsCharged:
         assert judge(running(max_failures=1, **counts), outcome, POLICY).given_up == words
 
     def test_a_preemption_is_never_a_reason_to_fail(self) -> None:
-        """S5: others failed jobs that had been preempted too often, through no fault of theirs."""
+        """S3: others failed jobs that had been preempted too often, through no fault of theirs."""
         verdict = judge(running(preemptions=1000), ended(Ending.LOST, Cause.PREEMPTION), POLICY)
         assert (verdict.given_up, verdict.job.preemptions) == (None, 1001)
 

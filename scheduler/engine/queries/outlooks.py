@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from scheduler.api.serialize import last_saved, progress_of
 from scheduler.core import ordering, outlook
 from scheduler.core.contender import Contender, Scene
 from scheduler.core.forecast import MAX_LINE, Start
@@ -49,12 +50,27 @@ class Outlooks:
 
     async def of(self, job: Job) -> Expected:
         """One that runs and is about to be preempted is taken as if it had given its nodes back."""
-        job = replace(job, status=Status.QUEUED, allocation=None, stop=None)
+        job = self._as_it_waits(job)
         seen, future = await self.whole(job)
         place = seen.line.index(job.id)
         ahead = [future.jobs[one] for one in seen.line[: min(place, MAX_AHEAD)]]
         start = Start(why="held for a person") if job.held else seen.starts[job.id]
         return Expected(place + 1, ahead, start)
+
+    def _as_it_waits(self, job: Job) -> Job:
+        if job.status is not Status.RUNNING or job.admitted_at is None:
+            return replace(job, status=Status.QUEUED, allocation=None, stop=None)
+        now, seen = self._clock.now(), self._registry.sighting(job)
+        return replace(
+            job,
+            status=Status.QUEUED,
+            allocation=None,
+            stop=None,
+            queued_at=now,
+            ran_s=job.ran_s + max(0.0, (now - job.admitted_at).total_seconds()),
+            progress=progress_of(job, seen),
+            saved=last_saved(job, seen),
+        )
 
     async def whole(self, job: Job | None = None) -> tuple[Outlook, Future]:
         """Of the whole queue, with *job* as it is given here."""
