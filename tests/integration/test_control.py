@@ -130,6 +130,7 @@ def test_in_the_end_it_has_the_weights_of_the_undisturbed_one(
         cluster.client.resume(disturbed)
 
 
+@pytest.mark.long
 def test_a_chosen_checkpoint_and_a_restart(cluster: Cluster) -> None:
     """L8: from the checkpoint of one's choice, or from the beginning; queued jobs are held and let go."""
     job_id = cluster.submit("quick", {"steps": 1000, "step_time_s": 0.05})
@@ -223,6 +224,7 @@ def test_a_job_out_of_time_ends_at_a_checkpoint(cluster: Cluster) -> None:
     assert job.last_checkpoint is None or job.last_checkpoint.step == job.progress["step"]
 
 
+@pytest.mark.long
 def test_a_run_whose_actor_is_killed_gives_its_resources_back(cluster: Cluster) -> None:
     """Ray keeps the placement group of an actor that died: without anybody to remove it the CPUs were held for ever."""
     job_id = cluster.submit("quick", {"steps": 10_000, "step_time_s": 0.05}, resources={"num_ranks": 4})

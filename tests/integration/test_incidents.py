@@ -364,14 +364,14 @@ def test_the_list_is_served_while_the_registry_is_silent(cluster: Cluster, datab
 
 
 def test_a_lost_journal_is_rebuilt_from_the_database_and_the_live_runs(
-    cluster: Cluster, database: Database, blocker: str
+    cluster: Cluster, database: Database, blocker: str, tmp_path: Path
 ) -> None:
     """Two jobs run and three wait: the runs go on in the same processes, the three start in their order."""
     cluster.client.cancel(blocker)
     cluster.wait_for(blocker, "cancelled")
     two = {"cpus_per_rank": 2}
-    config = {"steps": 250, "step_time_s": 0.1, "checkpoint_every_steps": 1000}
-    running = [cluster.submit("quick", config, resources=two, name=f"running {n}") for n in range(2)]
+    config = {"until": str(tmp_path / "looked"), "step_time_s": 0.1}
+    running = [cluster.submit("until", config, resources=two, name=f"running {n}") for n in range(2)]
     for job_id in running:
         cluster.wait_for_step(job_id, 1)
     waiting = [cluster.submit("quick", {"steps": 1}, resources=two, name=f"waiting {n}") for n in range(3)]
@@ -385,6 +385,7 @@ def test_a_lost_journal_is_rebuilt_from_the_database_and_the_live_runs(
     assert [cluster.rank_pids(job_id) for job_id in running] == pids, "the same processes"
     assert [cluster.status(job_id).status for job_id in running] == ["running"] * 2
     assert [cluster.status(job_id).queue_position for job_id in waiting] == [1, 2, 3]
+    (tmp_path / "looked").touch()
     ends = [cluster.wait_for(job_id, "completed", "failed", within_s=150) for job_id in [*running, *waiting]]
     assert [(job.status, job.attempt) for job in ends] == [("completed", 1)] * 5, [job.reason for job in ends]
     assert [job.started_at for job in ends[2:]] == sorted(job.started_at for job in ends[2:])

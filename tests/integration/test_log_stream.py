@@ -54,6 +54,7 @@ def numbers(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"ä…😀 line (\d+)\n", text)]
 
 
+@pytest.mark.long
 def test_every_line_of_every_rank_is_followed_once_through_cuts_and_a_kill(cluster: Cluster) -> None:
     """L8: a rank is killed while everybody prints; the watcher's connection breaks all the time."""
     job_id = cluster.submit(

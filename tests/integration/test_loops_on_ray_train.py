@@ -205,6 +205,7 @@ def test_torch_ddp_on_two_ranks_that_died_everywhere_is_plain_arithmetic(runs: R
     assert_same(ddp_weights(runs, "ddp-2"), weights)
 
 
+@pytest.mark.long
 def test_torch_ddp_on_one_rank_is_plain_arithmetic(runs: Runs) -> None:
     """Otherwise the test above could not tell a gang from one rank repeated."""
     runs.results("full-1")

@@ -85,6 +85,7 @@ def test_a_run_outlives_its_journal_and_completes(cluster: Cluster) -> None:
     wait_until(lambda: health(cluster)["status"] == "healthy", within_s=30, what="nothing is left to look at")
 
 
+@pytest.mark.long
 def test_an_older_backup_takes_nothing_back_from_a_live_run(cluster: Cluster) -> None:
     """The backup says that two jobs wait.  One runs since, one has completed: neither is ended, or done again."""
     enough = cluster.settings.state_dir / "enough for the second"

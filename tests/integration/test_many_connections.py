@@ -113,6 +113,7 @@ async def test_a_thousand_streams_leave_room_for_everybody_else(cluster: Cluster
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.long
 async def test_a_thousand_half_sent_bodies_leave_room_for_everybody_else(cluster: Cluster) -> None:
     """B: the same; and others can submit meanwhile."""
     async with crowd(cluster, HALF_A_BODY) as there:

@@ -67,6 +67,7 @@ def test_a_submit_during_the_restart_is_answered_and_made_once(cluster: Cluster)
     cluster.client.cancel(first.id)
 
 
+@pytest.mark.long
 def test_a_cancel_that_was_written_down_survives_the_crash(cluster: Cluster) -> None:
     """An intention in the journal is taken up again by the next life."""
     job_id = cluster.submit("ignores_stop", {})

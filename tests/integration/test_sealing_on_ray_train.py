@@ -46,6 +46,7 @@ def fit() -> Iterator[Fit]:
         process.wait(timeout=60)
 
 
+@pytest.mark.long
 def test_all_that_was_reported_is_complete_when_fit_returns(fit: Fit, tmp_path: Path) -> None:
     """Sealing is slow here and begins when the loop has returned: no report waited, and `fit()` did."""
     with s3_server() as server:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT, is_gone
 from tests.second_up import SCHEDULER, Living, living
-from tests.shells import TELLING, Shell
+from tests.shells import KILLED_KEEPER, PROXIES, STOPPED_ACTOR, TELLING, Shell
 
 pytestmark = pytest.mark.ray
 
@@ -21,7 +21,14 @@ def it() -> Iterator[Living]:
         yield found
 
 
-@pytest.mark.parametrize("shell", TELLING, ids=str)
+@pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param(shell, marks=() if shell in (PROXIES[0], KILLED_KEEPER, STOPPED_ACTOR) else pytest.mark.long)
+        for shell in TELLING
+    ],
+    ids=str,
+)
 def test_a_second_up_leaves_the_run_alone(it: Living, shell: Shell) -> None:
     """B3: a proxy, a forgotten token, a dead keeper, a stopped actor: each ended the scheduler and its run."""
     shell.meet(it)

@@ -30,6 +30,7 @@ def test_a_closure_runs_on_every_rank_with_what_it_captured(cluster: Cluster) ->
     assert "rank 1 of 2" in "".join(job.logs(rank=1))
 
 
+@pytest.mark.long
 def test_what_a_sent_function_raises_comes_back_with_its_traceback(cluster: Cluster) -> None:
     """D5: the line that failed is on another machine, and must be seen here."""
 
