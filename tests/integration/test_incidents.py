@@ -10,6 +10,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -370,7 +371,7 @@ def test_a_lost_journal_is_rebuilt_from_the_database_and_the_live_runs(
     cluster.client.cancel(blocker)
     cluster.wait_for(blocker, "cancelled")
     two = {"cpus_per_rank": 2}
-    config = {"until": str(tmp_path / "looked"), "step_time_s": 0.1}
+    config = {"until": str(tmp_path / "looked")}
     running = [cluster.submit("until", config, resources=two, name=f"running {n}") for n in range(2)]
     for job_id in running:
         cluster.wait_for_step(job_id, 1)

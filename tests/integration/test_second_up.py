@@ -24,7 +24,9 @@ def it() -> Iterator[Living]:
 @pytest.mark.parametrize(
     "shell",
     [
-        pytest.param(shell, marks=() if shell in (PROXIES[0], KILLED_KEEPER, STOPPED_ACTOR) else pytest.mark.long)
+        pytest.param(
+            shell, marks=() if shell in (PROXIES[0], KILLED_KEEPER, STOPPED_ACTOR) else pytest.mark.long
+        )
         for shell in TELLING
     ],
     ids=str,
