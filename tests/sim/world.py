@@ -26,10 +26,10 @@ from tests.sim.runs import Cluster
 from tests.sim.scenario import LOOP, Scenario
 
 
-def _known_to_stop() -> str:
+def _known_to_stop() -> bytes:
     """What an earlier life saw of the loop: without, nobody would ever be preempted for another job."""
     habit = {"start_s": 5.0, "save_s": 2.0, "stops": True, "saves": True}
-    return json.dumps({"at_s": NOON.timestamp(), "ledger": {}, "usage": [], "habits": {LOOP: habit}})
+    return json.dumps({"at_s": NOON.timestamp(), "ledger": {}, "usage": [], "habits": {LOOP: habit}}).encode()
 
 
 class World:
