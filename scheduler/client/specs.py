@@ -18,7 +18,7 @@ from scheduler.errors import InvalidSpec, Problem
 
 SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))
 _PARTS = {"resources": Gang, "checkpoints": CheckpointPolicy, "code": ShippedCode}
-_NEWER = ("code", "after", "start_after")
+_NEWER: Mapping[str, Any] = {"code": None, "after": [], "start_after": None, "preemptible": True}
 """A server of an earlier release does not know these fields: they are sent only where they say something."""
 _FIELDS_IN = {
     "": SPEC_FIELDS,
@@ -57,9 +57,8 @@ def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
             plain[part] = {name: getattr(plain[part], name) for name in _FIELDS_IN[part]}
     plain["after"] = [{"job": after.job, "on": after.on} for after in spec.after]
     plain["start_after"] = spec.start_after and spec.start_after.isoformat()
-    for name in _NEWER:
-        if not plain[name]:
-            del plain[name]
+    for name in [name for name, default in _NEWER.items() if plain[name] == default]:
+        del plain[name]
     wire = _plain(plain, prefix.rstrip("."), problems)
     if problems:
         raise InvalidSpec.of(*problems)

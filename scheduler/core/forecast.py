@@ -258,10 +258,16 @@ def _moved(available: float | None, by: float) -> float | None:
 def _why_unknown(scene: Scene) -> str:
     endless = [hold for hold in scene.holds if hold.left_s is None]
     running = [hold.job.spec.name for hold in endless if hold.job.status is Status.RUNNING]
-    waiting = [hold.job.spec.name for hold in endless if hold.job.status is not Status.RUNNING]
+    return why_unknown(
+        running, [hold.job.spec.name for hold in endless if hold.job.status is not Status.RUNNING]
+    )
+
+
+def why_unknown(running: Sequence[str], waiting: Sequence[str]) -> str:
+    """Of runs that go on for nobody knows how long: those that run now, and those that would have started."""
     if running:
         has = "has not reported its steps" if len(running) == 1 else "have not reported their steps"
         return f"{_listed(running, len(running))} {has}"
     if waiting:
         return f"no run like {_listed(waiting, len(waiting))} has completed yet, and no time limit is set"
-    return "what it needs is in use by something else than the jobs of this scheduler"
+    return "what it needs is in use by something else than the jobs of this scheduler, or kept for others"

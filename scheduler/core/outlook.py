@@ -6,13 +6,13 @@ that is not known, the outlook says so instead of guessing.  Nobody submits anyt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from scheduler.core.bin_packing import UNIT, Free, free_now, gpu_units, take
 from scheduler.core.contender import DAY_S, HOUR_S, Contender, Rules, Scene, Tenure, Told, preempted
 from scheduler.core.entitlements import decayed
-from scheduler.core.forecast import HORIZON_S, SOONEST_S, Start
+from scheduler.core.forecast import HORIZON_S, SOONEST_S, Start, why_unknown
 from scheduler.core.model import Allocation, JobId, NodeId, Snapshot
 from scheduler.core.needs import num_ranks
 from scheduler.core.policy import Decision, after, decide
@@ -24,7 +24,6 @@ STEP_S = 60.0
 """The policy moves with time, also when nothing happens.  It is asked after so long, then after twice as long, ..."""
 TINY_S = 0.001
 """After a moment, so that it is over however the seconds are rounded."""
-MAX_NAMED = 2
 
 LengthS = Callable[[Contender], float | None]
 """How many more seconds a job holds its nodes, or will once it has some; None: nobody can tell."""
@@ -65,17 +64,19 @@ def play(
     *,
     rest_ends_s: Mapping[JobId, float] | None = None,
     parents: Parents | None = None,
+    returns: Collection[JobId] = (),
     looks: int = MAX_LOOKS,
     horizon_s: float = HORIZON_S,
 ) -> Outlook:
     """Play until all who wait now have started; not longer than *horizon_s*, nor than *looks* at jobs.
 
     *length_s* is asked for jobs whose steps tell nothing.  *rest_ends_s*: until when a job rests, by the clock of
-    *scene*.  Who rests and is neither there nor in *parents* never starts.
+    *scene*.  Who rests and is neither there nor in *parents* never starts.  *returns*: runs that are being stopped and
+    wait again then; of the others of these, only those on nodes that are kept for somebody do.
     """
-    cluster = _Future(scene, rules, length_s, rest_ends_s or {}, parents or {})
+    cluster = _Future(scene, rules, length_s, rest_ends_s or {}, parents or {}, returns)
     first = decision = cluster.decide()
-    awaited = {job.id for job in scene.waiting if cluster.may_start(job)} | set(first.stops)
+    awaited = {job.id for job in scene.waiting if cluster.may_start(job)} | {*first.stops, *returns}
     looked = 0
     while True:
         looked += len(cluster.waiting) + len(cluster.running) + 1
@@ -90,7 +91,7 @@ def play(
     more_than_s = cluster.now_s - scene.now_s if looked > looks else horizon_s if cluster.ends else None
     starts = {
         job_id: cluster.start_of(job_id, decision, more_than_s)
-        for job_id in (*(job.id for job in scene.waiting), *first.stops)
+        for job_id in (*(job.id for job in scene.waiting), *first.stops, *returns)
     }
     stopped = tuple(
         Preempted(job_id=job_id, newcomer=why.newcomer, price=why.price_of(job_id), again=starts.pop(job_id))
@@ -109,6 +110,7 @@ class _Future:
         length_s: LengthS,
         rest_ends_s: Mapping[JobId, float],
         parents: Parents,
+        returns: Collection[JobId],
     ) -> None:
         self.now_s = scene.now_s
         self.waiting = {job.id: job for job in scene.waiting}
@@ -130,7 +132,7 @@ class _Future:
         for job in scene.running:
             self._will_end(job, job.told.at_s + job.told.left_s if job.told else self._after(length_s(job)))
             if job.tenure and job.tenure.stopping:
-                self._goes(job)
+                self._goes(job, job.id in returns)
 
     def decide(self) -> Decision:
         return decide(self._now(), self._rules)
@@ -242,24 +244,25 @@ class _Future:
         self._nodes.hold(job)
         self._will_end(job, ends_s)
 
-    def _stop(self, run: Contender) -> None:
+    def _stop(self, run: Contender, takes_s: float | None = None) -> None:
         """It saves, gives its nodes back and waits again; then it makes good what that costs, as its price says."""
         assert run.tenure
         self.running[run.id] = replace(run, tenure=replace(run.tenure, stopping=True))
-        self._saved[run.id] = self.now_s + max(SOONEST_S, run.save_s)
+        self._saved[run.id] = self.now_s + max(SOONEST_S, run.save_s if takes_s is None else takes_s)
         costs_s = price(replace(run, size=1.0), self.now_s) - run.save_s
         end_s = self.ends.get(run.id)
         self._rest_s[run.id] = None if end_s is None else end_s - self.now_s + costs_s
 
-    def _goes(self, run: Contender) -> None:
+    def _goes(self, run: Contender, returns: bool) -> None:
         """It was told to stop before: for somebody who waits for its nodes, or for good."""
         assert run.tenure
         nodes = {node for node, _ in run.tenure.allocation.ranks}
         kept = {node for job in self.waiting.values() if job.kept for node, _ in job.kept.ranks}
-        if nodes & kept:
-            self._stop(run)
+        takes_s = self._length_s(run)
+        if returns or nodes & kept:
+            self._stop(run, takes_s)
         else:
-            self._will_end(run, self.now_s + run.save_s)
+            self._will_end(run, self.now_s + (run.save_s if takes_s is None else takes_s))
 
     def _leave(self, job_id: JobId) -> Contender:
         self.ends.pop(job_id, None)
@@ -296,12 +299,10 @@ class _Future:
         }
 
     def _why_unknown(self) -> str:
-        jobs = [job for job in self.running.values() if job.id not in self.ends]
-        names = [job.name or job.id for job in jobs[:MAX_NAMED]]
-        if not names:
-            return "what it needs is in use by something else than the jobs of this scheduler, or kept for others"
-        more = [f"{len(jobs) - MAX_NAMED:,} more"] if len(jobs) > MAX_NAMED else []
-        return f"nobody can tell how long {' and '.join([*names, *more])} will run"
+        endless = [job for job in self.running.values() if job.id not in self.ends]
+        held_first = {job.id for job in self._scene.running}
+        running = [job.name for job in endless if job.id in held_first]
+        return why_unknown(running, [job.name for job in endless if job.id not in held_first])
 
 
 class _Nodes:

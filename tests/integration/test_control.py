@@ -103,7 +103,7 @@ def test_a_killed_rank_costs_the_steps_since_the_checkpoint(cluster: Cluster, di
 
 
 def test_a_preempted_job_keeps_its_place_and_goes_on(cluster: Cluster, disturbed: str) -> None:
-    behind = cluster.status(cluster.submit("quick", {"steps": 1}, resources={"num_ranks": 4}))
+    behind = cluster.status(cluster.submit("quick", {"steps": 1}, resources={"num_ranks": 4}, priority=-1))
     step = cluster.status(disturbed).progress["step"]
     cluster.wait_for_step(disturbed, step + 3, attempt=3)
     cluster.client.preempt(disturbed)

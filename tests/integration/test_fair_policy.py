@@ -28,7 +28,9 @@ def test_a_long_job_is_preempted_for_another_projects_and_ends_with_the_same_wei
     slow = DDP | {"step_time_s": 0.05}
     long = cluster.submit("torch_ddp", slow, name="long", project="vision", resources=WHOLE_NODE)
     cluster.wait_for_step(long, 25)
-    three = {"cpus_per_rank": 3}  # of four: more than half of the other gang is over the share of its project then
+    three = {
+        "cpus_per_rank": 3
+    }  # of four: more than half of the other gang is over the share of its project then
     short = cluster.submit("quick", {"steps": 1}, name="short", project="speech", resources=three)
     cluster.wait_for(short, "completed")
     first = cluster.client.attempts(long).attempts[0]

@@ -361,8 +361,10 @@ class TestEffect:
         monkeypatch.setattr(world.runner, "checkpoints", away)
         assert "about 12 s" in (await effect(world, job_id, "pause")).message
 
-    async def test_whoever_gives_way_is_told_when_it_would_be_its_turn_again(self, world: World) -> None:
+    async def test_whoever_gives_way_is_told_when_it_would_be_its_turn_again(self) -> None:
         """It keeps its place: with nobody before it, it starts again at once, and the person should know."""
+        world = World(policy="fifo")
+        await world.life()
         job_id = await submit(world, "it")
         await tell(world, job_id, 42, of=100, every_s=3)
         await submit(world, "other")

@@ -393,10 +393,10 @@ async def test_a_forecast_follows_the_turns(world: World) -> None:
     """S10: by the very decision of the scheduler, played forward."""
     long, _ = await with_a_long_run(world)
     world.runner.deaf = True
-    short = await world.submit(1, name="short")
+    short = await world.submit(1, name="short", max_runtime_s=300)
     told = await world.engine.queries.explain(short)
     assert told.forecast and told.forecast.position == 1
     assert told.forecast.starts_in_s == 0.0
     again = await world.engine.queries.effect(long, "preempt")
     assert again.forecast
-    assert again.forecast.message.startswith("position 2, behind short")
+    assert again.forecast.message == "position 2, behind short; starts in about 5 min"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from scheduler.core.contender import Contender, Scene
 from scheduler.core.forecast import MAX_LINE, Start
 from scheduler.core.model import Job, JobId, Status
 from scheduler.core.outlook import LengthS, Outlook, Parents
+from scheduler.core.policy import decide
 from scheduler.core.what_if import WhatIf, what_if
 from scheduler.engine import dependencies
 from scheduler.engine.job_store import JobStore
@@ -22,6 +23,7 @@ from scheduler.engine.queries.run_lengths import RunLengths
 from scheduler.engine.registry import Registry
 from scheduler.ports import Clock
 
+TOO_FAR = f"it is not known when, with more than {MAX_LINE:,} jobs before it"
 Change = Callable[[Scene, JobId], Scene]
 """Of one job."""
 
@@ -49,13 +51,39 @@ class Outlooks:
         self._playing = asyncio.Lock()
 
     async def of(self, job: Job) -> Expected:
-        """One that runs and is about to be preempted is taken as if it had given its nodes back."""
-        job = self._as_it_waits(job)
-        seen, future = await self.whole(job)
-        place = seen.line.index(job.id)
-        ahead = [future.jobs[one] for one in seen.line[: min(place, MAX_AHEAD)]]
-        start = Start(why="held for a person") if job.held else seen.starts[job.id]
+        """One that runs is taken as about to be preempted."""
+        waits, runs = self._as_it_waits(job), job.status is Status.RUNNING
+        position = self._registry.position(waits) or 1
+        if position > MAX_LINE:
+            first = [one for one in self._registry.line(MAX_AHEAD + 1) if one.id != job.id]
+            return Expected(position, first[:MAX_AHEAD], Start(why=TOO_FAR))
+        future = await self._future(waits)
+        async with self._playing:
+            line = await asyncio.to_thread(self._line, future.scene)
+            if runs:
+                future = await self._future(running=job)
+            seen = await asyncio.to_thread(self._play, future, [job.id] if runs else [])
+        place = line.index(job.id)
+        ahead = [future.jobs[one] for one in line[: min(place, MAX_AHEAD)]]
+        start = seen.starts[job.id]
+        if job.held:
+            start = Start(why="held for a person")
         return Expected(place + 1, ahead, start)
+
+    def _line(self, scene: Scene) -> list[JobId]:
+        """Those that would start now, then the others, in the order of their turns."""
+        first = decide(scene, self._policy.rules)
+        return [*first.starts, *first.reasons]
+
+    def _play(self, future: Future, returns: Sequence[JobId] = ()) -> Outlook:
+        return outlook.play(
+            future.scene,
+            self._policy.rules,
+            future.length_s,
+            rest_ends_s=future.rest_ends_s,
+            parents=future.parents,
+            returns=returns,
+        )
 
     def _as_it_waits(self, job: Job) -> Job:
         if job.status is not Status.RUNNING or job.admitted_at is None:
@@ -72,19 +100,11 @@ class Outlooks:
             saved=last_saved(job, seen),
         )
 
-    async def whole(self, job: Job | None = None) -> tuple[Outlook, Future]:
-        """Of the whole queue, with *job* as it is given here."""
+    async def whole(self) -> tuple[Outlook, Future]:
+        """Of all that wait, as they are."""
         async with self._playing:
-            future = await self._future(job)
-            played = await asyncio.to_thread(
-                outlook.play,
-                future.scene,
-                self._policy.rules,
-                future.length_s,
-                rest_ends_s=future.rest_ends_s,
-                parents=future.parents,
-            )
-        return played, future
+            future = await self._future()
+            return await asyncio.to_thread(self._play, future), future
 
     async def what_if(self, job: Job, change: Change) -> tuple[WhatIf, Future]:
         """What would become of those that wait if *job*, which waits, were changed."""
@@ -102,23 +122,25 @@ class Outlooks:
             )
         return told, future
 
-    async def _future(self, job: Job | None) -> Future:
+    async def _future(self, waits: Job | None = None, running: Job | None = None) -> Future:
+        """As things stand; *waits* and *running* in the place of these jobs as they are."""
         now, usual = self._clock.now(), await self._lengths.usual()
-        waiting = self._registry.queued(MAX_LINE)
-        if job is not None:
-            waiting = sorted([*(one for one in waiting if one.id != job.id), job], key=ordering.turn)
-        running = {one.id: one for one in self._registry.running() if job is None or one.id != job.id}
-        jobs = {**running, **{one.id: one for one in waiting}}
+        changed = {job.id: job for job in (waits, running) if job}
+        waiting = [job for job in self._registry.queued(MAX_LINE) if job.id not in changed]
+        waiting = sorted([*waiting, waits], key=ordering.turn) if waits else waiting
+        runs = [job for job in self._registry.running() if job.id not in changed]
+        running_now = {job.id: job for job in ([*runs, running] if running else runs)}
+        jobs = {**running_now, **{one.id: one for one in waiting}}
         parents = await dependencies.parents_of(self._store, waiting)
 
         def length_s(contender: Contender) -> float | None:
-            one = running.get(contender.id)
+            one = running_now.get(contender.id)
             if one is not None and contender.tenure:
                 return self._lengths.left_s(one, now)
             return usual.length_s(jobs[contender.id])
 
         return Future(
-            scene=self._policy.scene(waiting, parents, now, running=tuple(running.values())),
+            scene=self._policy.scene(waiting, parents, now, running=tuple(running_now.values())),
             jobs=jobs,
             length_s=length_s,
             rest_ends_s={one.id: at.timestamp() for one in waiting if (at := _rests_until(one))},
