@@ -65,6 +65,44 @@ PROJECT_EXAMPLE: Json = {
     "queued": 1,
 }
 PROJECTS_EXAMPLE: Json = {"unit": "GPU", "projects": [PROJECT_EXAMPLE]}
+QUEUE_EXAMPLE: Json = {
+    "at": "2026-11-22T12:00:00Z",
+    "policy": "fair",
+    "rules": "9f2c41d07be3",
+    "unit": "GPU",
+    "size": 16.0,
+    "projects": [{**PROJECT_EXAMPLE, "entitled": 10.0, "lent": 2.0, "usage_h": 140.5}],
+    "num_waiting": 1,
+    "waiting": [
+        {
+            "position": 1,
+            "job_id": "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001",
+            "name": "first try",
+            "project": "vision",
+            "user": "ada",
+            "size": 4.0,
+            "reason": {
+                "code": "over_share",
+                "message": "vision holds 12 of its 10 GPUs; those within their share go first",
+            },
+            "kept": False,
+            "starts_in_s": 360.0,
+        }
+    ],
+    "num_holding": 1,
+    "holding": [
+        {
+            "job_id": "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0002",
+            "name": "long one",
+            "project": "vision",
+            "user": "ada",
+            "size": 12.0,
+            "left_s": 360.0,
+            "on_loan": True,
+            "stopping": False,
+        }
+    ],
+}
 STREAM_EXAMPLE = """\
 retry: 1000
 

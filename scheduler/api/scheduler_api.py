@@ -26,6 +26,7 @@ from scheduler.api.logs import LogChunk, LogView
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.operations import Operation, command, operations_of, query
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
+from scheduler.api.queue import QueueDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec
@@ -142,6 +143,11 @@ class SchedulerApi(Protocol):
     @query()
     async def loops(self) -> LoopList:
         """The train loops that may be run, and their settings."""
+        ...
+
+    @query()
+    async def queue(self) -> QueueDocument:
+        """What projects are entitled to and hold, the first of those that wait, and who holds nodes."""
         ...
 
     @query()

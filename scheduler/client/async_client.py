@@ -21,6 +21,7 @@ from scheduler.api.jobs import (
 from scheduler.api.logs import LogEvent, LogLines
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
+from scheduler.api.queue import QueueDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
 from scheduler.client import calls, project_calls
 from scheduler.client.async_handle import AsyncJobHandle
@@ -185,6 +186,10 @@ class AsyncClient(AsyncTransport):
     async def loops(self) -> LoopList:
         """The loops that this scheduler knows and their settings, and which others it allows."""
         return await self.call(calls.loops())
+
+    async def queue(self) -> QueueDocument:
+        """Whose turn it is, why each job waits, when it may start, and what projects are entitled to and hold."""
+        return await self.call(project_calls.queue())
 
     async def projects(self) -> ProjectList:
         """Every project that was set, or has a job that has not ended: what it may have, and what it holds."""

@@ -21,6 +21,7 @@ from scheduler.api.jobs import (
 from scheduler.api.logs import LogEvent, LogLines
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
+from scheduler.api.queue import QueueDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
 from scheduler.client import calls, project_calls
 from scheduler.client.blocking_handle import JobHandle
@@ -180,6 +181,10 @@ class Client(Transport):
     def loops(self) -> LoopList:
         """The loops that this scheduler knows and their settings, and which others it allows."""
         return self.call(calls.loops())
+
+    def queue(self) -> QueueDocument:
+        """Whose turn it is, why each job waits, when it may start, and what projects are entitled to and hold."""
+        return self.call(project_calls.queue())
 
     def projects(self) -> ProjectList:
         """Every project that was set, or has a job that has not ended: what it may have, and what it holds."""

@@ -1,4 +1,4 @@
-"""The calls about projects, as those of `calls`."""
+"""The calls about projects and the queue, as those of `calls`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from scheduler.api.projects import CHANGES, ProjectDocument, ProjectList, ShareChanges
+from scheduler.api.queue import QueueDocument
 from scheduler.client.calls import API, Call
 from scheduler.client.specs import is_sendable_text
 from scheduler.errors import InvalidRequest, Problem
 
 _PATH = f"{API}/projects"
 _MAX_NAME_CHARS = 200
+
+
+def queue() -> Call[QueueDocument]:
+    return Call(method="GET", path=f"{API}/queue", read=QueueDocument.model_validate_json)
 
 
 def projects() -> Call[ProjectList]:

@@ -57,6 +57,8 @@ class Decision:
     """Whom to preempt; each stands in the `after` of the start for which it is."""
     reasons: Mapping[JobId, Reason]
     """In the order of the turns; each sentence is made when it is asked for."""
+    turns: Order | None = None
+    """By which it was decided, with what each project is entitled to; None: the policy knows no shares."""
 
 
 def decide(scene: Scene, rules: Rules) -> Decision:
@@ -74,7 +76,8 @@ def decide(scene: Scene, rules: Rules) -> Decision:
         ):
             tick.wait(turn)  #    or, for who is due, a place of its own
     reasons = WaitReasons(scene, rules, turns, resting, tick.waits, tick.room)
-    return Decision(starts=tick.starts, stops=tick.stops, reasons=reasons)  # 7. and a reason for everyone
+    # 7. and a reason for everyone
+    return Decision(starts=tick.starts, stops=tick.stops, reasons=reasons, turns=turns)
 
 
 def fifo(queue: ordering.QueueOrder, snapshot: Snapshot) -> Decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -147,6 +147,10 @@ class Fair:
 
     def decide(self, waiting: Sequence[Job], parents: Parents, now: datetime) -> Decision:
         return policy.decide(self.scene(waiting, parents, now), self.rules)
+
+    def used(self) -> Mapping[tuple[str, str], float]:
+        """Decayed GPU seconds by project and user."""
+        return self._usage.now()
 
     async def spend(self, decision: Decision, now: datetime) -> None:
         """Before anybody is stopped: a crash must not give the budget back."""

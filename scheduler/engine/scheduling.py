@@ -68,7 +68,7 @@ class Scheduling:
         if self._shutdown.is_on:
             could_start = (job for job in waiting if job.id in decision.starts)
             waits = {**waits, **self._shutdown.reasons(could_start)}
-        self._views.planned(waits, now)
+        self._views.planned(waits, now, decision.turns)
         if self._policy.ranks:
             cleared = [job_id for job_id, start in decision.starts.items() if start.after]
             self._registry.line_up([*cleared, *decision.reasons])

@@ -21,6 +21,7 @@ from scheduler.engine.policies import policy_in_charge
 from scheduler.engine.projects import Projects
 from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.queries import Queries
+from scheduler.engine.queries.queue_view import QueueView
 from scheduler.engine.registry import Registry
 from scheduler.engine.run_metrics import RunMetrics
 from scheduler.engine.run_monitor import RunMonitor
@@ -66,8 +67,7 @@ class Engine:
         session = MirrorSession(mirror, journal) if mirror else None
         self.store = store = JobStore(journal, registry, session, settings.retries())
         self.views = views = JobViews(registry, clock, settings)
-        feed, times = ChangeFeed(), RunTimes(clock)
-        metrics = RunMetrics(telemetry or NoTelemetry())
+        feed, times, metrics = ChangeFeed(), RunTimes(clock), RunMetrics(telemetry or NoTelemetry())
         # the runs: found, followed to their ends, looked at
         heartbeat = Heartbeat(journal, session, clock, views)
         self.found = found = FoundRuns(store, runner, clock)
@@ -83,25 +83,15 @@ class Engine:
         )
         # people, and the database
         self.queries = queries = Queries(
-            journal,
-            runner,
-            registry,
-            store,
-            cluster,
-            validator,
-            views,
-            feed,
-            session,
-            policy,
-            clock,
-            settings,
-        )
+            journal, runner, registry, store, cluster, validator,
+            views, feed, session, policy, clock, settings
+        )  # fmt: skip
+        self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock)
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, shutdown, clock, settings
         )
         self.sync = Sync(
-            journal, session, heartbeat, webhook, registry, store, cluster,
-            validator, commands, runner, clock, settings
+            journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings
         )  # fmt: skip
         # what runs again and again, and what follows a commit
         self.tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)

@@ -18,6 +18,7 @@ from serve_app.pages import (
     job_logs,
     jobs_list,
     monitor,
+    queue,
     repairs,
     shared_connection,
     submit,
@@ -38,7 +39,7 @@ class NoSuchPage(SchedulerError):
 def add(app: FastAPI, registry: SchedulerApi, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
     site = Site.of(registry, reads, hub, settings)
     app.state.site = site
-    for part in (assets, shared_connection, jobs_list, repairs, health, job_logs, monitor):
+    for part in (assets, shared_connection, jobs_list, queue, repairs, health, job_logs, monitor):
         app.include_router(part.router)
     confirm.add(app, site.renderer, registry)
     app.include_router(submit.router)

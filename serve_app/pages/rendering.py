@@ -16,6 +16,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from scheduler.api.jobs import JobDocument
+from scheduler.core.durations import span
 from scheduler.core.finite import finite
 from scheduler.core.model import Status
 from scheduler.core.redaction import masked
@@ -84,6 +85,7 @@ def _environment() -> Environment:
         progress=progress,
         percent=percent,
         duration=duration,
+        span=span,
         bytes=in_bytes,
         at=at,
         without=without,

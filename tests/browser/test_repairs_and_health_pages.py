@@ -1,4 +1,4 @@
-"""What was repaired, and how the scheduler is: in a browser."""
+"""What was repaired, how the scheduler is, and whose turn it is: in a browser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from scheduler.errors import MirrorUnavailable, RegistryUnavailable
 from scheduler.settings import Settings
 from serve_app.app import create_app
 from tests.browser.conftest import Complaints, violations
-from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_repair
+from tests.unit.recording_registry import (
+    JOB_ID,
+    NOW,
+    RecordingRegistry,
+    a_holding_job,
+    a_queue,
+    a_repair,
+    a_share,
+    a_waiting_job,
+)
 from tests.unit.served import app_at_port
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'"
@@ -228,14 +237,54 @@ class TestHealth:
         complaints[:] = [words for words in complaints if "htmx:" not in words]  # it tells of the lost server
 
 
+QUEUE = a_queue(
+    projects=[
+        a_share("vision", quota=8.0),
+        a_share("speech", held=0.0, lent=0.0),
+        a_share(HOSTILE, held=4.0),
+    ],
+    waiting=[
+        a_waiting_job(kept=True),
+        a_waiting_job(position=2, name=HOSTILE, project=HOSTILE, starts_in_s=None),
+    ],
+    holding=[a_holding_job(on_loan=True), a_holding_job(name=HOSTILE, left_s=None)],
+)
+
+
+class TestQueue:
+    def test_it_shows_whose_turn_it_is_and_renews_itself(
+        self, registry: Registry, url: str, page: Page
+    ) -> None:
+        """S1, S10: bars and a time line, with the same in words."""
+        registry.known_queue = QUEUE
+        page.clock.install()
+        page.goto(url)
+        page.get_by_role("link", name="Queue").click()
+        expect(page.get_by_role("img", name="vision: holds 12 GPUs, is entitled to 10")).to_be_visible()
+        expect(page.get_by_role("img", name="waits: starts in about 6 min")).to_be_visible()
+        expect(page.locator(".waiting tbody tr")).to_have_count(2)
+        expect(page.locator("main img")).to_have_count(0)
+        registry.known_queue = a_queue()
+        page.clock.run_for(6_000)
+        expect(page.locator("#queue")).to_contain_text("Nothing runs, and nothing waits")
+
+    def test_it_is_whole_without_a_script(self, registry: Registry, url: str, plain: Page) -> None:
+        registry.known_queue = QUEUE
+        plain.goto(f"{url}/training/queue")
+        expect(plain.locator(".shares tbody tr")).to_have_count(3)
+        bar = plain.locator(".shares .lent").first.bounding_box()
+        assert bar and bar["width"] > 20
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["repairs", "health"])
+@pytest.mark.parametrize("path", ["repairs", "health", "queue"])
 def test_nothing_hinders_anybody(
     path: str, scheme: str, width: int, registry: Registry, url: str, page: Page
 ) -> None:
     """WCAG AA by axe, at a desk and on a phone, where nothing is wider than the screen."""
     registry.is_well, registry.put_right, registry.differs = ILL, [a_repair()], [a_repair()]
+    registry.known_queue = QUEUE
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.goto(f"{url}/training/{path}")

@@ -28,6 +28,7 @@ from scheduler.api.jobs import (
 from scheduler.api.logs import LogChunk, LogView, RankLog
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
+from scheduler.api.queue import HoldingJob, ProjectInQueue, QueueDocument, WaitingJob
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument, RepairPage
 from scheduler.api.scheduler_api import OPERATIONS
 from scheduler.core.commands import JobAction
@@ -82,6 +83,59 @@ def a_project(name: str = "vision", **changes: Any) -> ProjectDocument:
     return ProjectDocument(**(values | changes))
 
 
+def a_share(name: str = "vision", **changes: Any) -> ProjectInQueue:
+    values = a_project(name).model_dump() | {"entitled": 10.0, "lent": 2.0, "usage_h": 140.5}
+    return ProjectInQueue(**(values | changes))
+
+
+def a_waiting_job(**changes: Any) -> WaitingJob:
+    values: dict[str, Any] = {
+        "position": 1,
+        "job_id": JOB_ID,
+        "name": "waits",
+        "project": "vision",
+        "user": "ana",
+        "size": 4.0,
+        "reason": ReasonDocument(code="behind", message="behind 1 job with less left"),
+        "kept": False,
+        "starts_in_s": 360.0,
+        "starts_after_s": None,
+    }
+    return WaitingJob(**(values | changes))
+
+
+def a_holding_job(**changes: Any) -> HoldingJob:
+    values: dict[str, Any] = {
+        "job_id": JOB_ID,
+        "name": "runs",
+        "project": "vision",
+        "user": "ana",
+        "size": 12.0,
+        "left_s": 360.0,
+        "on_loan": False,
+        "stopping": False,
+    }
+    return HoldingJob(**(values | changes))
+
+
+def a_queue(**changes: Any) -> QueueDocument:
+    """Empty, but for what *changes* has."""
+    waiting, holding = changes.get("waiting", []), changes.get("holding", [])
+    values: dict[str, Any] = {
+        "at": NOW,
+        "policy": "fair",
+        "rules": "9f2c41d07be3",
+        "unit": "GPU",
+        "size": 16.0,
+        "projects": [],
+        "num_waiting": len(waiting),
+        "waiting": waiting,
+        "num_holding": len(holding),
+        "holding": holding,
+    }
+    return QueueDocument(**(values | changes))
+
+
 def a_forecast(**changes: Any) -> Forecast:
     values: dict[str, Any] = {"position": 1, "starts_in_s": 360.0, "message": "next; starts in about 6 min"}
     return Forecast(**(values | changes))
@@ -95,6 +149,7 @@ class RecordingRegistry:
         self.keys: dict[str, str] = {}
         self.put_right: list[RepairDocument] = []
         self.known_projects: list[ProjectDocument] = []
+        self.known_queue = a_queue()
         self.says_of_pages: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
@@ -269,6 +324,9 @@ class RecordingRegistry:
 
     async def loops(self) -> LoopList:
         return LoopList(loops=[LoopDocument(name="sft", description="", config_schema={})], allowed=[])
+
+    async def queue(self) -> QueueDocument:
+        return self.known_queue
 
     async def projects(self) -> ProjectList:
         return ProjectList(unit="GPU", projects=self.known_projects)

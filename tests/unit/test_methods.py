@@ -26,8 +26,8 @@ OF_A_JOB = (
 )
 READ = [
     "/", "/training", f"/training/monitor?jobId={JOB_ID}", "/training/health", "/training/repairs", "/training/submit",
-    "/training/nowhere", "/docs", "/static/style.css", "/static/nowhere.css", "/openapi.json", "/health", "/livez",
-    "/readyz",    f"{SUBMIT}/jobs", f"{SUBMIT}/loops", f"{SUBMIT}/repairs", "/nowhere",
+    "/training/nowhere", "/docs", "/static/style.css", "/static/nowhere.css", "/openapi.json",
+    "/health", "/livez", "/readyz", f"{SUBMIT}/jobs", f"{SUBMIT}/loops", f"{SUBMIT}/repairs", f"{SUBMIT}/queue", "/nowhere",
     *(f"{SUBMIT}/{path.format(id=JOB_ID)}" for path in OF_A_JOB),
 ]  # fmt: skip
 STREAMS = [

@@ -19,7 +19,16 @@ from scheduler.errors import (
 from scheduler.testing.memory_mirror import Database, MemoryMirror
 from serve_app.pages.visitor import MAX_FIELDS
 from tests.unit.edge import client_of
-from tests.unit.recording_registry import JOB_ID, NOW, RecordingRegistry, a_document
+from tests.unit.recording_registry import (
+    JOB_ID,
+    NOW,
+    RecordingRegistry,
+    a_document,
+    a_holding_job,
+    a_queue,
+    a_share,
+    a_waiting_job,
+)
 
 
 @pytest.fixture
@@ -33,7 +42,7 @@ def client(registry: RecordingRegistry) -> httpx.AsyncClient:
 
 
 HOSTILE = "<script>alert(1)</script>\"'"
-OTHER_PAGES = ("/training/repairs", "/training/health")
+OTHER_PAGES = ("/training/repairs", "/training/health", "/training/queue")
 
 
 class TestPages:
@@ -287,6 +296,72 @@ class TestUnreadableJobs:
         assert answer.status_code == 200
         assert "cannot be shown" in answer.text
         assert 'id="attempts"' in answer.text
+
+
+class TestQueue:
+    async def test_shares_and_turns_are_told_in_words_beside_every_picture(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """S1: whoever does not see the bars reads the same."""
+        registry.known_queue = a_queue(
+            projects=[a_share("vision", quota=8.0, limit=16.0)],
+            waiting=[
+                a_waiting_job(kept=True),
+                a_waiting_job(position=2, starts_in_s=None, starts_after_s=5400.0),
+            ],
+            holding=[a_holding_job(on_loan=True), a_holding_job(left_s=None), a_holding_job(left_s=9000.0)],
+        )
+        page = (await client.get("/training/queue")).text
+        for told in (
+            'aria-label="vision: holds 12 GPUs, is entitled to 10, 2 on loan, quota 8, limit 16"',
+            'aria-label="runs: runs for about 6 min more"',
+            'aria-label="runs: runs; nobody can tell how long"',
+            'aria-label="waits: starts in about 6 min"',
+            "in more than 1.5 h",
+            "behind 1 job with less left",
+            "nodes kept",
+            "3 jobs run, 2 jobs wait",
+            f'href="/training/monitor?jobId={JOB_ID}"',
+        ):
+            assert told in page
+
+    async def test_an_empty_queue_says_what_to_do(self, client: httpx.AsyncClient) -> None:
+        page = (await client.get("/training/queue")).text
+        assert 'href="/training/submit">Submit a job' in page
+        assert "scheduler projects set" in page
+
+    async def test_under_fifo_nothing_is_claimed_of_shares(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        share = a_share(entitled=None, lent=None, usage_h=None)
+        waits = a_waiting_job(starts_in_s=None)
+        registry.known_queue = a_queue(policy="fifo", rules=None, projects=[share], waiting=[waits])
+        page = (await client.get("/training/queue")).text
+        assert "Entitled" not in page
+        assert "not known" in page
+
+    async def test_names_are_escaped_and_the_part_alone_is_renewed(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """A project's name would otherwise run in the browser of whoever looks."""
+        registry.known_queue = a_queue(
+            projects=[a_share(HOSTILE)],
+            waiting=[
+                a_waiting_job(
+                    name=HOSTILE,
+                    project=HOSTILE,
+                    user=HOSTILE,
+                    reason=ReasonDocument(code=HOSTILE, message=HOSTILE),
+                )
+            ],
+            holding=[a_holding_job(name=HOSTILE, project=HOSTILE, user=HOSTILE)],
+        )
+        part = (await client.get("/training/queue", headers={"hx-request": "true"})).text
+        assert "<html" not in part
+        for text in ((await client.get("/training/queue")).text, part):
+            assert "<script>" not in text
+            assert "&lt;script&gt;alert(1)" in text
+            assert not re.findall(r"<style|\sstyle=|\son[a-z]+=", text)
 
 
 async def test_what_hides_in_a_text_is_shown_and_an_input_keeps_it(registry: RecordingRegistry) -> None:

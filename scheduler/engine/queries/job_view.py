@@ -10,6 +10,7 @@ from scheduler.api.serialize import document_or_stand_in, is_stand_in, job_docum
 from scheduler.core.hangs import Silence, judge
 from scheduler.core.lifecycle import Event
 from scheduler.core.model import Job, JobId, Phase, Reason, Status
+from scheduler.core.turns import Order
 from scheduler.engine.registry import Registry
 from scheduler.ports import Clock, ProgressUpdate
 from scheduler.settings import Settings
@@ -28,11 +29,13 @@ class JobViews:
         self._moved: set[JobId] = set()
         """Those of which the newest pass knew an older version."""
         self.looked_at: datetime | None = None
+        self.turns: Order | None = None
+        """Of the newest pass, where the policy knows shares."""
         self.unreadable: dict[JobId, str] = {}
         """Jobs that could not be shown whole when they were last looked at, and why."""
 
-    def planned(self, reasons: Mapping[JobId, Reason], at: datetime) -> None:
-        self._reasons, self.looked_at = reasons, at
+    def planned(self, reasons: Mapping[JobId, Reason], at: datetime, turns: Order | None = None) -> None:
+        self._reasons, self.looked_at, self.turns = reasons, at, turns
         self._moved.clear()
 
     def waits(self, job_id: JobId) -> Reason | None:

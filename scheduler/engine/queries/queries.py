@@ -68,8 +68,8 @@ class Queries:
         self._journal, self._runner, self._registry, self._store = journal, runner, registry, store
         self._validator, self._views, self._feed = validator, views, feed
         self._is_mirrored, self._life = session is not None, journal.incarnation
-        lengths = RunLengths(journal, registry, clock, settings)
-        self._outlooks = outlooks = (
+        self.lengths = lengths = RunLengths(journal, registry, clock, settings)
+        self.outlooks = outlooks = (
             Outlooks(policy, registry, store, lengths, clock) if isinstance(policy, Fair) else None
         )
         forecaster = Forecaster(outlooks or ByQueue(registry, store, cluster, lengths, clock))
