@@ -142,7 +142,9 @@ class _Future:
 
     def carry_out(self, decision: Decision) -> None:
         granted = {job_id for job_id in decision.starts if self.waiting[job_id].kept}
-        sizes = {job_id: 0.0 if job_id in granted else self.waiting[job_id].size for job_id in decision.starts}
+        sizes = {
+            job_id: 0.0 if job_id in granted else self.waiting[job_id].size for job_id in decision.starts
+        }
         self._ledger = after(decision, self._ledger, sizes, self._rules, self.now_s)
         for job_id in decision.stops:
             self._stop(self.running[job_id])

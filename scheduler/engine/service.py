@@ -97,7 +97,7 @@ class Engine:
             settings,
         )
         self.commands = commands = Commands(
-            registry, store, cluster, validator, views, queries, shutdown, clock, settings
+            registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
         self.sync = Sync(
             journal, session, heartbeat, webhook, registry, store, cluster,
