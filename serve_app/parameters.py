@@ -92,8 +92,25 @@ class ResumeQuery(BaseModel):
     )
 
 
-class EffectQuery(ResumeQuery):
+class ForceStartQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    preempt: bool = Field(
+        False,
+        description="Other runs are preempted for it, by the rules of the policy `fair`; refused under `fifo`.",
+    )
+
+
+class EffectQuery(ResumeQuery, ForceStartQuery):
     action: JobAction = Field(description="As in the path of the action.")
+
+
+class WhatIfQuery(BaseModel):
+    """Exactly one of them."""
+
+    model_config = ConfigDict(extra="forbid")
+    priority: int | None = Field(None, ge=-1000, le=1000, description="If it had this priority.")
+    front: bool = Field(False, description="If it were at the front of its project's part of the queue.")
+    preempt: bool = Field(False, description="If other runs were preempted for it.")
 
 
 class MetricsQuery(BaseModel):

@@ -27,6 +27,58 @@ class Forecast(Document):
     message: str = Field(description="A sentence: `position 3, behind A and B; starts in about 6 min`.")
 
 
+class StartEstimate(Document):
+    """When a job is given nodes."""
+
+    starts_in_s: float | None = Field(
+        default=None, description="0: now; null: nobody can tell, or it was not played so far."
+    )
+    message: str = Field(description="`starts in about 6 min`, or why nobody can tell.")
+
+
+class MovedJob(Document):
+    """Another job that would start sooner or later."""
+
+    job_id: str
+    name: str
+    before: StartEstimate
+    after: StartEstimate
+    by_s: float = Field(description="Later by so many seconds; below 0: sooner.")
+    at_least: bool = Field(
+        default=False, description="It moves by `by_s` or more: it was not played further."
+    )
+    message: str
+
+
+class PreemptedRun(Document):
+    """A run that would be preempted now."""
+
+    job_id: str
+    name: str
+    newcomer: JobRef = Field(description="For whom.")
+    price_gpu_s: float = Field(
+        description="Work to be done again, saving, and starting again; CPU seconds on a cluster without GPUs."
+    )
+    again: StartEstimate = Field(description="When it goes on.")
+    message: str
+
+
+class WhatIfDocument(Document):
+    """What one change of a job would do, to it and to others.  Nothing is done."""
+
+    job_id: str
+    message: str = Field(description="One sentence for people.")
+    now: StartEstimate | None = Field(
+        default=None, description="When it starts as things stand; null: it does not wait now."
+    )
+    then: StartEstimate = Field(description="And with the change.")
+    moved: list[MovedJob] = Field(
+        default_factory=list[MovedJob], description="The largest difference first, at most 10."
+    )
+    num_more: int = Field(default=0, description="Further ones, that are left out.")
+    preempted: list[PreemptedRun] = Field(default_factory=list[PreemptedRun])
+
+
 class EffectDocument(Document):
     """What an action would do, told before it is done."""
 
@@ -36,6 +88,10 @@ class EffectDocument(Document):
     message: str = Field(description="What would happen, or why it may not; one sentence for people.")
     remedy: str | None = Field(default=None, description="What to do instead, when it is not allowed.")
     forecast: Forecast | None = Field(default=None, description="For what puts the job in the line.")
+    what_if: WhatIfDocument | None = Field(
+        default=None,
+        description="Of a force-start under the policy `fair`: who would start later, and whose run would be preempted.",
+    )
 
 
 class NextStep(Document):

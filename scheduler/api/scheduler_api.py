@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer, WhatIfDocument
 from scheduler.api.health import Health, LoopList, ShutdownAnswer
 from scheduler.api.job_query import JobQuery
 from scheduler.api.jobs import (
@@ -78,11 +78,16 @@ class SchedulerApi(Protocol):
 
     @command()
     async def act(
-        self, job_id: str, action: JobAction, by: str, checkpoint: str | None = None
+        self,
+        job_id: str,
+        action: JobAction,
+        by: str,
+        checkpoint: str | None = None,
+        preempt: bool = False,
     ) -> ActionAnswer:
         """What *by* asks of a job, written down before anything is done; refused where `ACTIONS` does not allow it.
 
-        *checkpoint*: where a resume goes on.
+        *checkpoint*: where a resume goes on.  *preempt*: other runs are preempted for a job that is force-started.
         """
         ...
 
@@ -131,8 +136,17 @@ class SchedulerApi(Protocol):
         ...
 
     @query()
-    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+    async def effect(
+        self, job_id: str, action: str, checkpoint: str | None = None, preempt: bool = False
+    ) -> EffectDocument:
         """What an action would do.  Changes nothing."""
+        ...
+
+    @query()
+    async def what_if(
+        self, job_id: str, priority: int | None = None, front: bool = False, preempt: bool = False
+    ) -> WhatIfDocument:
+        """What one change of a job that waits would do: exactly one of the three is given."""
         ...
 
     @query()

@@ -25,6 +25,7 @@ from scheduler.cli import (
     server,
     submit,
     top,
+    what_if,
 )
 from scheduler.cli.actions import command_of
 from scheduler.cli.errors import EXIT_CODES
@@ -54,6 +55,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "list": listing.list_jobs,
         "status": look.status,
         "explain": explain.explain,
+        "what-if": what_if.what_if,
         "logs": logs.logs,
         "metrics": metrics.metrics,
         "events": look.events,

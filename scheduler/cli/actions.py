@@ -10,7 +10,7 @@ import typer
 from scheduler.cli.acting import Act, Yes, act, ask_first, jobs_in
 from scheduler.cli.options import AsJson, Url, connect
 from scheduler.client import Client
-from scheduler.core.commands import ACTIONS, JobAction
+from scheduler.core.commands import ACTIONS, ActionRule, JobAction
 from scheduler.errors import InvalidRequest
 
 Command = Callable[..., None]
@@ -25,10 +25,17 @@ Checkpoint = Annotated[
 def command_of(action: JobAction) -> Command:
     """Its help, what Tab offers, and whether it asks first are those of the table."""
     rule = ACTIONS[action]
-    make = _asking if rule.is_dangerous else _from_checkpoint if rule.takes_checkpoint else _plain
-    command = make(action)
+    command = _maker(rule)(action)
     command.__name__, command.__doc__ = rule.method, rule.help
     return command
+
+
+def _maker(rule: ActionRule) -> Callable[[JobAction], Command]:
+    if rule.is_dangerous:
+        return _asking
+    if rule.takes_checkpoint:
+        return _from_checkpoint
+    return _before_others if rule.takes_preempt else _plain
 
 
 def _plain(action: JobAction) -> Command:
@@ -56,6 +63,21 @@ def _from_checkpoint(action: JobAction) -> Command:
     return command
 
 
+def _before_others(action: JobAction) -> Command:
+    def command(
+        job_ids: Annotated[list[str], jobs_in(*ACTIONS[action].acts_in)],
+        preempt: Annotated[
+            bool,
+            typer.Option("--preempt", help="Preempt other runs for it; `scheduler what-if` shows whose."),
+        ] = False,
+        url: Url = None,
+        as_json: AsJson = False,
+    ) -> None:
+        act(job_ids, _call(connect(url), action, *([True] if preempt else [])), as_json)
+
+    return command
+
+
 def _asking(action: JobAction) -> Command:
     asks_in = ACTIONS[action].asks_in
 
@@ -73,6 +95,7 @@ def _asking(action: JobAction) -> Command:
     return command
 
 
-def _call(client: Client, action: JobAction, *checkpoint: str) -> Act:
+def _call(client: Client, action: JobAction, *wish: str | bool) -> Act:
+    """*wish*: a checkpoint, or whether to preempt."""
     method = getattr(client, ACTIONS[action].method)
-    return lambda job_id: method(job_id, *checkpoint)
+    return lambda job_id: method(job_id, *wish)

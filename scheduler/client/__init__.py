@@ -56,9 +56,9 @@ def cancel(job_id: str) -> JobDocument:
     return _client().cancel(job_id)
 
 
-def force_start(job_id: str) -> ForceStartAnswer:
+def force_start(job_id: str, preempt: bool = False) -> ForceStartAnswer:
     """`Client.force_start` on the scheduler at `SCHEDULER_URL`."""
-    return _client().force_start(job_id)
+    return _client().force_start(job_id, preempt)
 
 
 def projects() -> ProjectList:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Unpack
 
 from scheduler.api.base import DoubtNotice
-from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer, WhatIfDocument
 from scheduler.api.health import Health, LoopList
 from scheduler.api.jobs import (
     AttemptPage,
@@ -115,13 +115,24 @@ class AsyncClient(AsyncTransport):
         """Where the job stands and why, and what to do next."""
         return await self._job(job_id).explain()
 
-    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+    async def effect(
+        self, job_id: str, action: str, checkpoint: str | None = None, preempt: bool = False
+    ) -> EffectDocument:
         """What *action* (`resume`, `force-start`, ...) would do to the job now.  Nothing is done."""
-        return await self._job(job_id).effect(action, checkpoint)
+        return await self._job(job_id).effect(action, checkpoint, preempt)
 
     async def metrics(self, job_id: str, points: int = 1000) -> MetricsDocument:
         """What the loop measured, through all attempts, thinned out to at most *points* points."""
         return await self.call(calls.metrics(job_id, points))
+
+    async def what_if(
+        self, job_id: str, *, priority: int | None = None, front: bool = False, preempt: bool = False
+    ) -> WhatIfDocument:
+        """Who would start sooner or later, and whose run would be preempted, if one thing were changed.
+
+        Give exactly one: another *priority*, *front* of its project's part of the queue, or *preempt*.  Nothing is done.
+        """
+        return await self._job(job_id).what_if(priority=priority, front=front, preempt=preempt)
 
     async def cancel(self, job_id: str) -> JobDocument:
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
@@ -151,9 +162,13 @@ class AsyncClient(AsyncTransport):
         """The complete checkpoints of the job, newest first."""
         return await self._job(job_id).checkpoints()
 
-    async def force_start(self, job_id: str) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
-        return await self._job(job_id).force_start()
+    async def force_start(self, job_id: str, preempt: bool = False) -> ForceStartAnswer:
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning.
+
+        Under the policy `fair` one that waits moves to the front of its project's part of the queue; with *preempt*
+        other runs are preempted for it.
+        """
+        return await self._job(job_id).force_start(preempt)
 
     async def mark_failed(self, job_id: str) -> JobDocument:
         """Give up a job that is pending or queued."""

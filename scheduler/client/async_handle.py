@@ -7,7 +7,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
-from scheduler.api.forecasts import EffectDocument, Explanation
+from scheduler.api.forecasts import EffectDocument, Explanation, WhatIfDocument
 from scheduler.api.jobs import (
     AttemptPage,
     CheckpointPage,
@@ -86,9 +86,22 @@ class AsyncJobHandle(AsyncView):
         """Where the job stands and why, and what to do next."""
         return await self._transport.call(calls.explain(self.id))
 
-    async def effect(self, action: str, checkpoint: str | None = None) -> EffectDocument:
+    async def effect(
+        self, action: str, checkpoint: str | None = None, preempt: bool = False
+    ) -> EffectDocument:
         """What *action* (`resume`, `force-start`, ...) would do now.  Nothing is done."""
-        return await self._transport.call(calls.effect(self.id, action, checkpoint))
+        return await self._transport.call(calls.effect(self.id, action, checkpoint, preempt))
+
+    async def what_if(
+        self, *, priority: int | None = None, front: bool = False, preempt: bool = False
+    ) -> WhatIfDocument:
+        """Who would start sooner or later, and whose run would be preempted, if one thing were changed.
+
+        Give exactly one: another *priority*, *front* of its project's part of the queue, or *preempt*.  Nothing is done.
+        """
+        return await self._transport.call(
+            calls.what_if(self.id, priority=priority, front=front, preempt=preempt)
+        )
 
     async def cancel(self) -> JobDocument:
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
@@ -114,9 +127,13 @@ class AsyncJobHandle(AsyncView):
         """Give it up while it waits."""
         return self._seen(await self._transport.call(calls.mark_failed(self.id)))
 
-    async def force_start(self) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
-        return await self._transport.call(calls.force_start(self.id))
+    async def force_start(self, preempt: bool = False) -> ForceStartAnswer:
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning.
+
+        Under the policy `fair` one that waits moves to the front of its project's part of the queue; with *preempt*
+        other runs are preempted for it.
+        """
+        return await self._transport.call(calls.force_start(self.id, preempt))
 
     async def attempts(self) -> AttemptPage:
         """Its runs: when, where, why each ended, and what was lost."""

@@ -7,7 +7,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
-from scheduler.api.forecasts import EffectDocument, Explanation
+from scheduler.api.forecasts import EffectDocument, Explanation, WhatIfDocument
 from scheduler.api.jobs import (
     AttemptPage,
     CheckpointPage,
@@ -86,9 +86,18 @@ class JobHandle(View):
         """Where the job stands and why, and what to do next."""
         return self._transport.call(calls.explain(self.id))
 
-    def effect(self, action: str, checkpoint: str | None = None) -> EffectDocument:
+    def effect(self, action: str, checkpoint: str | None = None, preempt: bool = False) -> EffectDocument:
         """What *action* (`resume`, `force-start`, ...) would do now.  Nothing is done."""
-        return self._transport.call(calls.effect(self.id, action, checkpoint))
+        return self._transport.call(calls.effect(self.id, action, checkpoint, preempt))
+
+    def what_if(
+        self, *, priority: int | None = None, front: bool = False, preempt: bool = False
+    ) -> WhatIfDocument:
+        """Who would start sooner or later, and whose run would be preempted, if one thing were changed.
+
+        Give exactly one: another *priority*, *front* of its project's part of the queue, or *preempt*.  Nothing is done.
+        """
+        return self._transport.call(calls.what_if(self.id, priority=priority, front=front, preempt=preempt))
 
     def cancel(self) -> JobDocument:
         """The job as it is now; it becomes `cancelled` once its processes are gone."""
@@ -114,9 +123,13 @@ class JobHandle(View):
         """Give it up while it waits."""
         return self._seen(self._transport.call(calls.mark_failed(self.id)))
 
-    def force_start(self) -> ForceStartAnswer:
-        """Put a pending, queued, failed or cancelled job in the queue, from the beginning."""
-        return self._transport.call(calls.force_start(self.id))
+    def force_start(self, preempt: bool = False) -> ForceStartAnswer:
+        """Put a pending, queued, failed or cancelled job in the queue, from the beginning.
+
+        Under the policy `fair` one that waits moves to the front of its project's part of the queue; with *preempt*
+        other runs are preempted for it.
+        """
+        return self._transport.call(calls.force_start(self.id, preempt))
 
     def attempts(self) -> AttemptPage:
         """Its runs: when, where, why each ended, and what was lost."""

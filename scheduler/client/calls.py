@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from scheduler import errors
 from scheduler.api.base import Document, DoubtNotice, ProblemDocument
-from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer, WhatIfDocument
 from scheduler.api.health import Health, LoopList
 from scheduler.api.http_clients import by_proxy
 from scheduler.api.jobs import (
@@ -118,8 +118,16 @@ def explain(job_id: str) -> Call[Explanation]:
     return _get(f"{API}/{_segment(job_id)}/explain", Explanation)
 
 
-def effect(job_id: str, action: str, checkpoint: str | None = None) -> Call[EffectDocument]:
-    return _get(f"{API}/{_segment(job_id)}/effect", EffectDocument, action=action, checkpoint=checkpoint)
+def effect(
+    job_id: str, action: str, checkpoint: str | None = None, preempt: bool = False
+) -> Call[EffectDocument]:
+    wish = {"checkpoint": checkpoint, "preempt": "true" if preempt else None}
+    return _get(f"{API}/{_segment(job_id)}/effect", EffectDocument, action=action, **wish)
+
+
+def what_if(job_id: str, *, priority: int | None, front: bool, preempt: bool) -> Call[WhatIfDocument]:
+    given = {name: "true" for name, is_asked in (("front", front), ("preempt", preempt)) if is_asked}
+    return _get(f"{API}/{_segment(job_id)}/what-if", WhatIfDocument, priority=priority, **given)
 
 
 def metrics(job_id: str, points: int) -> Call[MetricsDocument]:
@@ -155,8 +163,9 @@ def checkpoints(job_id: str) -> Call[CheckpointPage]:
     return _get(f"{API}/{_segment(job_id)}/checkpoints", CheckpointPage)
 
 
-def force_start(job_id: str) -> Call[ForceStartAnswer]:
-    return _post(job_id, "force-start", ForceStartAnswer)
+def force_start(job_id: str, preempt: bool = False) -> Call[ForceStartAnswer]:
+    call = _post(job_id, "force-start", ForceStartAnswer)
+    return replace(call, params={"preempt": "true"}) if preempt else call
 
 
 def mark_failed(job_id: str) -> Call[JobDocument]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from scheduler.core.codec import UNREADABLE_LOOP
 from scheduler.core.lifecycle import AskStop, Event, ForceStart, GiveUp, Restart, Resume
-from scheduler.core.model import Job, Reason, Saved, Status, StopKind
+from scheduler.core.model import Job, Pushed, Reason, Saved, Status, StopKind
 from scheduler.errors import InvalidRequest, NotAllowed
 
 
@@ -40,6 +40,8 @@ class ActionRule:
     queues: bool = False
     """It puts the job into the queue, whose spec is checked again first."""
     takes_checkpoint: bool = False
+    takes_preempt: bool = False
+    """Runs may be preempted for the job, where a person asks for that too."""
 
     method: str
     """Its name where a name must be an identifier: the operation of the API, and the method of the clients."""
@@ -145,12 +147,19 @@ ACTIONS: Mapping[JobAction, ActionRule] = {
     JobAction.FORCE_START: ActionRule(
         acts_in=frozenset({Status.PENDING, Status.QUEUED, Status.FAILED, Status.CANCELLED}),
         queues=True,
+        takes_preempt=True,
         method="force_start",
         in_database="force_start",
         done="force-started",
         title="Queue a pending, queued, failed or cancelled job",
-        promise="A failed or cancelled job starts from the beginning.  A queued one is never queued twice.",
-        help="Queue a job that is pending, queued, failed or cancelled, from the beginning.",
+        promise=(
+            "A failed or cancelled job starts from the beginning.  A queued one is never queued twice: under the policy\n"
+            "`fair` it moves to the front of its project's part of the queue."
+        ),
+        help=(
+            "Queue a job that is pending, queued, failed or cancelled, from the beginning.  Under the policy fair one that "
+            "waits moves to the front of its project's."
+        ),
         button="Start Job Now",
         question="Start",
     ),
@@ -170,6 +179,8 @@ ACTIONS: Mapping[JobAction, ActionRule] = {
 }
 """A test holds it to `lifecycle.apply`, which decides."""
 
+FAIR_ONLY = "runs are preempted for a job only by the policy fair; it needs SCHEDULER_POLICY=fair"
+
 _IN_DATABASE = {rule.in_database: action for action, rule in ACTIONS.items() if rule.in_database}
 
 
@@ -184,8 +195,29 @@ def looks_at_spec(action: JobAction, job: Job) -> bool:
     return job.status is not Status.QUEUED
 
 
+def pushed_by(action: JobAction, *, ranks: bool, preempt: bool) -> Pushed:
+    """What *action* asks for; *ranks*: the policy in charge has an order of its own.
+
+    Raises InvalidRequest where the action takes no such wish, NotAllowed where the policy preempts nobody.
+    """
+    if preempt and not ACTIONS[action].takes_preempt:
+        raise InvalidRequest(f"{action} preempts no other runs; force-start does")
+    if preempt and not ranks:
+        raise NotAllowed(FAIR_ONLY)
+    if action is not JobAction.FORCE_START or not ranks:
+        return ""
+    return "preempt" if preempt else "front"
+
+
 def event(
-    action: JobAction, job: Job, *, at: datetime, by: str, end_of_line: int, chosen: Saved | None = None
+    action: JobAction,
+    job: Job,
+    *,
+    at: datetime,
+    by: str,
+    end_of_line: int,
+    chosen: Saved | None = None,
+    pushed: Pushed = "",
 ) -> Event:
     """What *action* is to the life of *job*.  Raises NotAllowed for what no event may do."""
     match action:
@@ -194,7 +226,7 @@ def event(
         case JobAction.RESTART:
             return Restart(at=at, by=by, queue_seq=end_of_line)
         case JobAction.FORCE_START:
-            return ForceStart(at=at, by=by, queue_seq=end_of_line)
+            return ForceStart(at=at, by=by, queue_seq=end_of_line, pushed=pushed)
         case JobAction.FAIL:
             return _give_up(job, at, by)
         case JobAction.CANCEL | JobAction.PAUSE | JobAction.PREEMPT:

@@ -22,6 +22,8 @@ from scheduler.errors import InvalidRequest
 Preempt = Literal["never", "class", "share", "all"]
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
+ABOVE_ALL = 1001
+"""The priority of a job for which runs are preempted because a person wants it; a spec may say 1000 at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from scheduler.core.model import (
     Json,
     Origin,
     Outcome,
+    Pushed,
     Reason,
     Saved,
     StopKind,
@@ -83,6 +84,8 @@ class ForceStart(Happened):
     """A person wants the job in the queue, from the beginning."""
 
     queue_seq: int
+    pushed: Pushed = ""
+    """Before others: `front` matters to a job that waits, `preempt` to each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,13 +165,20 @@ def sentence(position: int, ahead: Sequence[str], start: Start) -> str:
     """`position 3, behind A and B; starts in about 6 min`.  *ahead*: the names of all, or of the first, before it."""
     behind = f", behind {_listed(ahead, position - 1)}" if ahead else ""
     place = "next" if position == 1 else f"position {position}{behind}"
+    if start.after_s == 0 and position > 1:
+        place = f"position {position}"
+    return f"{place}; {in_words(start)}"
+
+
+def in_words(start: Start, does: str = "starts") -> str:
+    """`starts in about 6 min`."""
     if start.after_s == 0:
-        return f"{place if position == 1 else f'position {position}'}; starts now"
+        return f"{does} now"
     if start.after_s is not None:
-        return f"{place}; starts in {about(start.after_s)}"
+        return f"{does} in {about(start.after_s)}"
     if start.more_than_s is not None:
-        return f"{place}; starts in more than {span(start.more_than_s)}"
-    return f"{place}; {start.why}"
+        return f"{does} in more than {span(start.more_than_s)}"
+    return start.why
 
 
 def about(seconds: float) -> str:

@@ -56,6 +56,10 @@ RULES: tuple[tuple[Callable[[Job], bool], str], ...] = (
         "may have nodes kept for it only while it waits and is not held",
     ),
     (
+        lambda job: not job.pushed or job.status in (Status.QUEUED, Status.RUNNING),
+        "may go before others only while it waits, and while it runs then",
+    ),
+    (
         lambda job: job.status not in HAVE_RUN or job.fence >= 1,
         "must have had a run: its fence must be 1 or more",
     ),

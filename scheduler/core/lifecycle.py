@@ -39,6 +39,7 @@ from scheduler.core.model import (
     JobSpec,
     Origin,
     Outcome,
+    Pushed,
     Reason,
     Saved,
     Status,
@@ -93,6 +94,11 @@ YIELDS = {
     StopKind.CANCEL: 2,
 }
 """A stop is replaced only by a stronger one: what a person asks for beats what the system does."""
+
+
+PUSHES: tuple[Pushed, ...] = ("", "front", "preempt")
+"""Each is more than those before it; what a person asked for is not taken back by asking for less."""
+PREEMPTING = "; runs are preempted for it"
 
 
 def accept(
@@ -285,7 +291,7 @@ def _hold(job: Job, event: AskStop) -> Job:
         return job
     _require_place(job, doing=event.kind)
     message = f"held in the queue by {event.by}; resume it to let it start"
-    return replace(_next(job, event, Reason(code="held", message=message)), held=True, kept=None)
+    return replace(_next(job, event, Reason(code="held", message=message)), held=True, kept=None, pushed="")
 
 
 def _end_run(job: Job, event: RunEnded, policy: RetryPolicy) -> Job:
@@ -330,6 +336,7 @@ def _gone(job: Job, outcome: Outcome, at: datetime) -> Job:
         ran_s=job.ran_s + went_s,
         progress=outcome.progress or job.progress,
         result=outcome.result,
+        pushed="",
         saved=_saved(job, outcome),
         resumed=outcome.resumed,
     )
@@ -350,15 +357,26 @@ def _force_start(job: Job, event: ForceStart) -> Job:
     if job.status in refusals:
         raise NotAllowed(f"job {job.id} cannot be force-started: {refusals[job.status]}")
     if job.status is Status.QUEUED:
-        if job.retry_at is None and not job.held:
-            return job
-        ended = "let it go" if job.held else "ended the pause before the next try"
-        reason = Reason(code="force_started", message=f"{event.by} {ended}")
-        return replace(_next(job, event, reason), retry_at=None, held=False)
-    after = _queue(
-        job, event, event.queue_seq, Reason(code="force_started", message=f"put in the queue by {event.by}")
-    )
-    return _from_the_beginning(after)
+        return _hurry(job, event)
+    pushed: Pushed = "preempt" if event.pushed == "preempt" else ""
+    message = f"put in the queue by {event.by}{PREEMPTING if pushed else ''}"
+    after = _queue(job, event, event.queue_seq, Reason(code="force_started", message=message))
+    return replace(_from_the_beginning(after), pushed=pushed)
+
+
+def _hurry(job: Job, event: ForceStart) -> Job:
+    """One that waits: nothing holds it back any more, and it goes before others, where that is asked for."""
+    pushed = max(job.pushed, event.pushed, key=PUSHES.index)
+    if job.retry_at is None and not job.held and pushed == job.pushed:
+        return job
+    ended = "let it go" if job.held else "ended the pause before the next try" if job.retry_at else ""
+    parts = [f"{event.by} {ended}"] if ended else []
+    if pushed != job.pushed:
+        by = "" if ended else f" by {event.by}"
+        parts.append(f"moved to the front of its project's part of the queue{by}")
+    message = "; ".join(parts) + (PREEMPTING if pushed != job.pushed and pushed == "preempt" else "")
+    reason = Reason(code="force_started", message=message)
+    return replace(_next(job, event, reason), retry_at=None, held=False, pushed=pushed)
 
 
 def _resume(job: Job, event: Resume) -> Job:
@@ -448,7 +466,8 @@ def _to(job: Job, status: Status, event: Event, reason: Reason) -> Job:
         raise NotAllowed(f"job {job.id} is {job.status} and cannot become {status}")
     finished_at = event.at if status.is_terminal else job.finished_at
     after = _next(job, event, reason)
-    return replace(after, status=status, finished_at=finished_at, retry_at=None, held=False, kept=None)
+    after = replace(after, status=status, finished_at=finished_at, retry_at=None, held=False, kept=None)
+    return after if status in (Status.QUEUED, Status.RUNNING) else replace(after, pushed="")
 
 
 def _next(job: Job, event: Event, reason: Reason) -> Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Literal, NewType
 
 from pydantic import TypeAdapter
 
@@ -139,6 +139,9 @@ class Stop:
         """The scheduler is being stopped; the job goes on when it is up again."""
         return self.why is not None and self.why.code == OPERATOR_DOWN
 
+
+Pushed = Literal["", "front", "preempt"]
+"""By a person: not; to the front of its project's part of the queue; and runs are preempted for it."""
 
 CheckpointId = NewType("CheckpointId", str)
 """`<fence>.<number>`: "2.3" is the third that attempt 2 completed."""
@@ -273,6 +276,8 @@ class Job:
     """The nodes of its newest run were kept for this job, which may have them back."""
     ran_s: float = 0.0
     """How long the runs that ended took together."""
+    pushed: Pushed = ""
+    """A person wants it to start before others.  Kept while it waits, and to the end of the run that follows."""
 
     __setstate__ = restore
 

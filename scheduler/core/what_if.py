@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from scheduler.core.contender import Contender, Rules, Scene
+from scheduler.core.contender import ABOVE_ALL, Contender, Rules, Scene
 from scheduler.core.forecast import HORIZON_S, Start
 from scheduler.core.model import JobId
 from scheduler.core.outlook import MAX_LOOKS, LengthS, Outlook, Parents, Preempted, play
@@ -47,6 +47,8 @@ class WhatIf:
     """Runs that the first pass stops with the change and not without."""
     spared: tuple[Preempted, ...]
     """And the other way round."""
+    line: tuple[JobId, ...] = ()
+    """All that wait, with the change, as `Outlook.line`."""
 
 
 def what_if(
@@ -83,6 +85,7 @@ def what_if(
         num_more=max(0, len(moved) - MAX_ROWS),
         preempted=_only_in(now, before),
         spared=_only_in(before, now),
+        line=now.line,
     )
 
 
@@ -101,8 +104,7 @@ def preempting(scene: Scene, job_id: JobId) -> Scene:
 
     Runs that may not be preempted stay, and so does the budget of the hour.
     """
-    highest = max(job.priority for job in (*scene.waiting, *scene.running))
-    return _with(scene, job_id, priority=highest + 1)
+    return _with(scene, job_id, priority=ABOVE_ALL, first=True)
 
 
 def _with(scene: Scene, job_id: JobId, **fields: int) -> Scene:

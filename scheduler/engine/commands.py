@@ -7,10 +7,11 @@ from scheduler.api.jobs import ActionAnswer, ForceStartAnswer, JobDocument, Subm
 from scheduler.api.serialize import submitted
 from scheduler.core import commands, lifecycle
 from scheduler.core.commands import ACTIONS, JobAction
-from scheduler.core.model import Job, JobId, JobSpec, Saved, Status
+from scheduler.core.model import Job, JobId, JobSpec, Pushed, Saved, Status
 from scheduler.engine import dependencies
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.job_store import JobStore
+from scheduler.engine.policies import PolicyInCharge
 from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.queries import Queries
 from scheduler.engine.registry import Registry
@@ -32,6 +33,7 @@ class Commands:
         validator: SpecValidator,
         views: JobViews,
         queries: Queries,
+        policy: PolicyInCharge,
         shutdown: Shutdown,
         clock: Clock,
         settings: Settings,
@@ -39,7 +41,7 @@ class Commands:
         self._registry, self._store, self._cluster, self._validator = registry, store, cluster, validator
         self._views, self._queries = views, queries
         self._shutdown, self._clock = shutdown, clock
-        self._stop_grace_s = settings.stop_grace_s
+        self._ranks, self._stop_grace_s = policy.ranks, settings.stop_grace_s
 
     async def submit(
         self, job_id: str, spec: JobSpec, idempotency_key: str | None
@@ -80,18 +82,25 @@ class Commands:
         return [submitted(self._views.document(await self._store.get(job_id))) for job_id, _ in jobs]
 
     async def act(
-        self, job_id: str, action: JobAction, by: str, checkpoint: str | None = None
+        self,
+        job_id: str,
+        action: JobAction,
+        by: str,
+        checkpoint: str | None = None,
+        preempt: bool = False,
     ) -> ActionAnswer:
         """Do what *by* asks, as `ACTIONS` has it: journalled before any signal is sent.
 
         A run that is stopped shows its new status when its processes are gone.  *checkpoint*: where a resume goes on.
+        *preempt*: other runs are preempted for a job that is force-started.
         Raises NotAllowed, in words, for what the job cannot do as it stands.
         """
         if checkpoint and not ACTIONS[action].takes_checkpoint:
             raise InvalidRequest(f"{action} takes no checkpoint; resume does")
+        pushed = commands.pushed_by(action, ranks=self._ranks, preempt=preempt)
         before = await self._store.get(job_id)
         chosen = await self._queries.checkpoint(before, checkpoint) if checkpoint else None
-        job = await self._act(before, action, by, chosen)
+        job = await self._act(before, action, by, chosen, pushed)
         return self._queued(before, job) if action is JobAction.FORCE_START else self._views.document(job)
 
     def _queued(self, before: Job, job: Job) -> ForceStartAnswer:
@@ -113,11 +122,13 @@ class Commands:
         grace_s = self._stop_grace_s if save else 0.0
         return ShutdownAnswer(running=await self._shutdown.begin(grace_s, by), grace_s=grace_s)
 
-    async def _act(self, job: Job, action: JobAction, by: str, chosen: Saved | None = None) -> Job:
+    async def _act(self, job: Job, action: JobAction, by: str, chosen: Saved | None, pushed: Pushed) -> Job:
         if commands.looks_at_spec(action, job):
             await check_again(job, self._validator, self._cluster)
         seq = self._registry.next_seq()
-        event = commands.event(action, job, at=self._clock.now(), by=by, end_of_line=seq, chosen=chosen)
+        event = commands.event(
+            action, job, at=self._clock.now(), by=by, end_of_line=seq, chosen=chosen, pushed=pushed
+        )
         return await self._store.apply(job, event)
 
     def _accept(self, job_id: str, accepted: Accepted, key: str | None) -> Job:

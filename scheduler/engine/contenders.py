@@ -9,7 +9,7 @@ from datetime import datetime
 from scheduler.api.serialize import progress_of
 from scheduler.core import ordering
 from scheduler.core.attempts import step_of
-from scheduler.core.contender import Contender, Tenure, Told
+from scheduler.core.contender import ABOVE_ALL, Contender, Tenure, Told
 from scheduler.core.dependencies import Parents
 from scheduler.core.finite import finite
 from scheduler.core.forecast import steps_left_s
@@ -118,10 +118,11 @@ class Contenders:
             name=spec.name,
             need=shape(spec.resources),
             size=size,
-            priority=spec.priority,
+            priority=ABOVE_ALL if job.pushed == "preempt" else spec.priority,
             project=spec.project,
             user=spec.user,
             seq=job.queue_seq or 0,
+            first=bool(job.pushed),
             waits_since_s=waits_since_s,
             rests=rests,
             ran_s=job.ran_s,

@@ -88,7 +88,7 @@ class Engine:
         )  # fmt: skip
         self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock)
         self.commands = commands = Commands(
-            registry, store, cluster, validator, views, queries, shutdown, clock, settings
+            registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
         self.sync = Sync(
             journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings

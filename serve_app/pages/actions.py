@@ -25,6 +25,7 @@ class ActionCall:
     action: JobAction
     by: str
     checkpoint: str | None = None
+    preempt: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,9 @@ async def carry_out(registry: SchedulerApi, asked: Sequence[ActionCall]) -> list
 
 async def _carry_out_one(registry: SchedulerApi, asked: ActionCall) -> Outcome:
     try:
-        answer = await soon(registry.act(asked.job_id, asked.action, asked.by, asked.checkpoint))
+        answer = await soon(
+            registry.act(asked.job_id, asked.action, asked.by, asked.checkpoint, asked.preempt)
+        )
     except RegistryUnavailable as error:
         remedy = "It is not known whether it was done. Look how the job stands before you ask again."
         return Outcome(job_id=asked.job_id, message=error.message, error=error, remedy=remedy)
@@ -68,7 +71,8 @@ async def _carry_out_one(registry: SchedulerApi, asked: ActionCall) -> Outcome:
 async def _remedy(registry: SchedulerApi, asked: ActionCall) -> str | None:
     """What to do instead, if the registry can say so."""
     try:
-        return (await soon(registry.effect(asked.job_id, asked.action, asked.checkpoint))).remedy
+        effect = registry.effect(asked.job_id, asked.action, asked.checkpoint, asked.preempt)
+        return (await soon(effect)).remedy
     except SchedulerError:
         return None
 

@@ -34,6 +34,7 @@ class ActionRequest:
     action: JobAction
     job_ids: tuple[str, ...]
     checkpoint: str | None
+    preempt: bool
     back: str
     place: str
     """`card`: the answer goes into the card of the job's page."""
@@ -49,11 +50,15 @@ class ActionRequest:
             raise InvalidRequest(
                 f"checkpoint {shown(checkpoint)} cannot be used; `resume` takes one such as 2.3"
             )
+        preempt = given.get("preempt", "")
+        if preempt not in ("", "true") or (preempt and not ACTIONS[action].takes_preempt):
+            raise InvalidRequest(f"preempt={shown(preempt)} cannot be used; `force-start` takes preempt=true")
         back = given.get("back") or (f"/training/monitor?jobId={ids[0]}" if len(ids) == 1 else "/training")
         return cls(
             action=action,
             job_ids=ids,
             checkpoint=checkpoint,
+            preempt=bool(preempt),
             back=own_path(back),
             place=given.get("place", ""),
         )
@@ -88,7 +93,9 @@ def add(app: FastAPI, renderer: Renderer, registry: SchedulerApi) -> None:
             return refuse(request, error)
         by = Visitor.of(request).by
         asked = [
-            ActionCall(job_id=job_id, action=wish.action, by=by, checkpoint=wish.checkpoint)
+            ActionCall(
+                job_id=job_id, action=wish.action, by=by, checkpoint=wish.checkpoint, preempt=wish.preempt
+            )
             for job_id in wish.job_ids
         ]
         outcomes = await carry_out(registry, asked)
@@ -118,7 +125,7 @@ async def _names(registry: SchedulerApi, job_ids: Sequence[str]) -> dict[str, st
 async def _effects(registry: SchedulerApi, wish: ActionRequest) -> list[EffectDocument | SchedulerError]:
     async def one(job_id: str) -> EffectDocument | SchedulerError:
         try:
-            return await soon(registry.effect(job_id, wish.action, wish.checkpoint))
+            return await soon(registry.effect(job_id, wish.action, wish.checkpoint, wish.preempt))
         except SchedulerError as error:
             return error
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
 
 from scheduler.api.jobs import ActionAnswer, ForceStartAnswer, JobDocument
-from scheduler.core.commands import ACTIONS, JobAction
+from scheduler.core.commands import ACTIONS, ActionRule, JobAction
 from serve_app import openapi
-from serve_app.parameters import Asker, ResumeQuery
+from serve_app.parameters import Asker, ForceStartQuery, ResumeQuery
 from serve_app.routes.parts import BASE, Scheduler
 
 router = APIRouter()
@@ -34,10 +35,26 @@ async def act_from_checkpoint(
     return await scheduler.act(str(job_id), action, asker or "api", query.checkpoint)
 
 
+async def act_before_others(
+    scheduler: Scheduler,
+    job_id: UUID,
+    action: Asked,
+    asker: Asker,
+    query: Annotated[ForceStartQuery, Query()],
+) -> ActionAnswer:
+    return await scheduler.act(str(job_id), action, asker or "api", None, query.preempt)
+
+
+def _handler(rule: ActionRule) -> Callable[..., Any]:
+    if rule.takes_checkpoint:
+        return act_from_checkpoint
+    return act_before_others if rule.takes_preempt else act
+
+
 for _action, _rule in ACTIONS.items():
     router.add_api_route(
         f"{BASE}/{{job_id}}/{_action}",
-        act_from_checkpoint if _rule.takes_checkpoint else act,
+        _handler(_rule),
         methods=["POST"],
         name=_rule.method,
         tags=["actions"],

@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter
 
-from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer, WhatIfDocument
 from scheduler.api.jobs import (
     AttemptPage,
     BatchAnswer,
@@ -35,6 +35,7 @@ from serve_app.parameters import (
     JobsQuery,
     LogsQuery,
     MetricsQuery,
+    WhatIfQuery,
     job_query,
 )
 from serve_app.routes.parts import BASE, Configured, Reads, Scheduler
@@ -139,7 +140,20 @@ async def effect(
     scheduler: Scheduler, job_id: UUID, query: Annotated[EffectQuery, Query()]
 ) -> EffectDocument:
     """Refuses what the action would refuse, in the same words, with `allowed` false."""
-    return await scheduler.effect(str(job_id), query.action, query.checkpoint)
+    return await scheduler.effect(str(job_id), query.action, query.checkpoint, query.preempt)
+
+
+@router.get(
+    f"{BASE}/{{job_id}}/what-if",
+    tags=["jobs"],
+    summary="What a change of a job that waits would do, to it and to others: nothing is done",
+    responses=openapi.refusals(400, 404, 422, 502),
+)
+async def what_if(
+    scheduler: Scheduler, job_id: UUID, query: Annotated[WhatIfQuery, Query()]
+) -> WhatIfDocument:
+    """Exactly one of the changes is asked for.  Only under the policy `fair`."""
+    return await scheduler.what_if(str(job_id), query.priority, query.front, query.preempt)
 
 
 @router.get(f"{BASE}/{{job_id}}/events", tags=["jobs"], summary="A job's history", responses=_OF_ONE_JOB)

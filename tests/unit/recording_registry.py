@@ -9,7 +9,18 @@ from functools import partial
 from typing import Any
 
 from scheduler.api.base import ReasonDocument
-from scheduler.api.forecasts import EffectDocument, Explanation, Forecast, NextStep, PlanAnswer
+from scheduler.api.forecasts import (
+    EffectDocument,
+    Explanation,
+    Forecast,
+    JobRef,
+    MovedJob,
+    NextStep,
+    PlanAnswer,
+    PreemptedRun,
+    StartEstimate,
+    WhatIfDocument,
+)
 from scheduler.api.health import Health, LoopDocument, LoopList, ShutdownAnswer
 from scheduler.api.jobs import (
     ActionAnswer,
@@ -141,6 +152,36 @@ def a_forecast(**changes: Any) -> Forecast:
     return Forecast(**(values | changes))
 
 
+def a_what_if(job_id: str = JOB_ID) -> WhatIfDocument:
+    soon = StartEstimate(starts_in_s=0.0, message="starts now")
+    late = StartEstimate(starts_in_s=360.0, message="starts in about 6 min")
+    moved = MovedJob(
+        job_id=JOB_ID,
+        name="sweep",
+        before=soon,
+        after=late,
+        by_s=360.0,
+        message="sweep starts about 6 min later",
+    )
+    run = PreemptedRun(
+        job_id=JOB_ID,
+        name="long",
+        newcomer=JobRef(job_id=job_id, name="mine"),
+        price_gpu_s=480.0,
+        again=StartEstimate(starts_in_s=3600.0, message="goes on in about 60 min"),
+        message="long is preempted for mine, which costs 8 min of one GPU; goes on in about 60 min",
+    )
+    return WhatIfDocument(
+        job_id=job_id,
+        message="it starts now; as things stand: starts in about 6 min; 1 other job starts about 6 min later",
+        now=late,
+        then=soon,
+        moved=[moved],
+        num_more=2,
+        preempted=[run],
+    )
+
+
 class RecordingRegistry:
     """Knows the jobs that were submitted; raises `refuses` instead of answering when that is set."""
 
@@ -153,6 +194,8 @@ class RecordingRegistry:
         self.says_of_pages: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
+        self.is_fair = False
+        """The policy in charge can play what a change would do."""
         self.hangs: set[str] = set()
         """Methods that never answer."""
         self.refuses_in: dict[str, Exception] = {}
@@ -259,7 +302,12 @@ class RecordingRegistry:
         return {job_id: [2.5, 1.5] for job_id in job_ids if job_id in self.known}
 
     async def act(
-        self, job_id: str, action: JobAction, by: str, checkpoint: str | None = None
+        self,
+        job_id: str,
+        action: JobAction,
+        by: str,
+        checkpoint: str | None = None,
+        preempt: bool = False,
     ) -> ActionAnswer:
         found = self._find(job_id)
         if action is not JobAction.FORCE_START:
@@ -309,14 +357,22 @@ class RecordingRegistry:
             next_steps=[step],
         )
 
-    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+    async def effect(
+        self, job_id: str, action: str, checkpoint: str | None = None, preempt: bool = False
+    ) -> EffectDocument:
         return EffectDocument(
             job_id=self._find(job_id).job_id,
             action=action,
             allowed=True,
             message="it goes on from checkpoint 1.2 (step 20)",
             forecast=a_forecast(),
+            what_if=a_what_if(job_id) if self.is_fair and action == JobAction.FORCE_START else None,
         )
+
+    async def what_if(
+        self, job_id: str, priority: int | None = None, front: bool = False, preempt: bool = False
+    ) -> WhatIfDocument:
+        return a_what_if(self._find(job_id).job_id)
 
     async def plan(self, spec: JobSpec) -> PlanAnswer:
         forecast = a_forecast()

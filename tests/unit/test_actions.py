@@ -119,7 +119,8 @@ def test_the_clients_have_a_call_for_each_action(action: JobAction) -> None:
     assert (call.method, call.path) == ("POST", f"/api/training/0b2f1c9e/{action}")
     for kind in (client.Client, client.AsyncClient):
         takes = list(inspect.signature(getattr(kind, rule.method)).parameters)
-        assert takes == ["self", "job_id", *(["checkpoint"] if rule.takes_checkpoint else [])]
+        wishes = [("checkpoint", rule.takes_checkpoint), ("preempt", rule.takes_preempt)]
+        assert takes == ["self", "job_id", *(name for name, is_taken in wishes if is_taken)]
 
 
 def test_the_command_line_has_a_command_for_each_action() -> None:

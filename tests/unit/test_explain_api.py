@@ -134,8 +134,8 @@ class TestApi:
         await client.get(f"{SUBMIT}/{JOB_ID}/effect?action=resume&checkpoint=2.3")
         assert registry.calls == [
             ("explain", JOB_ID),
-            ("effect", JOB_ID, "force-start", None),
-            ("effect", JOB_ID, "resume", "2.3"),
+            ("effect", JOB_ID, "force-start", None, False),
+            ("effect", JOB_ID, "resume", "2.3", False),
         ]
 
 

@@ -181,6 +181,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "stream_logs",
         "submit",
         "submit_batch",
+        "what_if",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scheduler.api.forecasts import EffectDocument
+from scheduler.api.forecasts import EffectDocument, Forecast, WhatIfDocument
 from scheduler.api.serialize import last_saved, progress_of
 from scheduler.core import commands, lifecycle
 from scheduler.core.attempts import step_of
@@ -15,6 +15,7 @@ from scheduler.core.lifecycle import in_words
 from scheduler.core.model import Job, Saved, Status, StopKind
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.queries.forecaster import END_OF_LINE, Forecaster
+from scheduler.engine.queries.what_ifs import WhatIfs
 from scheduler.engine.registry import Registry
 from scheduler.engine.spec_validation import SpecValidator, check_again
 from scheduler.errors import NotAllowed, StorageUnavailable
@@ -32,29 +33,46 @@ class ActionPreviews:
         cluster: Cluster,
         validator: SpecValidator,
         forecaster: Forecaster,
+        what_ifs: WhatIfs | None,
         clock: Clock,
         settings: Settings,
     ) -> None:
         self._registry, self._runner, self._cluster = registry, runner, cluster
         self._validator, self._forecaster, self._clock = validator, forecaster, clock
+        self._what_ifs, self._ranks = what_ifs, what_ifs is not None
         self._policy, self._stop_grace_s = settings.retries(), settings.stop_grace_s
 
-    async def of(self, job: Job, action: JobAction, chosen: Saved | None = None) -> EffectDocument:
-        """*chosen*: the checkpoint to resume from, which is there."""
+    async def of(
+        self, job: Job, action: JobAction, chosen: Saved | None = None, preempt: bool = False
+    ) -> EffectDocument:
+        """*chosen*: the checkpoint to resume from, which is there.  *preempt*: of a force-start."""
         try:
             if commands.looks_at_spec(action, job):
                 await check_again(job, self._validator, self._cluster)
-            after = self.led_to(job, action, chosen)
+            after = self.led_to(job, action, chosen, preempt)
         except NotAllowed as error:
             return refused(job.id, action, error.message, self._instead(job))
+        forecast, what_if = await self._what_comes(job, after, action)
         return EffectDocument(
             job_id=job.id,
             action=action,
             allowed=True,
             message=await self._message(job, after, action),
             remedy=None,
-            forecast=await self._forecaster.of(self._as_it_waits(after)) if _comes_to_wait(after) else None,
+            forecast=forecast,
+            what_if=what_if,
         )
+
+    async def _what_comes(
+        self, job: Job, after: Job, action: JobAction
+    ) -> tuple[Forecast | None, WhatIfDocument | None]:
+        if not _comes_to_wait(after):
+            return None, None
+        waits = self._as_it_waits(after)
+        if self._what_ifs is None or action is not JobAction.FORCE_START:
+            return await self._forecaster.of(waits), None
+        told = await self._what_ifs.of(job, waits)
+        return told.forecast, told.what_if
 
     def allows(self, job: Job, action: JobAction) -> bool:
         """Whether it would change anything.  A spec that may have become invalid is not looked at."""
@@ -63,10 +81,16 @@ class ActionPreviews:
         except NotAllowed:
             return False
 
-    def led_to(self, job: Job, action: JobAction, chosen: Saved | None = None) -> Job:
+    def led_to(self, job: Job, action: JobAction, chosen: Saved | None = None, preempt: bool = False) -> Job:
         """The job after *action*; the same object when nothing changes.  Raises NotAllowed."""
         event = commands.event(
-            action, job, at=self._clock.now(), by="you", end_of_line=END_OF_LINE, chosen=chosen
+            action,
+            job,
+            at=self._clock.now(),
+            by="you",
+            end_of_line=END_OF_LINE,
+            chosen=chosen,
+            pushed=commands.pushed_by(action, ranks=self._ranks, preempt=preempt),
         )
         return lifecycle.apply(job, event, self._policy)[0]
 
@@ -151,6 +175,9 @@ def _as_it_is(job: Job) -> str:
         return f"it is being stopped already ({job.stop.kind}, asked by {job.stop.by})"
     if job.held:
         return "it is held already"
+    if job.pushed:
+        runs = ", and runs are preempted for it" if job.pushed == "preempt" else ""
+        return f"it is at the front of its project's part of the queue already{runs}"
     return "it waits in the queue already" if job.status is Status.QUEUED else f"it is {job.status} already"
 
 
@@ -171,8 +198,13 @@ def _begins(after: Job) -> str:
 
 
 def _way_in(job: Job, after: Job) -> str:
+    preempting = "; runs are preempted for it" if after.pushed == "preempt" != job.pushed else ""
     if job.status is not Status.QUEUED:
-        return "; it joins the end of the queue"
+        return f"; it joins the end of the queue{preempting}"
+    is_moved = after.pushed != job.pushed
+    front = "; it moves to the front of its project's part of the queue" if is_moved else ""
     if job.held:
-        return "; it is let go, at its place in the queue"
-    return "; its pause between two tries ends" if job.retry_at and not after.retry_at else ""
+        place = "" if is_moved else ", at its place in the queue"
+        return f"; it is let go{place}{front}{preempting}"
+    ends = "; its pause between two tries ends" if job.retry_at and not after.retry_at else ""
+    return f"{ends}{front}{preempting}"

@@ -50,14 +50,18 @@ class Forecaster:
 
     async def of(self, job: Job) -> Forecast:
         """As `Foresight.of`, for people."""
-        position, ahead, start = await self._foresight.of(job)
-        return Forecast(
-            position=position,
-            ahead=[JobRef(job_id=one.id, name=one.spec.name) for one in ahead],
-            num_ahead=position - 1,
-            starts_in_s=start.after_s,
-            message=sentence(position, [one.spec.name for one in ahead], start),
-        )
+        return forecast(await self._foresight.of(job))
+
+
+def forecast(expected: Expected) -> Forecast:
+    position, ahead, start = expected
+    return Forecast(
+        position=position,
+        ahead=[JobRef(job_id=one.id, name=one.spec.name) for one in ahead],
+        num_ahead=position - 1,
+        starts_in_s=start.after_s,
+        message=sentence(position, [one.spec.name for one in ahead], start),
+    )
 
 
 class ByQueue:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from scheduler.core import ordering, outlook
 from scheduler.core.contender import Contender, Scene
 from scheduler.core.forecast import MAX_LINE, Start
 from scheduler.core.model import Job, JobId, Status
-from scheduler.core.outlook import LengthS, Outlook, Parents
+from scheduler.core.outlook import MAX_LOOKS, LengthS, Outlook, Parents
 from scheduler.core.policy import decide
 from scheduler.core.what_if import WhatIf, what_if
 from scheduler.engine import dependencies
@@ -24,8 +24,6 @@ from scheduler.engine.registry import Registry
 from scheduler.ports import Clock
 
 TOO_FAR = f"it is not known when, with more than {MAX_LINE:,} jobs before it"
-Change = Callable[[Scene, JobId], Scene]
-"""Of one job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +36,14 @@ class Future:
     length_s: LengthS
     rest_ends_s: Mapping[JobId, float]
     parents: Parents
+
+    def expected(self, job_id: JobId, line: Sequence[JobId], start: Start) -> Expected:
+        place = line.index(job_id)
+        return Expected(place + 1, [self.jobs[one] for one in line[: min(place, MAX_AHEAD)]], start)
+
+    def without(self, job_id: JobId) -> Scene:
+        waiting = tuple(one for one in self.scene.waiting if one.id != job_id)
+        return replace(self.scene, waiting=waiting)
 
 
 class Outlooks:
@@ -63,12 +69,8 @@ class Outlooks:
             if runs:
                 future = await self._future(running=job)
             seen = await asyncio.to_thread(self._play, future, [job.id] if runs else [])
-        place = line.index(job.id)
-        ahead = [future.jobs[one] for one in line[: min(place, MAX_AHEAD)]]
-        start = seen.starts[job.id]
-        if job.held:
-            start = Start(why="held for a person")
-        return Expected(place + 1, ahead, start)
+        start = Start(why="held for a person") if job.held else seen.starts[job.id]
+        return future.expected(job.id, line, start)
 
     def _line(self, scene: Scene) -> list[JobId]:
         """Those that would start now, then the others, in the order of their turns."""
@@ -106,19 +108,24 @@ class Outlooks:
             future = await self._future()
             return await asyncio.to_thread(self._play, future), future
 
-    async def what_if(self, job: Job, change: Change) -> tuple[WhatIf, Future]:
-        """What would become of those that wait if *job*, which waits, were changed."""
+    async def what_if(self, before: Job, after: Job) -> tuple[WhatIf, Future]:
+        """What would become of all if *after*, which waits, stood in place of *before*: both are one job.
+
+        Each of the two plays looks half as far, so that this takes no longer than one outlook.
+        """
         async with self._playing:
-            future = await self._future(job)
+            now = await self._future(before) if before.status is Status.QUEUED else None
+            future = await self._future(after)
             told = await asyncio.to_thread(
                 what_if,
+                now.scene if now else future.without(after.id),
                 future.scene,
-                change(future.scene, job.id),
                 self._policy.rules,
                 future.length_s,
-                job_id=job.id,
-                rest_ends_s=future.rest_ends_s,
+                job_id=after.id,
+                rest_ends_s={**(now.rest_ends_s if now else {}), **future.rest_ends_s},
                 parents=future.parents,
+                looks=MAX_LOOKS // 2,
             )
         return told, future
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from scheduler.api.base import ReasonDocument
 from scheduler.api.cursors import cursor_of, cursor_of_number, number_of_cursor, place_of
-from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer
+from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer, WhatIfDocument
 from scheduler.api.health import LoopList
 from scheduler.api.jobs import AttemptPage, Changes, CheckpointPage, EventPage, JobDocument, JobPage
 from scheduler.api.logs import LogChunk, LogView, RankLog
@@ -19,7 +19,7 @@ from scheduler.api.repairs import RepairPage
 from scheduler.api.serialize import attempt_document, checkpoint_document, event_document
 from scheduler.core.attempts import step_of
 from scheduler.core.checkpoints import lineage
-from scheduler.core.commands import action_of
+from scheduler.core.commands import JobAction, action_of
 from scheduler.core.model import Attempt, CheckpointId, Fence, Job, JobId, JobSpec, Saved, Status
 from scheduler.core.redaction import REACH_CHARS, Redactor
 from scheduler.engine.change_feed import ChangeFeed
@@ -33,11 +33,12 @@ from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.outlooks import Outlooks
 from scheduler.engine.queries.run_lengths import RunLengths
 from scheduler.engine.queries.submit_preview import SubmitPreview
+from scheduler.engine.queries.what_ifs import WhatIfs
 from scheduler.engine.registry import Registry
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.engine.sync.reconciler import repair_document
 from scheduler.engine.sync.session import MirrorSession
-from scheduler.errors import CheckpointNotFound, InvalidRequest
+from scheduler.errors import CheckpointNotFound, InvalidRequest, NotAllowed
 from scheduler.ports import Clock, JobQuery, Journal, LogPart, Runner
 from scheduler.settings import Settings
 
@@ -73,7 +74,10 @@ class Queries:
             Outlooks(policy, registry, store, lengths, clock) if isinstance(policy, Fair) else None
         )
         forecaster = Forecaster(outlooks or ByQueue(registry, store, cluster, lengths, clock))
-        self._previews = ActionPreviews(registry, runner, cluster, validator, forecaster, clock, settings)
+        self._what_ifs = WhatIfs(outlooks) if outlooks else None
+        self._previews = ActionPreviews(
+            registry, runner, cluster, validator, forecaster, self._what_ifs, clock, settings
+        )
         self._explainer = Explainer(views, forecaster, lengths, self._previews, clock)
         self._submit_preview = SubmitPreview(validator, store, cluster, forecaster, clock)
 
@@ -272,14 +276,37 @@ class Queries:
         job = await self._store.get(job_id)
         return redacted(await self._explainer.of(job), Redactor.of(job.spec))
 
-    async def effect(self, job_id: str, action: str, checkpoint: str | None = None) -> EffectDocument:
+    async def effect(
+        self, job_id: str, action: str, checkpoint: str | None = None, preempt: bool = False
+    ) -> EffectDocument:
         """What *action*, as in the paths of the API, would do now; a checkpoint that is not there is refused."""
         job, wanted = await self._store.get(job_id), action_of(action)
         try:
             chosen = await self.checkpoint(job, checkpoint) if checkpoint else None
         except CheckpointNotFound as error:
             return refused(job.id, action, error.message, "choose one that is there, or leave it out")
-        return redacted(await self._previews.of(job, wanted, chosen), Redactor.of(job.spec))
+        return redacted(await self._previews.of(job, wanted, chosen, preempt), Redactor.of(job.spec))
+
+    async def what_if(
+        self, job_id: str, priority: int | None = None, front: bool = False, preempt: bool = False
+    ) -> WhatIfDocument:
+        """What one change of a job that waits would do; nothing is done."""
+        if [priority is not None, front, preempt].count(True) != 1:
+            raise InvalidRequest("ask for exactly one change: priority, front or preempt")
+        job = await self._store.get(job_id)
+        if self._what_ifs is None:
+            raise NotAllowed(
+                "only the policy fair plays what a change would do; it needs SCHEDULER_POLICY=fair"
+            )
+        if job.status is not Status.QUEUED:
+            raise NotAllowed(
+                f"job {job.id} is {job.status}; what a change would do is played for jobs that wait"
+            )
+        if priority is None:
+            after = self._previews.led_to(job, JobAction.FORCE_START, preempt=preempt)
+        else:
+            after = replace(job, spec=replace(job.spec, priority=priority))
+        return redacted((await self._what_ifs.of(job, after)).what_if, Redactor.of(job.spec))
 
     async def plan(self, spec: JobSpec) -> PlanAnswer:
         """A submit that is not made."""
