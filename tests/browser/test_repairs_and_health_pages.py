@@ -259,7 +259,7 @@ class TestQueue:
         registry.known_queue = QUEUE
         page.clock.install()
         page.goto(url)
-        page.get_by_role("link", name="Queue").click()
+        page.get_by_role("link", name="Queue", exact=True).click()
         expect(page.get_by_role("img", name="vision: holds 12 GPUs, is entitled to 10")).to_be_visible()
         expect(page.get_by_role("img", name="waits: starts in about 6 min")).to_be_visible()
         expect(page.locator(".waiting tbody tr")).to_have_count(2)
