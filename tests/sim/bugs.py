@@ -12,9 +12,11 @@ import pytest
 from scheduler.core import dependencies, hangs, lifecycle, ordering, reconcile, retry, run_end
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason, Status
+from scheduler.core.reservations import Room
 from scheduler.engine import job_store, supervisor
 from scheduler.engine.found_runs import FoundRuns
 from scheduler.engine.job_store import JobStore
+from scheduler.engine.kept_places import KeptPlaces
 from scheduler.engine.queries import job_view
 from scheduler.engine.run_times import RunTimes
 from scheduler.engine.supervisor import Supervisor
@@ -220,6 +222,30 @@ def time_limits_go_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RunTimes, "going_s", going_s)
 
 
+def runs_are_stopped_for_jobs_for_which_nothing_is_kept(patch: pytest.MonkeyPatch) -> None:
+    async def keep(self: KeptPlaces, *_: Any) -> None:
+        pass
+
+    patch.setattr(KeptPlaces, "keep", keep)
+    patch.setattr(KeptPlaces, "is_kept_for", lambda self, job_id: True)
+
+
+def what_is_kept_is_room_for_all(patch: pytest.MonkeyPatch) -> None:
+    """The room that a victim leaves is stolen by whoever comes first."""
+    hand_over = Room._hand_over
+
+    def free_for_all(self: Room, job: Any, kept: Any) -> None:
+        space = self.space.copy()
+        hand_over(self, job, kept)
+        self.space = space
+
+    patch.setattr(Room, "_hand_over", free_for_all)
+
+
+def what_a_stop_leaves_over_is_taken_before_it_is_free(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Room, "is_there", lambda self, need, allocation: True)
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -249,6 +275,9 @@ ALL: list[tuple[Plant, Troubles]] = [
     (held_jobs_are_started, frozenset()),
     (jobs_do_not_wait_for_others, frozenset()),
     (whoever_waits_is_failed_with_any_parent, frozenset()),
+    (runs_are_stopped_for_jobs_for_which_nothing_is_kept, frozenset()),
+    (what_is_kept_is_room_for_all, frozenset()),
+    (what_a_stop_leaves_over_is_taken_before_it_is_free, frozenset()),
     (the_end_of_an_attempt_is_not_told, frozenset()),
     (what_the_operator_ends_is_charged, frozenset({Trouble.OPERATOR})),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),
