@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
 
-from scheduler.core.bin_packing import UNIT, gpu_units
+from scheduler.core.bin_packing import UNIT, Free, gpu_units
 from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
 from scheduler.core.durations import span
 from scheduler.core.model import JobId, Reason
@@ -109,18 +109,36 @@ class WaitReasons(Mapping[JobId, Reason]):
             return Reason(
                 code="behind", message=f"behind {jobs}, one of which a person put in front of its project's"
             )
+        if first.left == turn.left:
+            return Reason(
+                code="behind",
+                message=f"behind {jobs} that came before it with as much left, as far as anyone can tell; needs "
+                f"{turn.job.need.gang}, and {self._what_is_free(turn.job)}",
+            )
         return Reason(
             code="behind",
             message=f"behind {jobs} with less left: {_length(first)}; this one has {_length(turn)}",
         )
 
     def _no_room(self, job: Contender) -> Reason:
-        free = [gpu_units(devices) / UNIT for _, devices in self._room.space.free.values()]
-        cpus = [cpus / UNIT for cpus, _ in self._room.space.free.values()]
-        unit, left = ("GPU", free) if job.need.gang.gpus_per_rank else ("CPU", cpus)
-        words = f"{sum(left):g} {unit}s are free, at most {max(left, default=0.0):g} on one node"
-        message = f"needs {job.need.gang}; {words}, and no run has so much more left that it is stopped for this one"
+        message = (
+            f"needs {job.need.gang}, and {self._what_is_free(job)}; no run has so much more left that it is stopped for "
+            "this one"
+        )
         return Reason(code="waiting_for_resources", message=message)
+
+    def _what_is_free(self, job: Contender) -> str:
+        """Such as "2 of 8 GPUs are free, at most 1 on one node"."""
+        in_gpus = job.need.gang.gpus_per_rank > 0
+
+        def amounts(of: Iterable[Free]) -> list[float]:
+            return [(gpu_units(devices) if in_gpus else cpus) / UNIT for cpus, devices in of]
+
+        left, all_ = amounts(self._room.space.free.values()), amounts(self._room.cluster.totals.values())
+        unit = "GPU" if in_gpus else "CPU"
+        return (
+            f"{sum(left):g} of {sum(all_):g} {unit}s are free, at most {max(left, default=0.0):g} on one node"
+        )
 
     def _does_not_fit(self, job: Contender) -> Reason:
         nodes = self._room.cluster.nodes

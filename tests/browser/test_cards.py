@@ -65,7 +65,7 @@ class TestTheRecoveryCard:
         page.goto(monitor(job_id))
         expect(heading(page)).to_have_text("Waiting in the queue")
         expect(page.locator(".stands")).to_contain_text("Position 2, behind first-in-line")
-        expect(page.locator(".stands")).to_contain_text("0 of 4 CPUs free")
+        expect(page.locator(".stands")).to_contain_text("0 of 4 CPUs are free")
         page.get_by_text("1 ahead of it in the queue").click()
         expect(page.get_by_role("link", name="first-in-line")).to_be_visible()
 

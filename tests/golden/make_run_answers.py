@@ -62,6 +62,7 @@ def answers() -> dict[str, Any]:
         checkpoints=CheckpointPolicy(keep_last=2),
         after=[After(job="job-0", on="ended")],
         start_after=NOON,
+        preemptible=False,
     )
     return {
         "observation": Observation(
