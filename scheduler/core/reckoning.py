@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from scheduler.core.bin_packing import Free
+from scheduler.core.bin_packing import UNIT, Free
 from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
 from scheduler.core.durations import span
 from scheduler.core.model import Allocation, JobId, Json, NodeId
@@ -34,6 +34,12 @@ class Candidate:
     part: int
     """What each of its ranks gives back: CPU units, whole GPUs, units of a shared one."""
     ranks: tuple[tuple[NodeId, int], ...]
+
+    @property
+    def size(self) -> float:
+        """GPUs that it holds; CPUs where it has none."""
+        each = (self.whole + self.part / UNIT) or self.cpus / UNIT
+        return each * sum(ranks for _, ranks in self.ranks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +90,8 @@ class Reckoning:
             "share": "is within the share of its project, of which part was lent",
             "length": "has much less left",
         }[self.claim]
-        gpus = max(1.0, self.num_ranks * (self.whole or 1))
-        return f"preempted for {name}, which {right}; this costs {span(self.price / gpus)} of its nodes' time"
+        held = sum(one.size for one in self.candidates if one.id in self.chosen)
+        return f"preempted for {name}, which {right}; this costs {span(self.price / held)} of the time of its nodes"
 
 
 RECKONING: TypeAdapter[Reckoning] = TypeAdapter(Reckoning)

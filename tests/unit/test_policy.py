@@ -106,7 +106,7 @@ def test_a_long_run_is_preempted_for_a_short_job_and_the_event_says_why() -> Non
     reckoning = made.stops[JobId("long")]
     assert (reckoning.claim, reckoning.price, reckoning.policy) == ("length", 480.0, RULES.fingerprint)
     assert reckoning.sentence({JobId("short"): "short"}) == (
-        "preempted for short, which has much less left; this costs 60 s of its nodes' time"
+        "preempted for short, which has much less left; this costs 60 s of the time of its nodes"
     )
 
 
