@@ -16,6 +16,7 @@ from scheduler.core.run_end import Returned
 from scheduler.ports import Observation, Run
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
+from tests.sim.scenario import apart
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -179,7 +180,7 @@ class Cluster(FakeRunner):
         if world.weather.is_calm:
             fate, longest_s = "completes", min(LONGEST_S)
         length_s = 2.0 + world.rng.random() * longest_s
-        if world.rng.random() < 0.5:
+        if apart(world.rng).random() < 0.5:
             self.ends_s[run] = world.loop.time() + length_s
         await asyncio.sleep(length_s)
         if fate == "hangs":
