@@ -366,7 +366,10 @@ def _force_start(job: Job, event: ForceStart) -> Job:
 
 def _hurry(job: Job, event: ForceStart) -> Job:
     """One that waits: nothing holds it back any more, and it goes before others, where that is asked for."""
-    pushed = max(job.pushed, event.pushed, key=PUSHES.index)
+    if event.pushed == "preempt":
+        _require_place(job, doing="preempt others for")
+    accepted = job.queue_seq is not None  # a row of no scheduler's making waits to be looked at first
+    pushed = max(job.pushed, event.pushed, key=PUSHES.index) if accepted else job.pushed
     if job.retry_at is None and not job.held and pushed == job.pushed:
         return job
     ended = "let it go" if job.held else "ended the pause before the next try" if job.retry_at else ""

@@ -48,7 +48,7 @@ async def go_on(service: Engine, job_id: str) -> None:
 
 
 async def submitter(service: Engine, reports: Connection, name: str, again: Sequence[str]) -> None:
-    fresh = (f"{name}-{number}{ROW if number % 5 == 4 else ''}" for number in count())
+    fresh = (f"{name}-{number}{ROW if number % 3 == 1 else ''}" for number in count())
     for key in (key for keys in (again, fresh) for key in keys):
         reports.send_bytes(f"begun {key}".encode())
         job_id = await submit(service, key)

@@ -161,3 +161,12 @@ export async function streams(job_id: string): Promise<(ReadableStream<Uint8Arra
 export function changed(data: components["schemas"]["Changes"]): string[] {
   return data.missed ? ["load everything anew"] : data.jobs.map((job) => `${job.name} is ${job.status}`);
 }
+
+export async function whatComes(jobId: string): Promise<string[]> {
+  const queue = await client.GET("/api/training/queue");
+  const entitled = queue.data?.projects.map((one) => `${one.name}: ${one.held} of ${one.entitled ?? "?"}`) ?? [];
+  const whatIf = await client.GET("/api/training/{job_id}/what-if", {
+    params: { path: { job_id: jobId }, query: { front: true } },
+  });
+  return [...entitled, ...(whatIf.data?.moved.map((row) => row.job_id) ?? [])];
+}
