@@ -99,7 +99,7 @@ class Contenders:
             if left_s is not None:
                 return Told(left_s=left_s, at_s=now.timestamp())
         left_s = _left_by_earlier_runs_s(job)
-        start_s = self._habits.of(job.spec.loop).start_s
+        start_s = self._habits.of(job.spec).start_s
         return None if left_s is None else Told(left_s=left_s, at_s=since.timestamp() + start_s)
 
     def _contender(
@@ -112,7 +112,7 @@ class Contenders:
         tenure: Tenure | None,
         has_saved: bool = False,
     ) -> Contender:
-        spec, habit, size = job.spec, self._habits.of(job.spec.loop), self.size_of(job)
+        spec, habit, size = job.spec, self._habits.of(job.spec), self.size_of(job)
         return Contender(
             id=job.id,
             name=spec.name,

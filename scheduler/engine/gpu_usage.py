@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pydantic import TypeAdapter
 
-from scheduler.core.contender import Rules
 from scheduler.core.entitlements import decayed
 from scheduler.core.events import Event
 from scheduler.core.model import Job, JobId
@@ -22,10 +21,9 @@ FORGOTTEN = 1.0
 class GpuUsage:
     """Follows the commits; what is held is priced once, when the job gets it."""
 
-    def __init__(self, size_of: Callable[[Job], float], clock: Clock) -> None:
-        """*size_of*: how many GPUs a running job holds."""
-        self._size_of, self._clock = size_of, clock
-        self._half_life_s = Rules().half_life_s
+    def __init__(self, size_of: Callable[[Job], float], half_life_s: float, clock: Clock) -> None:
+        """*size_of*: how many GPUs a running job holds.  *half_life_s*: after which usage counts half."""
+        self._size_of, self._half_life_s, self._clock = size_of, half_life_s, clock
         self._holds: dict[JobId, tuple[Who, float]] = {}
         self._held: dict[Who, float] = {}
         self._used: dict[Who, tuple[float, float]] = {}

@@ -67,7 +67,7 @@ def policy_in_charge(
         return Fifo(cluster)
     habits = LoopHabits()
     contenders = Contenders(registry, habits)
-    usage = GpuUsage(contenders.size_of, clock)
+    usage = GpuUsage(contenders.size_of, settings.policy_rules.half_life_s, clock)
     return Fair(cluster, registry, contenders, usage, habits, projects, journal, settings.policy_rules)
 
 

@@ -24,10 +24,12 @@ from scheduler.core.model import (
     Node,
     NodeId,
     Reason,
+    ShippedCode,
     Status,
     StopKind,
 )
 from scheduler.core.reckoning import read
+from scheduler.engine.loop_habits import REMEMBERED, LoopHabits
 from scheduler.engine.policies import NOTE, Fair
 from scheduler.engine.service import Engine
 from scheduler.engine.spec_validation import SpecValidator
@@ -400,3 +402,23 @@ async def test_a_forecast_follows_the_turns(world: World) -> None:
     again = await world.engine.queries.effect(long, "preempt")
     assert again.forecast
     assert again.forecast.message == "position 2, behind short; starts in about 5 min"
+
+
+def test_functions_that_were_sent_along_are_told_apart_by_their_code() -> None:
+    """Two people call theirs `train`: what one of them has shown says nothing about the other."""
+    habits = LoopHabits()
+
+    def spec(code: str) -> JobSpec:
+        return JobSpec(loop="shipped:train", code=ShippedCode(pickle=code, python="3.11"))
+
+    habits._learn(spec("aaaa"), stops=True)
+    assert habits.of(spec("aaaa")).stops
+    assert not habits.of(spec("bbbb")).stops
+
+
+def test_only_so_many_loops_are_remembered() -> None:
+    habits = LoopHabits()
+    for number in range(2 * REMEMBERED):
+        habits._learn(JobSpec(loop=f"mine:{number}"), start_s=float(number))
+    assert len(habits.to_remember()) == REMEMBERED
+    assert habits.of(JobSpec(loop=f"mine:{2 * REMEMBERED - 1}")).start_s == 2 * REMEMBERED - 1
