@@ -270,6 +270,9 @@ def _why_unknown(scene: Scene) -> str:
     )
 
 
+ELSEWHERE = "what it needs is in use by something else than the jobs of this scheduler"
+
+
 def why_unknown(running: Sequence[str], waiting: Sequence[str]) -> str:
     """Of runs that go on for nobody knows how long: those that run now, and those that would have started."""
     if running:
@@ -277,4 +280,4 @@ def why_unknown(running: Sequence[str], waiting: Sequence[str]) -> str:
         return f"{_listed(running, len(running))} {has}"
     if waiting:
         return f"no run like {_listed(waiting, len(waiting))} has completed yet, and no time limit is set"
-    return "what it needs is in use by something else than the jobs of this scheduler, or kept for others"
+    return ELSEWHERE

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from scheduler.core.bin_packing import UNIT, Free, free_now, gpu_units, take
 from scheduler.core.contender import DAY_S, HOUR_S, Contender, Rules, Scene, Tenure, Told, preempted
 from scheduler.core.entitlements import decayed
-from scheduler.core.forecast import HORIZON_S, SOONEST_S, Start, why_unknown
+from scheduler.core.forecast import ELSEWHERE, HORIZON_S, SOONEST_S, Start, why_unknown
 from scheduler.core.model import Allocation, JobId, NodeId, Snapshot
 from scheduler.core.needs import num_ranks
 from scheduler.core.policy import Decision, after, decide
@@ -300,6 +300,8 @@ class _Future:
 
     def _why_unknown(self) -> str:
         endless = [job for job in self.running.values() if job.id not in self.ends]
+        if not endless:
+            return f"{ELSEWHERE}, or kept for others"
         held_first = {job.id for job in self._scene.running}
         running = [job.name for job in endless if job.id in held_first]
         return why_unknown(running, [job.name for job in endless if job.id not in held_first])

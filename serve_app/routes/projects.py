@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from scheduler.api.projects import CHANGES, ProjectDocument, ProjectList
 from serve_app import openapi, problems, request_body
@@ -12,6 +13,14 @@ from serve_app.parameters import Asker
 from serve_app.request_body import Wanted
 from serve_app.routes.parts import BASE, Configured, Scheduler
 
+
+class TextConvertor(StringConvertor):
+    """As `path`, but a line break in a name is text too: it is refused in words, and not as a path that there is not."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("text", TextConvertor())
 router = APIRouter()
 
 Name = Annotated[
@@ -39,7 +48,7 @@ async def projects(scheduler: Scheduler) -> ProjectList:
 
 
 @router.put(
-    f"{BASE}/projects/{{name:path}}",
+    f"{BASE}/projects/{{name:text}}",
     tags=["projects"],
     summary="Change what a project may have",
     responses={200: _ONE, **openapi.refusals(408, 413, 422)},
@@ -55,7 +64,7 @@ async def set_project(
 
 
 @router.delete(
-    f"{BASE}/projects/{{name:path}}",
+    f"{BASE}/projects/{{name:text}}",
     tags=["projects"],
     summary="Give a project the default share again: weight 1, no quota, no limit",
     responses={200: _ONE, **openapi.refusals(422)},

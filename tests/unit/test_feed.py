@@ -106,12 +106,12 @@ class TestPlaces:
     def test_only_who_moved_or_waits_for_another_reason_is_told(self) -> None:
         """A line that stands still costs nothing, however long it is."""
         places, line = QueuePositions(), ids("a", "b", "c")
-        assert places.moved(line, {line[1]: self.FULL}) == line
-        assert places.moved(line, {line[1]: self.FULL}) == []
-        assert places.moved(line, {line[1]: self.LATE}) == ids("b")
-        assert places.moved(line, {}) == ids("b")
-        assert places.moved(ids("b", "c"), {}) == ids("b", "c")
-        assert places.moved(ids("b", "d", "c"), {}) == ids("d", "c")
+        assert places.moved(line, {line[1]: self.FULL}.get) == line
+        assert places.moved(line, {line[1]: self.FULL}.get) == []
+        assert places.moved(line, {line[1]: self.LATE}.get) == ids("b")
+        assert places.moved(line, {}.get) == ids("b")
+        assert places.moved(ids("b", "c"), {}.get) == ids("b", "c")
+        assert places.moved(ids("b", "d", "c"), {}.get) == ids("d", "c")
 
 
 class _Gate:
