@@ -51,7 +51,6 @@ def health(environment: dict[str, str]) -> dict[str, object]:
     return httpx.get(f"{environment['SCHEDULER_URL']}/health", timeout=10).json()
 
 
-@pytest.mark.long
 def test_two_schedulers_on_one_machine_do_not_meet(cluster: Cluster, second: dict[str, str]) -> None:
     """Different ports, folders and names: neither sees the other's jobs, and a second `up` finds the first."""
     ours = cluster.submit("quick", {"steps": 1}, name="of the first")
