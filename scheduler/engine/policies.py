@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from scheduler.core import ordering, policy
 from scheduler.core.bin_packing import free_now
@@ -126,7 +126,7 @@ class Fair:
             self._ledger = LEDGER.validate_python(noted["ledger"])
             self._usage.remembered(noted["usage"], float(noted["at_s"]))
             self._habits.remembered(noted["habits"])
-        except (KeyError, TypeError, ValidationError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             log.error("what the policy knew of usage and budgets cannot be read, and begins anew: %s", error)
 
     def scene(
@@ -156,10 +156,11 @@ class Fair:
         """Before anybody is stopped: a crash must not give the budget back."""
         now_s = now.timestamp()
         sizes = {job_id: self._contenders.owes(job_id) for job_id in decision.starts}
-        self._ledger = policy.after(decision, self._ledger, sizes, self.rules, now_s)
+        after = policy.after(decision, self._ledger, sizes, self.rules, now_s)
         if decision.stops or any(start.due for start in decision.starts.values()) or self._is_time(now_s):
-            await self._journal.note(NOTE, self._to_remember(now_s))
+            await self._journal.note(NOTE, self._to_remember(after, now_s))
             self._noted_at_s = now_s
+        self._ledger = after  # where it cannot be written, nobody is stopped, and nothing was spent
 
     def committed(self, before: Job | None, after: Job, event: Event | None) -> None:
         self._usage.committed(before, after, event)
@@ -168,10 +169,10 @@ class Fair:
     def _is_time(self, now_s: float) -> bool:
         return self._noted_at_s is None or abs(now_s - self._noted_at_s) >= REMEMBER_EVERY_S
 
-    def _to_remember(self, now_s: float) -> Json:
+    def _to_remember(self, ledger: Ledger, now_s: float) -> Json:
         return {
             "at_s": now_s,
-            "ledger": LEDGER.dump_python(self._ledger, mode="json"),
+            "ledger": LEDGER.dump_python(ledger, mode="json"),
             "usage": self._usage.to_remember(),
             "habits": self._habits.to_remember(),
         }

@@ -36,7 +36,7 @@ from scheduler.engine.spec_validation import SpecValidator
 from scheduler.ports import Run
 from scheduler.settings import Settings
 from scheduler.testing.clock import ManualClock
-from scheduler.testing.fake_runner import COMPLETED, LOST, FakeRunner
+from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner
 from scheduler.testing.memory import Disk, MemoryJournal
 from scheduler.testing.reckonings import faults
 
@@ -140,7 +140,7 @@ async def test_a_long_run_is_preempted_for_a_short_job_and_goes_on_after_it(worl
     assert seen.status == "queued"
     assert "preempted for it have saved and stopped" in seen.reason.message
     world.runner.deaf = False
-    world.runner.end((long, Fence(1)), world_stopped())
+    world.runner.end((long, Fence(1)), STOPPED)
     await world.settle()
     assert (world.job(short).status, world.job(long).status) == (Status.RUNNING, Status.QUEUED)
     assert world.job(short).kept is None
@@ -155,12 +155,6 @@ async def test_a_long_run_is_preempted_for_a_short_job_and_goes_on_after_it(worl
     assert violations(world.engine.registry.active(), world.runner.nodes_now) == []
 
 
-def world_stopped() -> Any:
-    from scheduler.testing.fake_runner import STOPPED
-
-    return STOPPED
-
-
 async def test_nobody_else_gets_what_is_kept(world: World) -> None:
     """S3: the room that a victim leaves is for the one for whom it was stopped."""
     world.runner.deaf = True
@@ -171,7 +165,7 @@ async def test_nobody_else_gets_what_is_kept(world: World) -> None:
     late = await world.submit(1, name="late", priority=900)
     await world.settle()
     world.runner.deaf = False
-    world.runner.end((long, Fence(1)), world_stopped())
+    world.runner.end((long, Fence(1)), STOPPED)
     await world.settle()
     assert (world.job(gang).status, world.job(late).status) == (Status.RUNNING, Status.QUEUED)
 
@@ -186,7 +180,7 @@ async def test_a_restart_in_the_middle_finds_what_is_kept(world: World) -> None:
     await world.settle()
     assert world.job(long).stop
     world.runner.deaf = False
-    world.runner.end((long, Fence(1)), world_stopped())
+    world.runner.end((long, Fence(1)), STOPPED)
     await world.settle()
     assert world.job(short).status is Status.RUNNING
 
@@ -194,7 +188,6 @@ async def test_a_restart_in_the_middle_finds_what_is_kept(world: World) -> None:
 async def test_what_is_kept_and_never_freed_is_given_up(world: World) -> None:
     """A crash after the first of the two steps: the place is kept, and nobody was told to stop."""
     await with_a_long_run(world)
-    world.engine.settings = world.settings
     short = await world.submit(1, name="short", start_after=world.clock.now() + timedelta(hours=9))
     here = Allocation(ranks=((FOUR_CPUS.id, 1),))
     reason = Reason(code="place_kept", message="kept")
@@ -381,7 +374,13 @@ async def test_losses_of_the_last_hour_survive_a_restart(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "note", [b"{}", b'{"at_s": "x", "ledger": 3}', b'{"at_s": 1, "ledger": {}, "usage": 1}']
+    "note",
+    [
+        b"{}",
+        b'{"at_s": "x", "ledger": 3}',
+        b'{"at_s": "x", "ledger": {}, "usage": [], "habits": {}}',
+        b'{"at_s": 1, "ledger": {}, "usage": 1}',
+    ],
 )
 async def test_a_note_that_cannot_be_read_is_as_none(world: World, note: bytes) -> None:
     world.disk.notes[NOTE] = note

@@ -63,14 +63,14 @@ class Outlooks:
         if position > MAX_LINE:
             first = [one for one in self._registry.line(MAX_AHEAD + 1) if one.id != job.id]
             return Expected(position, first[:MAX_AHEAD], Start(why=TOO_FAR))
-        future = await self._future(waits)
         async with self._playing:
-            line = await asyncio.to_thread(self._line, future.scene)
+            future, line = await self._future(waits), None
             if runs:
+                line = await asyncio.to_thread(self._line, future.scene)
                 future = await self._future(running=job)
             seen = await asyncio.to_thread(self._play, future, [job.id] if runs else [])
         start = Start(why="held for a person") if job.held else seen.starts[job.id]
-        return future.expected(job.id, line, start)
+        return future.expected(job.id, line or seen.line, start)
 
     def _line(self, scene: Scene) -> list[JobId]:
         """Those that would start now, then the others, in the order of their turns."""
