@@ -52,7 +52,7 @@ class ReadSource:
             self._no_answer = None
             return answer
         except TimeoutError:
-            no_answer = NoAnswer(f"{self._who} did not answer within {left_s:.2g} s")
+            no_answer = NoAnswer(f"{self._who} did not answer within {left_s:.1g} s")
             if left_s >= self._budget_s / 2:  # less is no measure of it
                 self._remember(no_answer)
             return no_answer
