@@ -25,7 +25,7 @@ from scheduler.core.model import Allocation, JobId, NodeId, Reason, Snapshot
 from scheduler.core.preemption import Board, Choice, choose, gives_way_s
 from scheduler.core.reckoning import Evidence, Reckoning
 from scheduler.core.reservations import Room, Runs, runs_until, soonest
-from scheduler.core.turns import AT_ONCE, WITHIN, Order, Part, Turn, order
+from scheduler.core.turns import AT_ONCE, Order, Part, Turn, order
 from scheduler.core.wait_reasons import Outcome, WaitReasons
 
 SEARCHES = 32
@@ -197,11 +197,7 @@ class _Pass:
 
     def _kind(self, turn: Turn) -> object:
         """Equal for those who have the same chances: where one was refused, so are all who come later."""
-        job, owed = turn.job, None
-        if turn.over == WITHIN and len(self.turns.parts) > 1:
-            part = self.turns.parts[job.project]
-            owed = job.project if self._held[job.project] + job.size / 2 <= part.entitled else None
-        return job.need, job.only, turn[:3], owed
+        return turn.job.need, turn.job.only, turn[:3], turn.job.project
 
     def _refused(self, before: Mapping[object, tuple[float, Outcome]], turn: Turn) -> Outcome | None:
         """Not for who has less left than those *before* it had: a longer one was put in front of it."""

@@ -18,7 +18,7 @@ from scheduler.core.contender import HOUR_S, Contender, Ledger, Rules, Scene
 from scheduler.core.model import Allocation, JobId, NodeId
 from scheduler.core.remaining import left
 from scheduler.core.reservations import freed
-from scheduler.core.turns import AT_ONCE, OVER, WITHIN, Order, Part, Turn, turn_of_run
+from scheduler.core.turns import AT_ONCE, Order, Part, Turn
 
 ALWAYS = 4
 """Preemptions that any job may have; beyond them `PER_HOUR` for each hour that it ran."""
@@ -72,12 +72,12 @@ class Board:
         found: list[Victim] = []
         for job in scene.running:
             has = left(job, now_s)
-            over = OVER if job.id in order.over else WITHIN
-            if has < floor and over == WITHIN and -job.priority <= highest:
+            over = job.id in order.over
+            if has < floor and not over and -job.priority <= highest:
                 continue
             if exclusion(job, lately, rules, now_s):
                 continue
-            turn = turn_of_run(job, over, has, rules, now_s)
+            turn = order.of_run(job, has, rules, now_s)
             tenure = job.tenure
             assert tenure
             found.append(
@@ -162,6 +162,10 @@ def refusal(newcomer: Turn, victim: Turn, cost: float, part: Part, rules: Rules)
         return ""
     if rules.preempt == "never":
         return "switched_off"
+    if (
+        newcomer.job.project == victim.job.project
+    ):  # what counts among them is who has how much of their share
+        newcomer, victim = _among_users(newcomer), _among_users(victim)
     if not newcomer < victim:
         return "goes_before"
     if newcomer.over > victim.over and newcomer.due > AT_ONCE:
@@ -178,6 +182,10 @@ def refusal(newcomer: Turn, victim: Turn, cost: float, part: Part, rules: Rules)
     if newcomer.due < victim.due or victim.left >= rules.worth * (newcomer.left + cost):
         return ""
     return "too_little_left"
+
+
+def _among_users(turn: Turn) -> Turn:
+    return turn._replace(over=turn.user_over)
 
 
 def choose(

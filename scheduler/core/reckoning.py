@@ -16,7 +16,7 @@ from scheduler.core.durations import span
 from scheduler.core.model import Allocation, JobId, Json, NodeId
 from scheduler.core.preemption import Board, Choice, exclusion, preempted_lately, price, refusal
 from scheduler.core.remaining import left
-from scheduler.core.turns import AT_ONCE, OVER, WITHIN, Order, Part, Turn, turn_of_run
+from scheduler.core.turns import AT_ONCE, Order, Part, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +118,7 @@ class Evidence:
             if why := exclusion(run, lately, rules, scene.now_s):
                 self._excluded.append((run.id, why))
                 continue
-            over = OVER if run.id in order.over else WITHIN
-            turn = turn_of_run(run, over, left(run, scene.now_s), rules, scene.now_s)
+            turn = order.of_run(run, left(run, scene.now_s), rules, scene.now_s)
             self._runs.append((_candidate(run, turn, scene.now_s), turn))
 
     def reckon(
@@ -185,6 +184,7 @@ def _claim(newcomer: Turn, victims: Sequence[Turn], part: Part) -> str:
     if newcomer.due == AT_ONCE:
         return "due"
     owed = part.held + newcomer.job.size / 2 <= part.entitled
-    if owed and any(newcomer.over < victim.over for victim in victims):
+    lent = (victim for victim in victims if victim.job.project != newcomer.job.project)
+    if owed and any(newcomer.over < victim.over for victim in lent):
         return "share"
     return "length"

@@ -35,6 +35,8 @@ class Turn(NamedTuple):
     left: float
     seq: int
     job: Contender
+    user_over: int = WITHIN
+    """Whether it is over what its user may have of the share of the project."""
 
     @property
     def claim(self) -> tuple[int, int, int]:
@@ -64,8 +66,15 @@ class Order:
 
     waiting: list[Turn]
     over: frozenset[JobId]
-    """Those of the running that are over their share."""
+    """Those of the running that are over the share of their project."""
+    user_over: frozenset[JobId]
+    """Those of the running that are over what their user may have of it."""
     parts: Mapping[str, Part]
+
+    def of_run(self, job: Contender, left: float, rules: Rules, now_s: float) -> Turn:
+        turn = _turn_of_run(job, left, rules, now_s)
+        over, user_over = job.id in self.over, job.id in self.user_over
+        return turn._replace(over=OVER if over else WITHIN, user_over=OVER if user_over else WITHIN)
 
 
 def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
@@ -82,19 +91,24 @@ def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
         due_now = AT_ONCE if is_due else NOT_YET
         waiting.append(Turn(-job.priority, due_now, at_first, since, (has, job.seq), has, job.seq, job))
     waiting = _with_first_in_front(waiting)
-    over: frozenset[JobId] = frozenset()
+    running: list[Turn] = []
     if shared:
-        running = [turn_of_run(job, OVER, left(job, now_s), rules, now_s) for job in scene.running]
-        waiting, over = _within(waiting, running, scene, parts)
+        running = [_turn_of_run(job, left(job, now_s), rules, now_s) for job in scene.running]
+        waiting, running = _within(waiting, running, scene, parts)
     waiting.sort()
-    return Order(waiting, over, parts)
+    return Order(
+        waiting=waiting,
+        over=frozenset(turn.job.id for turn in running if turn.over == OVER),
+        user_over=frozenset(turn.job.id for turn in running if turn.user_over == OVER),
+        parts=parts,
+    )
 
 
-def turn_of_run(job: Contender, over: int, left: float, rules: Rules, now_s: float) -> Turn:
+def _turn_of_run(job: Contender, left: float, rules: Rules, now_s: float) -> Turn:
     """The place of a job that runs; for its first hour one that was due stays so."""
     tenure = job.tenure
     due = AT_ONCE if tenure and tenure.due and now_s - tenure.since_s < rules.due_for_s else NOT_YET
-    return Turn(-job.priority, due, over, 0.0, (left, job.seq), left, job.seq, job)
+    return Turn(-job.priority, due, OVER, 0.0, (left, job.seq), left, job.seq, job)
 
 
 def _with_first_in_front(turns: list[Turn]) -> list[Turn]:
@@ -168,8 +182,10 @@ def _parts(ready: Sequence[Contender], scene: Scene) -> dict[str, Part]:
 
 def _within(
     waiting: list[Turn], running: list[Turn], scene: Scene, parts: Mapping[str, Part]
-) -> tuple[list[Turn], frozenset[JobId]]:
-    """Mark who is over the share: in each project those first in its own order fill it, whether they run or wait.
+) -> tuple[list[Turn], list[Turn]]:
+    """Mark who is over the share.  In each project who is due fills it, then its runs, then those that wait, all in its
+    own order: a project whose runs fill its share takes nothing from others for its next short job, which may only take
+    from a run of its own (`preemption.refusal`).
 
     A gang is within when at least half of it is, so that shares that are no multiple of a gang come out even in
     the long run: usage moves the weights.
@@ -179,24 +195,27 @@ def _within(
         for turn in turns:
             members[turn.job.project].append(turn)
     marked: list[Turn] = []
-    over: set[JobId] = set()
+    runs: list[Turn] = []
     for project, turns in members.items():
-        turns.sort()
+        turns.sort(key=_filling)
         entitled, filled = parts[project].entitled, 0.0
         for turn in _by_user(turns, project, scene, entitled):
             job = turn.job
-            within = filled + job.size / 2 <= entitled
-            if within:
+            if within := filled + job.size / 2 <= entitled:
                 filled += job.size
-            if job.tenure is None and within:
-                marked.append(turn._replace(over=WITHIN))
-            elif (
-                job.tenure is None
-            ):  # who is due goes before the others of its project, not before their shares
-                marked.append(turn._replace(due=NOT_YET, since=0.0) if turn.due == AT_ONCE else turn)
-            elif not within:
-                over.add(job.id)
-    return marked, frozenset(over)
+                turn = turn._replace(over=WITHIN)
+            if job.tenure is not None:
+                runs.append(turn)
+            elif within or turn.due == NOT_YET:
+                marked.append(turn)
+            else:  # who is due goes before the others of its project, not before their shares
+                marked.append(turn._replace(due=NOT_YET, since=0.0))
+    return marked, runs
+
+
+def _filling(turn: Turn) -> tuple[bool, Turn]:
+    """In the order in which they fill a share."""
+    return turn.job.tenure is None and turn.due != AT_ONCE, turn
 
 
 def _by_user(turns: list[Turn], project: str, scene: Scene, entitled: float) -> list[Turn]:
@@ -212,15 +231,16 @@ def _by_user(turns: list[Turn], project: str, scene: Scene, entitled: float) -> 
     filled: defaultdict[str, float] = defaultdict(float)
     placed: list[Turn] = []
     after: list[Turn] = []
-    claim: tuple[int, int, int] | None = None
+    claim: object = None
     for turn in turns:
-        if after and turn[:3] != claim:
+        its = turn[:3], turn.job.tenure is None
+        if after and its != claim:
             placed += after
             after = []
-        claim = turn[:3]
+        claim = its
         user, size = turn.job.user, turn.job.size
         if filled[user] + size / 2 > parts[user]:
-            after.append(turn)
+            after.append(turn._replace(user_over=OVER))
         else:
             filled[user] += size
             placed.append(turn)

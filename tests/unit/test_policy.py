@@ -264,6 +264,42 @@ def test_users_of_a_project_share_its_part() -> None:
     assert "bob" in decide(a_scene({"a": 8}, waiting=[*many, one]), RULES).starts
 
 
+def half_and_half(vision_left_s: float) -> list:
+    """Each holds its half; `vision` with one long run."""
+    speech = [runner(f"s{n}", gpus(1), "b", left_s=HOUR_S, project="speech") for n in range(8)]
+    return [runner("long", gpus(8), "a", left_s=vision_left_s, project="vision"), *speech]
+
+
+def test_the_short_jobs_of_a_project_do_not_make_a_borrower_of_its_long_run() -> None:
+    """They would fill the share before it; but nobody has more than its share, so nothing was lent."""
+    ours = [waiter(f"v{n}", gpus(1), left_s=60.0, project="vision", priority=0) for n in range(4)]
+    theirs = [waiter(f"t{n}", gpus(8), left_s=HOUR_S, project="speech") for n in range(2)]
+    scene = a_scene({"a": 8, "b": 8}, waiting=[*ours, *theirs], running=half_and_half(1.5 * HOUR_S))
+    made = decide(scene, Rules(lost_share=1.0, worth=200.0))
+    assert (starts(made), stops(made)) == ([], [])
+
+
+def test_a_short_job_may_take_from_the_long_run_of_its_own_project() -> None:
+    """Within the share least left goes first, whoever else has room to spare or none."""
+    ours = [waiter("short", gpus(1), left_s=60.0, project="vision")]
+    theirs = [waiter("t", gpus(8), left_s=HOUR_S, project="speech")]
+    scene = a_scene({"a": 8, "b": 8}, waiting=[*ours, *theirs], running=half_and_half(30 * HOUR_S))
+    made = decide(scene, Rules(lost_share=1.0))
+    assert (starts(made), stops(made)) == (["short"], ["long"])
+    assert made.stops[JobId("long")].claim == "length"
+
+
+def test_who_has_more_than_its_user_may_takes_nothing_from_a_colleague() -> None:
+    """However short; a third one, who has nothing yet, may."""
+    ann = [runner(f"a{n}", gpus(1), "a", left_s=HOUR_S, project="p", user="ann") for n in range(4)]
+    bob = [runner(f"b{n}", gpus(1), "a", left_s=90 * HOUR_S, project="p", user="bob") for n in range(4)]
+    more = waiter("more", gpus(1), left_s=60.0, project="p", user="ann")
+    rules = Rules(lost_share=1.0)
+    assert stops(decide(a_scene({"a": 8}, waiting=[more], running=[*ann, *bob]), rules)) == []
+    carl = replace(more, id=JobId("carl"), user="carl")
+    assert len(stops(decide(a_scene({"a": 8}, waiting=[carl], running=[*ann, *bob]), rules))) == 1
+
+
 # -- what users of other schedulers complained of
 
 

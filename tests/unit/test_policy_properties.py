@@ -16,7 +16,7 @@ from scheduler.core.entitlements import Claim, by_usage, decayed, entitle
 from scheduler.core.model import Gang, NodeId
 from scheduler.core.policy import decide
 from scheduler.core.remaining import LEVELS, left
-from scheduler.core.turns import OVER, order
+from scheduler.core.turns import AT_ONCE, OVER, order
 from scheduler.testing.builders import a_node
 from scheduler.testing.contenders import NOW_S, a_scene, carried_out, gpus, runner, waiter
 
@@ -144,11 +144,24 @@ def test_a_victim_never_stands_before_the_winner(scene: Scene, rules: Rules) -> 
         assert winner.rank <= -job.priority
         assert rules.preempt != "never"
         assert rules.preempt != "class" or winner.rank < -job.priority
-        if winner.over == OVER and winner.due:
-            assert job.id in line.over, "a borrower took from one within its share"
-        same_project = winner.job.project == job.project and winner.due and winner.rank == -job.priority
-        if same_project:
+        own = winner.job.project == job.project
+        if winner.due and (winner.user_over if own else winner.over) == OVER:
+            borrowers = line.user_over if own else line.over
+            assert job.id in borrowers, "a borrower took from one within its share"
+        if own and winner.due and winner.rank == -job.priority:
             assert left(job, scene.now_s) >= rules.worth * winner.left
+
+
+@anything
+def test_only_who_holds_more_than_its_share_gives_some_back(scene: Scene, rules: Rules) -> None:
+    """However many short jobs its project has, a run is no borrower while all runs of the project are within."""
+    made = decide(scene, rules)
+    line = order(scene.waiting, scene, rules)
+    due = {turn.job.project for turn in line.waiting if turn.due == AT_ONCE}
+    for job in scene.running:
+        if job.id in made.stops and made.stops[job.id].claim == "share" and job.project not in due:
+            part = line.parts[job.project]
+            assert part.held > part.entitled + job.size / 2
 
 
 @anything
