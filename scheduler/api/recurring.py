@@ -65,7 +65,9 @@ class RecurringJobDocument(Document):
     words: str = Field(description="What `cron` says, in words.")
     timezone: str
     paused: bool
-    next_at: datetime | None = Field(description="When it is submitted next; null while it is paused.")
+    next_at: datetime | None = Field(
+        description="When it is submitted next, with the offset of its time zone; null while it is paused."
+    )
     last: SubmittedMoment | None = Field(description="The last job that was made.")
     skipped: SkippedMoment | None = Field(description="The last moment for which none was made, and why.")
     num_invalid: int = Field(description="For how many moments its spec was not valid any more.")

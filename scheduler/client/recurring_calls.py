@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from scheduler.api.recurring import (
@@ -29,13 +30,10 @@ def recurring_job(name: str) -> Call[RecurringJobDocument]:
 
 
 def set_recurring_job(
-    name: str, *, cron: str | None, timezone: str | None, spec: JobSpec | None, paused: bool | None
+    name: str, spec: JobSpec | None, moments: Mapping[str, Any]
 ) -> Call[RecurringJobDocument]:
-    """Raises InvalidSpec naming each value that JSON cannot carry."""
-    given: dict[str, Any] = {"cron": cron, "timezone": timezone, "paused": paused}
-    body = {field: value for field, value in given.items() if value is not None}
-    if spec:
-        body["spec"] = to_wire(spec, "spec.")
+    """Raises InvalidSpec naming each value of *spec* that JSON cannot carry."""
+    body = dict(moments) | ({"spec": to_wire(spec, "spec.")} if spec else {})
     return Call(method="PUT", path=_path(name), json=body, read=RecurringJobDocument.model_validate_json)
 
 
@@ -45,5 +43,7 @@ def forget_recurring_job(name: str) -> Call[RecurringForgotten]:
 
 def _path(name: str) -> str:
     if not re.fullmatch(NAME, name):
-        raise InvalidRequest(f"the name of a recurring job {NAME_IN_WORDS}", (Problem("name", NAME_IN_WORDS),))
+        raise InvalidRequest(
+            f"the name of a recurring job {NAME_IN_WORDS}", (Problem("name", NAME_IN_WORDS),)
+        )
     return f"{_PATH}/{name}"

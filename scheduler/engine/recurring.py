@@ -252,14 +252,16 @@ class RecurringJobs:
             return True
 
     async def _document(self, one: RecurringJob) -> RecurringJobDocument:
-        last, redactor = None, Redactor.of(one.spec)
+        """Moments are told by the clocks of its time zone."""
+        last, redactor, zone = None, Redactor.of(one.spec), ZoneInfo(one.timezone)
         if one.submitted:
             job = await self._store.find(one.submitted.job)
-            last = SubmittedMoment(
-                at=one.submitted.at, job_id=one.submitted.job, status=job.status if job else None
-            )
+            at = one.submitted.at.astimezone(zone)
+            last = SubmittedMoment(at=at, job_id=one.submitted.job, status=job.status if job else None)
         skipped = one.skipped and SkippedMoment(
-            at=one.skipped.at, code=one.skipped.code, message=redactor.text(one.skipped.message)
+            at=one.skipped.at.astimezone(zone),
+            code=one.skipped.code,
+            message=redactor.text(one.skipped.message),
         )
         return RecurringJobDocument(
             name=one.name,
@@ -267,7 +269,7 @@ class RecurringJobs:
             words=cron.explained(one.cron),
             timezone=one.timezone,
             paused=one.is_paused,
-            next_at=one.next_at,
+            next_at=one.next_at and one.next_at.astimezone(zone),
             last=last,
             skipped=skipped,
             num_invalid=one.num_invalid,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 
 from scheduler.api.recurring import (
     CHANGES,
     NAME,
+    NAME_IN_WORDS,
     RecurringForgotten,
     RecurringJobDocument,
     RecurringJobList,
@@ -21,7 +23,23 @@ from serve_app.routes.parts import BASE, Configured, Scheduler
 
 router = APIRouter()
 
-Name = Annotated[str, Path(pattern=f"^{NAME}$", max_length=100, examples=["nightly"])]
+
+def _named(
+    name: Annotated[
+        str,
+        Path(
+            description=f"It {NAME_IN_WORDS}.",
+            examples=["nightly"],
+            json_schema_extra={"pattern": f"^{NAME}$"},
+        ),
+    ],
+) -> str:
+    if not re.fullmatch(NAME, name):
+        raise problems.invalid("name", f"{NAME_IN_WORDS}; it is {problems.shown(name)}")
+    return name
+
+
+Name = Annotated[str, Depends(_named)]
 _CHANGES = Wanted(
     'any of cron, timezone, spec and paused as JSON, as {"cron": "0 3 * * *", "spec": {"loop": "sft"}}',
     problems.invalid_body,

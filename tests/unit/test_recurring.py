@@ -8,14 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.api.recurring import RecurringChanges, RecurringJobDocument
+from scheduler.api.recurring import RecurringChanges, RecurringJobDocument, SkippedMoment, SubmittedMoment
 from scheduler.core import cron
 from scheduler.core.commands import JobAction
-from scheduler.core.model import After, Fence, Job, JobSpec
+from scheduler.core.model import After, Fence, Job, JobSpec, Status
 from scheduler.engine.recurring import NOTES, RecurringJobs
 from scheduler.errors import (
     InvalidRequest,
@@ -27,7 +28,8 @@ from scheduler.errors import (
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED
 from scheduler.testing.memory import MemoryJournal
-from tests.unit.edge import SUBMIT
+from tests.unit.edge import SUBMIT, client_of, problem_of
+from tests.unit.recording_registry import RecordingRegistry, a_recurring_job
 from tests.unit.test_service import World, a_loop
 
 RECURRING = f"{SUBMIT}/recurring"
@@ -428,3 +430,136 @@ class TestChanges:
     async def test_secrets_of_its_spec_are_covered(self, world: World) -> None:
         found = await every(world, spec=a_loop(config={"api_token": "hunter2hunter2"}))
         assert "hunter2" not in found.model_dump_json()
+
+
+class TestOverHttp:
+    @pytest.fixture
+    def registry(self) -> RecordingRegistry:
+        return RecordingRegistry()
+
+    @pytest.fixture
+    def client(self, registry: RecordingRegistry) -> httpx.AsyncClient:
+        return client_of(registry)
+
+    @pytest.mark.parametrize("name", ["nightly", "explain", "events", "a.b-c_9"])
+    async def test_one_is_made_shown_and_forgotten_whatever_its_name(
+        self, name: str, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """Also one that is called as a question about a job."""
+        body = {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "spec": {"loop": "sft"}}
+        made = await client.put(f"{RECURRING}/{name}", json=body, headers={"X-User": "ann"})
+        assert (made.status_code, made.json()["name"], made.json()["spec"]["user"]) == (200, name, "ann")
+        registry.known_recurring = [a_recurring_job(name)]
+        assert (await client.get(f"{RECURRING}/{name}")).json()["words"] == "At 03:00 every day"
+        assert [one["name"] for one in (await client.get(RECURRING)).json()["recurring_jobs"]] == [name]
+        assert (await client.delete(f"{RECURRING}/{name}")).json() == {"name": name, "existed": True}
+        changes = {**body, "spec": JobSpec(loop="sft", user="ann")}
+        assert registry.calls[0] == ("set_recurring_job", name, changes, "ann")
+        assert registry.calls[-1] == ("forget_recurring_job", name, "api")
+
+    @pytest.mark.parametrize("name", ["a%20b", "x" * 101, "%C2%84", "a%0A", ".x"])
+    @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+    async def test_a_name_that_none_can_have_is_refused(
+        self, method: str, name: str, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        problem = problem_of(await client.request(method, f"{RECURRING}/{name}", content="{}"))
+        assert (problem.status, [one.field for one in problem.errors]) == (422, ["name"])
+        assert registry.calls == []
+
+    async def test_one_that_is_not_there_is_answered_404_in_words(self, client: httpx.AsyncClient) -> None:
+        problem = problem_of(await client.get(f"{RECURRING}/nightly"))
+        assert (problem.status, problem.code) == (404, "recurring_job_not_found")
+        assert "`scheduler every` makes one" in problem.detail
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ('{"cron": 3}', "cron"),
+            ('{"paused": "yes"}', "paused"),
+            ('{"spec": {}}', "spec.loop"),
+            ('{"spec": {"loop": "sft", "ranks": 2}}', "spec.ranks"),
+            ('{"schedule": "0 3 * * *"}', "schedule"),
+            ("[]", "body"),
+            ("", "body"),
+        ],
+    )
+    async def test_a_body_that_is_none_is_refused_by_its_field(
+        self, body: str, field: str, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        problem = problem_of(await client.put(f"{RECURRING}/nightly", content=body))
+        assert (problem.status, [one.field for one in problem.errors]) == (422, [field])
+        assert registry.calls == []
+
+    async def test_a_page_of_another_site_changes_none(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+        for method in ("PUT", "DELETE"):
+            answer = await client.request(method, f"{RECURRING}/nightly", content="{}", headers=foreign)
+            assert problem_of(answer).code == "forbidden"
+        assert registry.calls == []
+
+
+class TestPage:
+    @pytest.fixture
+    def registry(self) -> RecordingRegistry:
+        return RecordingRegistry()
+
+    @pytest.fixture
+    def client(self, registry: RecordingRegistry) -> httpx.AsyncClient:
+        return client_of(registry)
+
+    async def test_each_is_shown_with_its_last_job_and_why_one_was_skipped(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        """S8: nobody has to ask why the night brought no job."""
+        at = datetime(2026, 11, 22, 3, tzinfo=BERLIN)
+        registry.known_recurring = [
+            a_recurring_job(
+                last=SubmittedMoment(at=at, job_id="0b2f", status=Status.RUNNING),
+                skipped=SkippedMoment(at=at, code="overlap", message="job <0b2f> is still running"),
+                by="<script>alert(1)",
+            ),
+            a_recurring_job("held", paused=True, next_at=None),
+        ]
+        for headers in ({}, {"hx-request": "true"}):
+            page = (await client.get("/training/recurring", headers=headers)).text
+            assert ("<html" in page) is not bool(headers)
+            for told in (
+                "At 03:00 every day, Europe/Berlin",
+                'href="/training/monitor?jobId=0b2f">',
+                '<span class="status running">running</span>',
+                "2026-11-22 03:00</time>: job &lt;0b2f&gt; is still running",
+                'href="/training?search=recurring%3Dnightly"',
+                '<span class="tag">paused</span>',
+            ):
+                assert told in page
+            assert "<script>alert" not in page
+
+    async def test_without_one_it_says_how_to_make_one(self, client: httpx.AsyncClient) -> None:
+        assert "scheduler every" in (await client.get("/training/recurring")).text
+        assert 'href="/training/recurring"' in (await client.get("/training")).text
+
+    async def test_a_form_pauses_and_resumes_without_a_script(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        registry.known_recurring = [a_recurring_job()]
+        page = await client.get("/training/recurring")
+        form = {"csrf": page.cookies["scheduler_csrf"], "name": "nightly"}
+        client.cookies.set("scheduler_csrf", form["csrf"])
+        for action in ("pause", "resume", "explode"):
+            done = await client.post("/training/recurring", data={**form, "action": action})
+            assert done.status_code == (422 if action == "explode" else 303)
+        done = await client.post("/training/recurring", data={"name": "nightly", "action": "pause"})
+        assert done.status_code == 403
+        changes = [call for call in registry.calls if call[0] == "set_recurring_job"]
+        assert changes == [
+            ("set_recurring_job", "nightly", {"paused": True}, "page"),
+            ("set_recurring_job", "nightly", {"paused": False}, "page"),
+        ]
+
+    async def test_a_registry_that_is_away_is_told(
+        self, client: httpx.AsyncClient, registry: RecordingRegistry
+    ) -> None:
+        registry.refuses = JournalUnwritable("the disk is full")
+        assert "the disk is full" in (await client.get("/training/recurring")).text
