@@ -42,13 +42,10 @@ from scheduler.core.recurring import (
     scheduled,
 )
 from scheduler.core.redaction import Redactor
-from scheduler.engine import dependencies
-from scheduler.engine.cluster import Cluster
 from scheduler.engine.commands import Commands
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.periodic import all_of
 from scheduler.engine.registry import Registry
-from scheduler.engine.spec_validation import SpecValidator
 from scheduler.errors import InvalidRequest, InvalidSpec, Problem, RecurringJobNotFound
 from scheduler.ports import Clock, Journal
 
@@ -71,14 +68,12 @@ class RecurringJobs:
         journal: Journal,
         registry: Registry,
         store: JobStore,
-        cluster: Cluster,
-        validator: SpecValidator,
         commands: Commands,
         clock: Clock,
         cluster_name: str,
     ) -> None:
-        self._journal, self._registry, self._store, self._cluster = journal, registry, store, cluster
-        self._validator, self._commands, self._clock = validator, commands, clock
+        self._journal, self._registry, self._store = journal, registry, store
+        self._commands, self._clock = commands, clock
         self._cluster_name = cluster_name
         self._known: Mapping[str, RecurringJob] = {}
         self._unreadable: Mapping[str, str] = {}
@@ -228,10 +223,8 @@ class RecurringJobs:
         return one if one == known else replace(one, by=by)
 
     async def _check(self, one: RecurringJob) -> None:
-        spec = labelled(one)
         try:
-            await self._validator.admit(spec, self._cluster.possible_nodes())
-            await dependencies.check(self._store, [spec])
+            await self._commands.validate(labelled(one))
         except InvalidSpec as error:
             raise InvalidSpec.of(
                 *(Problem(f"spec.{problem.field}", problem.message) for problem in error.problems)

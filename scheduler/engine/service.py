@@ -91,25 +91,28 @@ class Engine:
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
-        self.recurring = RecurringJobs(
-            journal, registry, store, cluster, validator, commands, clock, settings.cluster
-        )
+        self.recurring = RecurringJobs(journal, registry, store, commands, clock, settings.cluster)
         self.sync = Sync(
             journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings
         )  # fmt: skip
         # what runs again and again, and what follows a commit
         self.tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
-        self.tasks = (
+        self.tasks = self._periodic()
+        store.on_action = self.supervisor.act
+        store.on_commit = (
+            views.committed, feed.committed, policy.committed, self.tick.wake, self.sync.committed, metrics.committed
+        )  # fmt: skip
+
+    def _periodic(self) -> tuple[PeriodicTask, ...]:
+        """What runs again and again, each in a loop of its own."""
+        settings, clock = self.settings, self.clock
+        return (
             self.tick,
             PeriodicTask("recurring", settings.tick_every_s, self.recurring.once, clock),
             PeriodicTask("observe", settings.observe_every_s, self.monitor.once, clock),
             PeriodicTask("liveness", settings.liveness_every_s, self.supervisor.once, clock),
             *self.sync.tasks,
         )
-        store.on_action = self.supervisor.act
-        store.on_commit = (
-            views.committed, feed.committed, policy.committed, self.tick.wake, self.sync.committed, metrics.committed
-        )  # fmt: skip
 
     async def recover(self) -> None:
         """Before serving: read the journal, find what still lives, ask the database, take up every intention."""
