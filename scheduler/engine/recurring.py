@@ -129,7 +129,7 @@ class RecurringJobs:
         else:
             self._tell(one, outcome)
             after = replace(one, skipped=outcome, num_invalid=one.num_invalid + (outcome.code == "invalid"))
-        after = scheduled(after, zone, max(now, one.next_at))
+        after = scheduled(after, zone, now)
         await self._keep(after)
         return after
 

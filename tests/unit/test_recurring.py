@@ -183,6 +183,23 @@ class TestMoments:
             await recurring(world).forget_recurring_job("nightly", "ann")
         assert (await stands(world)).cron == "0 * * * *"
 
+    async def test_a_caller_that_goes_away_leaves_memory_as_the_journal_is(self, world: World) -> None:
+        """Else what is submitted would not be what the next life submits."""
+        await every(world)
+        note, written = world.service.journal.note, asyncio.Event()
+
+        async def slowly(name: str, doc: Any) -> None:
+            await note(name, doc)
+            written.set()
+            await asyncio.sleep(0)
+
+        world.service.journal.note = slowly  # type: ignore[method-assign]
+        asked = asyncio.create_task(every(world, "5 * * * *"))
+        await written.wait()
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        assert (await recurring(world).set_recurring_job("nightly", {}, "ann")).cron == "5 * * * *"
+
     async def test_a_moment_is_skipped_while_the_job_before_has_not_ended(self, world: World) -> None:
         """S8: two of them would write the same files."""
         await every(world)
