@@ -163,12 +163,16 @@ class Journal(Protocol):
         """Write down what a project may have; None forgets it, and it has the default again.  Raises as a commit does."""
         ...
 
-    async def note(self, name: str, doc: Json) -> None:
-        """Keep a small value in the place of the one before.  Raises as a commit does."""
+    async def note(self, name: str, doc: Json | None) -> None:
+        """Keep a small value in the place of the one before; None forgets it.  Raises as a commit does."""
         ...
 
     async def noted(self, name: str) -> Json | None:
         """The newest value; None when there is none that can be read."""
+        ...
+
+    async def notes(self, prefix: str) -> dict[str, Json | None]:
+        """The newest value of each note whose name begins with *prefix*, by name; None: it cannot be read."""
         ...
 
     async def prune(self, before: datetime, after: Mark | None, limit: int) -> Pruned:

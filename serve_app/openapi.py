@@ -64,6 +64,28 @@ PROJECT_EXAMPLE: Json = {
     "running": 3,
     "queued": 1,
 }
+RECURRING_EXAMPLE: Json = {
+    "name": "nightly",
+    "cron": "0 3 * * *",
+    "words": "At 03:00 every day",
+    "timezone": "Europe/Berlin",
+    "paused": False,
+    "next_at": "2026-11-23T03:00:00+01:00",
+    "last": {
+        "at": "2026-11-21T03:00:00+01:00",
+        "job_id": "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001",
+        "status": "running",
+    },
+    "skipped": {
+        "at": "2026-11-22T03:00:00+01:00",
+        "code": "overlap",
+        "message": "job 0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001 of 2026-11-21 03:00 CET is still running",
+    },
+    "num_invalid": 0,
+    "by": "ada",
+    "created_at": "2026-11-20T12:00:00Z",
+    "spec": SPEC_EXAMPLE,
+}
 PROJECTS_EXAMPLE: Json = {"unit": "GPU", "projects": [PROJECT_EXAMPLE]}
 QUEUE_EXAMPLE: Json = {
     "at": "2026-11-22T12:00:00Z",

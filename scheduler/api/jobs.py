@@ -28,6 +28,10 @@ def _known(kind: Any, given: Json) -> Json:
     return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 
+AnsweredSpec = Annotated[JobSpec, BeforeValidator(_without_unknown_fields)]
+"""A spec as it stands in an answer."""
+
+
 class Liveness(StrEnum):
     """What is known of a run that should be there."""
 
@@ -132,7 +136,7 @@ class JobDocument(Document):
     )
     stop: StopDocument | None = None
     version: int
-    spec: Annotated[JobSpec, BeforeValidator(_without_unknown_fields)]
+    spec: AnsweredSpec
     result: ResultDocument | None = None
     verified: bool = Field(
         default=True,

@@ -27,6 +27,12 @@ from scheduler.api.metrics import MetricsDocument
 from scheduler.api.operations import Operation, command, operations_of, query
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
+from scheduler.api.recurring import (
+    RecurringChanges,
+    RecurringForgotten,
+    RecurringJobDocument,
+    RecurringJobList,
+)
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec
@@ -177,6 +183,26 @@ class SchedulerApi(Protocol):
     @command()
     async def forget_project(self, name: str, by: str) -> ProjectDocument:
         """The project with the default share."""
+        ...
+
+    @query()
+    async def recurring_jobs(self) -> RecurringJobList:
+        """Every recurring job, by name."""
+        ...
+
+    @query()
+    async def recurring_job(self, name: str) -> RecurringJobDocument:
+        """When it is next, its last job, and what was skipped last."""
+        ...
+
+    @command()
+    async def set_recurring_job(self, name: str, changes: RecurringChanges, by: str) -> RecurringJobDocument:
+        """Made, or changed: what *changes* leaves out stays.  On disk before it is answered."""
+        ...
+
+    @command()
+    async def forget_recurring_job(self, name: str, by: str) -> RecurringForgotten:
+        """Its jobs stay as they are."""
         ...
 
     @command(timeout_s=120.0)

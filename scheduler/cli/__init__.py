@@ -21,6 +21,7 @@ from scheduler.cli import (
     policy,
     projects,
     queue,
+    recurring,
     repairs,
     server,
     submit,
@@ -48,6 +49,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Submit": {
         "submit": submit.submit,
         "plan": explain.plan,
+        "every": recurring.every,
         "wait": submit.wait,
         "loops": look.loops,
     },
@@ -81,6 +83,15 @@ GROUPS: dict[str, Group] = {
         "What each project may have, and what it holds; `set` and `forget` change it.",
         {"set": projects.set_project, "forget": projects.forget_project},
         alone=projects.projects,
+    ),
+    "recurring": Group(
+        "Jobs that `every` submits again and again; `pause`, `resume` and `forget` change that.",
+        {
+            "pause": recurring.pause_recurring_job,
+            "resume": recurring.resume_recurring_job,
+            "forget": recurring.forget_recurring_job,
+        },
+        alone=recurring.recurring,
     ),
     "policy": Group("What another policy would have done.", {"try": policy.policy_try}),
 }

@@ -44,6 +44,11 @@ def projects(ctx: typer.Context, incomplete: str) -> list[Offer]:
     return [(name, "") for name in found if name and name.isprintable() and name.startswith(incomplete)]
 
 
+def recurring_jobs(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    found = _asked(ctx, lambda client: client.recurring_jobs().recurring_jobs)
+    return [(one.name, one.words) for one in found if one.name.startswith(incomplete)]
+
+
 def one_of_many(known: Iterable[str]) -> Callable[[str], list[str]]:
     """The last word of a list with commas."""
     words = tuple(known)

@@ -22,12 +22,14 @@ from scheduler.api.logs import LogEvent, LogLines
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
+from scheduler.api.recurring import RecurringForgotten, RecurringJobDocument, RecurringJobList
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
-from scheduler.client import calls, project_calls
+from scheduler.client import calls, project_calls, recurring_calls
 from scheduler.client.blocking_handle import JobHandle
 from scheduler.client.blocking_transport import Transport
 from scheduler.client.connection import (
     Filters,
+    Moments,
     Spec,
     SpecFields,
     TrainFunction,
@@ -215,6 +217,39 @@ class Client(Transport):
     def forget_project(self, name: str) -> ProjectDocument:
         """Give a project the default share again: weight 1, no quota, no limit."""
         return self.call(project_calls.forget_project(name))
+
+    def every(
+        self,
+        cron: str,
+        spec: Spec | TrainFunction,
+        *,
+        name: str,
+        timezone: str = "UTC",
+    ) -> RecurringJobDocument:
+        """Submit a job whenever *cron* says so (`0 3 * * *`), by the clocks of *timezone*; never two of them at once.
+
+        *name* is that of the recurring job; one that is there is changed.  When this returns, it is on the
+        scheduler's disk.
+        """
+        return self.run(self.recurring_flow(name, spec, cron=cron, timezone=timezone))
+
+    def recurring_jobs(self) -> RecurringJobList:
+        """Every recurring job: when it is next, its last job, and what was skipped and why."""
+        return self.call(recurring_calls.recurring_jobs())
+
+    def recurring_job(self, name: str) -> RecurringJobDocument:
+        """One of them."""
+        return self.call(recurring_calls.recurring_job(name))
+
+    def set_recurring_job(
+        self, name: str, *, spec: Spec | TrainFunction | None = None, **changes: Unpack[Moments]
+    ) -> RecurringJobDocument:
+        """Change what is given: `cron`, `timezone`, `spec`, `paused`; what is left out stays."""
+        return self.run(self.recurring_flow(name, spec, **changes))
+
+    def forget_recurring_job(self, name: str) -> RecurringForgotten:
+        """It comes no more; the jobs that it made stay as they are."""
+        return self.call(recurring_calls.forget_recurring_job(name))
 
     def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
         """Compare registry, runs and database now, and repair what differs; or only answer what would be repaired."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -16,7 +16,8 @@ from scheduler.api.forecasts import PlanAnswer
 from scheduler.api.http_clients import http_client
 from scheduler.api.jobs import JobDocument, SubmittedJob
 from scheduler.api.problems import not_valid
-from scheduler.client import calls, flows
+from scheduler.api.recurring import RecurringJobDocument
+from scheduler.client import calls, flows, recurring_calls
 from scheduler.client.calls import Call, shown
 from scheduler.client.flows import Flow
 from scheduler.client.shipping import fields_of
@@ -69,6 +70,14 @@ class Filters(TypedDict, total=False):
     """`submitted`, `name`, `user`, `status` or `updated`; with `-` before it the last or newest first."""
     limit: int | None
     """At most so many jobs in all."""
+
+
+class Moments(TypedDict, total=False):
+    cron: str
+    """As `0 3 * * *`; six fields begin with seconds."""
+    timezone: str
+    """As `Europe/Berlin`; UTC for a new one."""
+    paused: bool
 
 
 class Whose(TypedDict, total=False):
@@ -170,6 +179,12 @@ class Connection:
         except InvalidSpec as error:
             return not_valid(error)
         return (yield from self.flow(call))
+
+    def recurring_flow(
+        self, name: str, spec: Spec | TrainFunction | None, **changes: Unpack[Moments]
+    ) -> Flow[RecurringJobDocument]:
+        ready = None if spec is None else self._ready(spec, {})
+        return self.flow(recurring_calls.set_recurring_job(name, ready, changes))
 
     def _ready(self, spec: Spec | TrainFunction | None, fields: Mapping[str, Any]) -> JobSpec:
         if callable(spec):

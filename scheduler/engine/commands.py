@@ -53,8 +53,7 @@ class Commands:
         """
         if known := await self._store.submitted_before(JobId(job_id), spec.user, idempotency_key):
             return self._views.document(known), False
-        accepted = await self._validator.admit(spec, self._cluster.possible_nodes())
-        await dependencies.check(self._store, [spec])
+        accepted = await self.validate(spec)
         job = self._accept(job_id, accepted, idempotency_key)
         try:
             await self._store.create([job])
@@ -67,6 +66,12 @@ class Commands:
                 raise
             return self._views.document(known), False
         return self._views.document(self._registry.get(job.id) or job), True
+
+    async def validate(self, spec: JobSpec) -> Accepted:
+        """*spec* as it would run.  Raises InvalidSpec, and MirrorUnavailable when only the database could tell."""
+        accepted = await self._validator.admit(spec, self._cluster.possible_nodes())
+        await dependencies.check(self._store, [spec])
+        return accepted
 
     async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
         """Accept all of these jobs in one commit, or none.  Safe to repeat with the same ids."""

@@ -22,6 +22,7 @@ from scheduler.engine.projects import Projects
 from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.queries import Queries
 from scheduler.engine.queries.queue_view import QueueView
+from scheduler.engine.recurring import RecurringJobs
 from scheduler.engine.registry import Registry
 from scheduler.engine.run_metrics import RunMetrics
 from scheduler.engine.run_monitor import RunMonitor
@@ -90,26 +91,34 @@ class Engine:
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
+        self.recurring = RecurringJobs(journal, registry, store, commands, clock, settings.cluster)
         self.sync = Sync(
             journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings
         )  # fmt: skip
         # what runs again and again, and what follows a commit
         self.tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
-        self.tasks = (
-            self.tick,
-            PeriodicTask("observe", settings.observe_every_s, self.monitor.once, clock),
-            PeriodicTask("liveness", settings.liveness_every_s, self.supervisor.once, clock),
-            *self.sync.tasks,
-        )
+        self.tasks = self._periodic()
         store.on_action = self.supervisor.act
         store.on_commit = (
             views.committed, feed.committed, policy.committed, self.tick.wake, self.sync.committed, metrics.committed
         )  # fmt: skip
 
+    def _periodic(self) -> tuple[PeriodicTask, ...]:
+        """What runs again and again, each in a loop of its own."""
+        settings, clock = self.settings, self.clock
+        return (
+            self.tick,
+            PeriodicTask("recurring", settings.tick_every_s, self.recurring.once, clock),
+            PeriodicTask("observe", settings.observe_every_s, self.monitor.once, clock),
+            PeriodicTask("liveness", settings.liveness_every_s, self.supervisor.once, clock),
+            *self.sync.tasks,
+        )
+
     async def recover(self) -> None:
         """Before serving: read the journal, find what still lives, ask the database, take up every intention."""
         self.registry.fill(await self.journal.active())
         await self.projects.load()
+        await self.recurring.load()
         # Places in milliseconds: jobs of a journal that was lost, found again later, stand before those of this one.
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
         await self.cluster.look()
@@ -171,6 +180,7 @@ class Engine:
             *self.monitor.clocks.problems({node.id: node.name for node in nodes}),
             *self.found.problems(running),
             self.shutdown.problem(),
+            self.recurring.problem(),
             None if nodes else "no live Ray node is known yet: jobs cannot start",
             self.sync.notifier.problem(),
             self.views.problem(self.journal.unreadable),

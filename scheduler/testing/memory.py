@@ -140,11 +140,14 @@ class MemoryJournal:
             self.disk.projects.pop(name, None)
         self.disk.after_commit()
 
-    async def note(self, name: str, doc: Json) -> None:
+    async def note(self, name: str, doc: Json | None) -> None:
         self._check_owner()
-        document = _doc(NOTE, doc)
+        document = None if doc is None else _doc(NOTE, doc)
         self._before_write()
-        self.disk.notes[name] = document
+        if document is None:
+            self.disk.notes.pop(name, None)
+        else:
+            self.disk.notes[name] = document
         self.disk.after_commit()
 
     async def vouch(self, at: datetime) -> None:
@@ -215,6 +218,10 @@ class MemoryJournal:
     async def noted(self, name: str) -> Json | None:
         doc = self.disk.notes.get(name)
         return NOTE.validate_json(doc) if doc else None
+
+    async def notes(self, prefix: str) -> dict[str, Json | None]:
+        docs = sorted(self.disk.notes.items())
+        return {name: NOTE.validate_json(doc) for name, doc in docs if name.startswith(prefix)}
 
     def problem(self) -> str | None:
         return None

@@ -19,6 +19,7 @@ from serve_app.pages import (
     jobs_list,
     monitor,
     queue,
+    recurring,
     repairs,
     shared_connection,
     submit,
@@ -39,7 +40,7 @@ class NoSuchPage(SchedulerError):
 def add(app: FastAPI, registry: SchedulerApi, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
     site = Site.of(registry, reads, hub, settings)
     app.state.site = site
-    for part in (assets, shared_connection, jobs_list, queue, repairs, health, job_logs, monitor):
+    for part in (assets, shared_connection, jobs_list, queue, recurring, repairs, health, job_logs, monitor):
         app.include_router(part.router)
     confirm.add(app, site.renderer, registry)
     app.include_router(submit.router)

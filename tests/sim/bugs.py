@@ -18,6 +18,7 @@ from scheduler.engine.found_runs import FoundRuns
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.kept_places import KeptPlaces
 from scheduler.engine.queries import job_view
+from scheduler.engine.recurring import RecurringJobs
 from scheduler.engine.run_times import RunTimes
 from scheduler.engine.supervisor import Supervisor
 from scheduler.engine.sync import adoption, inbox, notifier, relay
@@ -246,6 +247,10 @@ def what_a_stop_leaves_over_is_taken_before_it_is_free(patch: pytest.MonkeyPatch
     patch.setattr(Room, "is_there", lambda self, need, allocation: True)
 
 
+def recurring_jobs_meet_themselves(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RecurringJobs, "_earlier_job", lambda self, one, key: None)
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -278,6 +283,7 @@ ALL: list[tuple[Plant, Troubles]] = [
     (runs_are_stopped_for_jobs_for_which_nothing_is_kept, frozenset()),
     (what_is_kept_is_room_for_all, frozenset()),
     (what_a_stop_leaves_over_is_taken_before_it_is_free, frozenset()),
+    (recurring_jobs_meet_themselves, frozenset()),
     (the_end_of_an_attempt_is_not_told, frozenset()),
     (what_the_operator_ends_is_charged, frozenset({Trouble.OPERATOR})),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),

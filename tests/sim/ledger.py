@@ -101,6 +101,7 @@ class Ledger:
         yield from self._has_waited(before, change)
         yield from self._gives_way_for_somebody(before, change)
         yield from self._room_is_kept(change)
+        yield from self._recurs_alone(before, change)
         yield from self._attempts.take(before, change)
         yield from self.courses.take(before, change, self.is_alone)
         self._write_down(change)
@@ -130,6 +131,19 @@ class Ledger:
         final = self._cluster.final(run)
         if (final is not None and final.ending is Ending.COMPLETED) != (status is Status.COMPLETED):
             yield f"run {before.fence} of job {before.id} ended as {final}, and the job is {status}"
+
+    def _recurs_alone(self, before: Job | None, change: Change) -> Iterator[str]:
+        """S8: each moment of a recurring job makes one job, and none while another of it is under way."""
+        key, kind = change.job.idempotency_key or "", change.event.kind
+        if before is not None or kind != "Submitted" or not key.startswith("every:"):
+            return
+        recurring = key.split(":")[1]
+        for other in self.jobs.values():
+            theirs = other.idempotency_key or ""
+            if theirs == key:
+                yield f"jobs {other.id} and {change.job.id} were both made for {key}"
+            elif theirs.startswith(f"every:{recurring}:") and not other.status.is_terminal:
+                yield f"job {change.job.id} was made for {key} while {other.id} is {other.status}"
 
     def _operators_stop_is_free(self, before: Job | None, change: Change) -> Iterator[str]:
         """B3: what an operator ended is nobody's loss, and goes on in its old place unless a person asked for more."""

@@ -26,6 +26,8 @@ def everybody(world: World) -> Iterator[Coroutine[Any, Any, None]]:
         yield Person(world, f"user-{i}").live()
     for _ in range(world.scenario.num_front_ends):
         yield FrontEnd(world).live()
+    if Random(f"{world.seed} recurring").random() < 0.3:
+        yield Recurrer(world).live()
 
 
 class Person:
@@ -163,6 +165,35 @@ class Person:
         if self._num_keys == 0 or self._rng.random() < 0.8:
             self._num_keys += 1
         return f"key-{self._num_keys}"
+
+
+class Recurrer:
+    """Has a job submitted again and again, and forgets it when all is calm."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._chance = world, Random(f"{world.seed} what recurs")
+
+    async def live(self) -> None:
+        """Asked for in the end as in the beginning: else it would come for ever."""
+        spec = draw_spec(self._chance, "recurrer")
+        cron = self._chance.choice(("* * * * *", "*/2 * * * *", "*/20 * * * * *"))
+        await self._insist(
+            "recurs",
+            lambda it: it.recurring.set_recurring_job("again", {"cron": cron, "spec": spec}, "recurrer"),
+        )
+        while not self._world.weather.is_calm:
+            await asyncio.sleep(10.0)
+        await self._insist(
+            "recurs no more", lambda it: it.recurring.forget_recurring_job("again", "recurrer")
+        )
+
+    async def _insist(self, what: str, call: Callable[[Any], Awaitable[Any]]) -> None:
+        while True:
+            answer = await self._world.life.ask(call) if self._world.life else Answer()
+            self._world.note(what, answer.error or ("ok" if answer.is_known else "no answer"))
+            if answer.value is not None:
+                return
+            await asyncio.sleep(5.0)
 
 
 class FrontEnd:

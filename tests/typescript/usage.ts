@@ -119,6 +119,18 @@ export async function projects(): Promise<string[]> {
   return found.map((project) => `${project.name}: ${project.held} of ${project.limit ?? "all"}`);
 }
 
+export async function recurring(): Promise<string[]> {
+  const spec = { loop: "sft", config: { model: "/models/tiny" } };
+  const path = { params: { path: { name: "nightly" } } };
+  const made = await client.PUT("/api/training/recurring/{name}", { ...path, body: { cron: "0 3 * * *", timezone: "Europe/Berlin", spec } });
+  const paused = await client.PUT("/api/training/recurring/{name}", { ...path, body: { paused: true } });
+  const one = await client.GET("/api/training/recurring/{name}", path);
+  const all = await client.GET("/api/training/recurring");
+  const gone = await client.DELETE("/api/training/recurring/{name}", path);
+  const found = [made, paused, one].flatMap(({ data }) => (data ? [data] : [])).concat(all.data?.recurring_jobs ?? []);
+  return found.map((job) => `${job.name}: next ${job.next_at ?? "never"}, ${job.last?.status ?? "no job yet"}, ${job.skipped?.code ?? gone.data?.existed}`);
+}
+
 export async function server(): Promise<string[]> {
   const loops = await client.GET("/api/training/loops");
   const health = await client.GET("/health");

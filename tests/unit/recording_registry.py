@@ -40,11 +40,17 @@ from scheduler.api.logs import LogChunk, LogView, RankLog
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import HoldingJob, ProjectInQueue, QueueDocument, WaitingJob
+from scheduler.api.recurring import (
+    RecurringChanges,
+    RecurringForgotten,
+    RecurringJobDocument,
+    RecurringJobList,
+)
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument, RepairPage
 from scheduler.api.scheduler_api import OPERATIONS
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec, Status
-from scheduler.errors import JobNotFound
+from scheduler.errors import JobNotFound, RecurringJobNotFound
 from scheduler.ports import JobQuery
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -92,6 +98,24 @@ def a_project(name: str = "vision", **changes: Any) -> ProjectDocument:
         "queued": 1,
     }
     return ProjectDocument(**(values | changes))
+
+
+def a_recurring_job(name: str = "nightly", **changes: Any) -> RecurringJobDocument:
+    values: dict[str, Any] = {
+        "name": name,
+        "cron": "0 3 * * *",
+        "words": "At 03:00 every day",
+        "timezone": "Europe/Berlin",
+        "paused": False,
+        "next_at": NOW,
+        "last": None,
+        "skipped": None,
+        "num_invalid": 0,
+        "by": "ada",
+        "created_at": NOW,
+        "spec": JobSpec(loop="torch_ddp"),
+    }
+    return RecurringJobDocument(**(values | changes))
 
 
 def a_share(name: str = "vision", **changes: Any) -> ProjectInQueue:
@@ -190,6 +214,7 @@ class RecordingRegistry:
         self.keys: dict[str, str] = {}
         self.put_right: list[RepairDocument] = []
         self.known_projects: list[ProjectDocument] = []
+        self.known_recurring: list[RecurringJobDocument] = []
         self.known_queue = a_queue()
         self.says_of_pages: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
@@ -392,6 +417,21 @@ class RecordingRegistry:
 
     async def forget_project(self, name: str, by: str) -> ProjectDocument:
         return a_project(name)
+
+    async def recurring_jobs(self) -> RecurringJobList:
+        return RecurringJobList(recurring_jobs=self.known_recurring)
+
+    async def recurring_job(self, name: str) -> RecurringJobDocument:
+        found = next((one for one in self.known_recurring if one.name == name), None)
+        if found is None:
+            raise RecurringJobNotFound.of(name)
+        return found
+
+    async def set_recurring_job(self, name: str, changes: RecurringChanges, by: str) -> RecurringJobDocument:
+        return a_recurring_job(name, **changes)
+
+    async def forget_recurring_job(self, name: str, by: str) -> RecurringForgotten:
+        return RecurringForgotten(name=name, existed=True)
 
     async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
         return ReconcileAnswer(dry_run=dry_run, repairs=self.put_right, rows_compared=12, database="compared")

@@ -20,6 +20,7 @@ OTHERS = [(ROOT / name).read_text() for name in ("README.md", "docs/control.md",
 NAMES = [name for names in COMMANDS.values() for name in names]
 WHOLE = [name for name, group in GROUPS.items() if group.alone]
 """Commands that others may follow as a second word."""
+RECURRING = [f"recurring {second}" for second in ("pause", "resume", "forget")]
 EXAMPLES = [
     line.split(" > ")[0].split(" | ")[0].split("  #")[0].strip()
     for page in (PAGE, *OTHERS)
@@ -67,7 +68,7 @@ def test_the_page_tells_of_every_command_of_two_words() -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*NAMES, *WHOLE, "projects set", "projects forget"])
+@pytest.mark.parametrize("name", [*NAMES, *WHOLE, "projects set", "projects forget", *RECURRING])
 def test_every_command_tells_its_exit_codes_and_speaks_json(name: str) -> None:
     """Scripts are written from the help."""
     page = help_of(*name.split())

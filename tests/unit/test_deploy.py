@@ -30,6 +30,7 @@ KNOWN = {
     "state": {"held", "free", "other", "live", "draining"},
     "loop": {
         "tick",
+        "recurring",
         "observe",
         "liveness",
         "relay",

@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.projects import ProjectDocument, ProjectList
 from scheduler.api.queue import QueueDocument
+from scheduler.api.recurring import RecurringForgotten
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.commands import JobAction
@@ -160,6 +161,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "explain",
         "force_start",
         "forget_project",
+        "forget_recurring_job",
         "health",
         "jobs",
         "logs",
@@ -172,10 +174,13 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "projects",
         "queue",
         "reconcile",
+        "recurring_job",
+        "recurring_jobs",
         "repairs",
         "restart",
         "resume",
         "set_project",
+        "set_recurring_job",
         "shutdown",
         "status",
         "stream_logs",
@@ -207,6 +212,7 @@ def test_every_operation_describes_its_refusals_as_problems(path: str, operation
         ("projects", ProjectList),
         ("set_project", ProjectDocument),
         ("forget_project", ProjectDocument),
+        ("forget_recurring_job", RecurringForgotten),
     ],
 )
 def test_answers_are_shown_by_an_example_that_is_one(operation_id: str, document: type[Any]) -> None:
@@ -223,7 +229,7 @@ def test_answers_are_shown_by_an_example_that_is_one(operation_id: str, document
 def test_bodies_are_described_with_an_example_that_is_taken() -> None:
     """A submit without a described body cannot be generated."""
     bodies = {operation["operationId"]: operation.get("requestBody") for _, operation in operations()}
-    for name in ("submit", "submit_batch", "set_project"):
+    for name in ("submit", "submit_batch", "set_project", "set_recurring_job"):
         content = bodies[name]["content"]["application/json"]
         assert content["example"]
         assert content["schema"]["additionalProperties"] is False

@@ -62,6 +62,9 @@ DELETE FROM projects WHERE name = ?;
 -- name: put_note
 INSERT INTO notes (name, doc) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET doc = excluded.doc;
 
+-- name: forget_note
+DELETE FROM notes WHERE name = ?;
+
 -- name: forget
 DELETE FROM outbox WHERE seq = ?;
 
@@ -112,6 +115,9 @@ SELECT name, doc FROM projects ORDER BY name;
 
 -- name: note
 SELECT doc FROM notes WHERE name = ?;
+
+-- name: notes
+SELECT name, doc FROM notes WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name;
 
 -- name: ended
 SELECT updated_at, id FROM listing INDEXED BY listing_by_updated

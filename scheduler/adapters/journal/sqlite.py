@@ -123,11 +123,10 @@ class SqliteJournal:
     async def set_project(self, name: str, share: Share | None) -> None:
         await self._commits.run(lambda connection: tables.put_project(connection, name, share))
 
-    async def note(self, name: str, doc: Json) -> None:
-        document = encode(
-            NOTE, doc, f"the note {name!r}"
-        ).decode()  # now: whoever called may change it meanwhile
-        await self._commits.run(lambda connection: connection.execute(QUERIES["put_note"], (name, document)))
+    async def note(self, name: str, doc: Json | None) -> None:
+        # Encoded now: whoever called may change it meanwhile.
+        document = None if doc is None else encode(NOTE, doc, f"the note {name!r}").decode()
+        await self._commits.run(lambda connection: tables.put_note(connection, name, document))
 
     @property
     def unreadable(self) -> Mapping[JobId, str]:
@@ -179,6 +178,9 @@ class SqliteJournal:
 
     async def noted(self, name: str) -> Json | None:
         return await self._read(tables.newest_note, "note", name)
+
+    async def notes(self, prefix: str) -> dict[str, Json | None]:
+        return await self._read(tables.notes, "notes", prefix)
 
     async def _first_job(self, query: str, *values: object) -> Job | None:
         found = await self._all(self._documents.job, query, *values)

@@ -128,6 +128,13 @@ def put_project(connection: sqlite3.Connection, name: str, share: Share | None) 
         connection.execute(QUERIES["put_project"], (name, document))
 
 
+def put_note(connection: sqlite3.Connection, name: str, document: str | None) -> None:
+    if document is None:
+        connection.execute(QUERIES["forget_note"], (name,))
+    else:
+        connection.execute(QUERIES["put_note"], (name, document))
+
+
 # Reading
 
 
@@ -154,10 +161,17 @@ def shares(rows: Iterable[tuple[str, str]]) -> dict[str, Share]:
 
 
 def newest_note(rows: Iterable[tuple[str]]) -> Json | None:
-    """None also for one that cannot be read: the log names it."""
-    for (doc,) in rows:
-        try:
-            return NOTE.validate_json(doc)
-        except ValueError as error:
-            log.error("a note of the policy is left out: cannot read %s", in_words(error))
-    return None
+    """None also for one that cannot be read: the log says so."""
+    return next((_note("a note of the policy", doc) for (doc,) in rows), None)
+
+
+def notes(rows: Iterable[tuple[str, str]]) -> dict[str, Json | None]:
+    return {name: _note(f"the note {name!r}", doc) for name, doc in rows}
+
+
+def _note(what: str, doc: str) -> Json | None:
+    try:
+        return NOTE.validate_json(doc)
+    except ValueError as error:
+        log.error("%s is left out: cannot read %s", what, in_words(error))
+        return None

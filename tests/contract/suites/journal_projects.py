@@ -50,6 +50,18 @@ class JournalProjects:
             assert await later.noted("ledger") == {"losses": [1.5, 2.5], "é": {"deep": None}}
             assert await later.noted("other") == {}
 
+    async def test_notes_are_found_by_the_beginning_of_their_names_and_forgotten(self, store: Store) -> None:
+        """S8: each recurring job is one, and one that was forgotten must not run again after a restart."""
+        async with store.open() as journal:
+            for name in ("recurring:b%", "recurring:a", "recurring", "other"):
+                await journal.note(name, {"of": name})
+            for _ in range(2):
+                await journal.note("other", None)
+        async with store.open() as later:
+            assert list(await later.notes("recurring:")) == ["recurring:a", "recurring:b%"]
+            assert (await later.notes("recurring:b%"))["recurring:b%"] == {"of": "recurring:b%"}
+            assert (await later.notes("%"), await later.noted("other")) == ({}, None)
+
     async def test_a_note_is_what_it_was_when_it_was_given(self, store: Store, journal: Journal) -> None:
         """The policy goes on deciding while the disk is slow."""
         doc = {"losses": [1.5]}
