@@ -8,6 +8,7 @@ SchedulerError
 ├── NotAllowed           400  the job's status does not permit it
 ├── JobNotFound          404
 ├── Unauthorized         401
+├── ArrayNotFound        404
 ├── RegistryUnavailable  503  the scheduler actor does not answer (yet); ask again
 ├── JournalUnwritable    503  the disk refused; nothing was accepted
 ├── JournalUnusable      500  the file is torn, newer than this release, or owned by a newer scheduler
@@ -99,6 +100,17 @@ class JobNotFound(SchedulerError):
     @classmethod
     def of(cls, job_id: str) -> JobNotFound:
         return cls(f"no job {job_id!r} is known here; `scheduler list` shows the jobs that are")
+
+
+class ArrayNotFound(SchedulerError):
+    http_status = 404
+    code = "array_not_found"
+
+    @classmethod
+    def of(cls, array_id: str) -> ArrayNotFound:
+        return cls(
+            f"no array {array_id!r} is known here; `scheduler submit` with --array says the id of a new one"
+        )
 
 
 class Unauthorized(SchedulerError):

@@ -72,6 +72,12 @@ def values_of(spec: JobSpec) -> Json:
     return {key: _part(spec.config, key.split(".")) for key in keys}
 
 
+def name_of(spec: JobSpec) -> str:
+    """What the jobs of an array are called, without the number of each."""
+    place = spec.array
+    return spec.name.removesuffix(_number(place.index, place.size)) if place else spec.name
+
+
 def _key(name: str) -> str:
     return name.removeprefix(_IN_CONFIG)
 
@@ -109,8 +115,12 @@ def _is_among(value: Any, others: Sequence[Any]) -> bool:
 
 def _name(name: str, index: int, size: int) -> str:
     """Those of one array stand in their order wherever names are sorted."""
-    number = f"-{index:0{len(str(size))}}"
+    number = _number(index, size)
     return name[: _MAX_NAME_CHARS - len(number)] + number
+
+
+def _number(index: int, size: int) -> str:
+    return f"-{index:0{len(str(size))}}"
 
 
 def _with(config: Json, values: Json) -> Json:

@@ -55,7 +55,7 @@ class Commands:
             return self._views.document(known), False
         accepted = await self._validator.admit(spec, self._cluster.possible_nodes())
         await dependencies.check(self._store, [spec])
-        job = self._accept(job_id, accepted, idempotency_key)
+        job = self.accept(job_id, accepted, idempotency_key)
         try:
             await self._store.create([job])
         except VersionConflict:
@@ -77,7 +77,7 @@ class Commands:
             await dependencies.check(self._store, specs)
             ids = (job_id for job_id, _ in jobs)
             await self._store.create(
-                [self._accept(job_id, one, None) for job_id, one in zip(ids, accepted, strict=True)]
+                [self.accept(job_id, one, None) for job_id, one in zip(ids, accepted, strict=True)]
             )
         return [submitted(self._views.document(await self._store.get(job_id))) for job_id, _ in jobs]
 
@@ -131,7 +131,8 @@ class Commands:
         )
         return await self._store.apply(job, event)
 
-    def _accept(self, job_id: str, accepted: Accepted, key: str | None) -> Job:
+    def accept(self, job_id: str, accepted: Accepted, key: str | None) -> Job:
+        """The new job, at the end of the queue; nothing is written yet."""
         return lifecycle.accept(
             JobId(job_id),
             accepted.spec,

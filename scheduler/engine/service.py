@@ -11,6 +11,7 @@ from scheduler.core.invariants import violations
 from scheduler.core.lifecycle import GiveUp, Recover
 from scheduler.core.model import Reason
 from scheduler.core.reconcile import Policy
+from scheduler.engine.arrays import Arrays
 from scheduler.engine.change_feed import ChangeFeed
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.commands import Commands
@@ -90,6 +91,7 @@ class Engine:
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
+        self.arrays = Arrays(registry, store, cluster, validator, views, commands)
         self.sync = Sync(
             journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings
         )  # fmt: skip
