@@ -80,8 +80,7 @@ class Engine:
         self.shutdown = shutdown = Shutdown(store, registry, clock)
         self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
         self.scheduling = Scheduling(
-            registry, store, cluster, found, shutdown, policy, views, feed, times, clock
-        )
+            registry, store, cluster, found, shutdown, policy, views, feed, times, clock)  # fmt: skip
         # people, and the database
         self.queries = queries = Queries(
             journal, runner, registry, store, cluster, validator,
