@@ -66,10 +66,9 @@ def problems(spec: JobSpec, parameters: Parameters, at_most: int | None) -> list
     return found
 
 
-def values_of(spec: JobSpec) -> Json:
-    """The values that its parameters have in *spec*."""
-    keys = spec.array.keys if spec.array else []
-    return {key: _part(spec.config, key.split(".")) for key in keys}
+def values_of(config: Json, keys: Iterable[str]) -> Json:
+    """The values that the parameters *keys* have in *config*; None for what is not there."""
+    return {key: _part(config, key.split(".")) for key in keys}
 
 
 def name_of(spec: JobSpec) -> str:

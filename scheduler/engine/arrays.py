@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -70,11 +70,12 @@ class Arrays:
 
     async def array(self, array_id: str) -> ArrayDocument:
         """How it stands.  Raises ArrayNotFound."""
-        return await self._document(await self._jobs(array_id))
+        return await self._document(*await self._jobs(array_id))
 
     async def cancel_array(self, array_id: str, by: str) -> ArrayDocument:
         """Cancel all of its jobs that have not ended: those that wait first, so that none of them starts meanwhile."""
-        jobs = [job for job in await self._jobs(array_id) if not job.status.is_terminal]
+        _, known = await self._jobs(array_id)
+        jobs = [job for job in known.values() if not job.status.is_terminal]
         for is_running in (False, True):
             chosen = [job.id for job in jobs if (job.status is Status.RUNNING) is is_running]
             await all_of(self._cancel(job_id, by) for job_id in chosen)
@@ -112,32 +113,35 @@ class Arrays:
             for index, (one, (_, keys)) in enumerate(zip(accepted, made, strict=True), start=1)
         ]
 
-    async def _jobs(self, array_id: str) -> list[Job]:
-        """Those that are known, by their index."""
+    async def _jobs(self, array_id: str) -> tuple[ArrayPlace, dict[int, Job]]:
+        """Those that are known, by their index; and what one of them says of the array."""
         place = await self._place(array_id)
-        ids = [child_id(array_id, index) for index in range(1, place.size + 1)]
-        found = await self._store.find_all(ids)
-        return [found[job_id] for job_id in ids if job_id in found]
+        ids = {index: child_id(array_id, index) for index in range(1, place.size + 1)}
+        found = await self._store.find_all(list(ids.values()))
+        return place, {index: found[job_id] for index, job_id in ids.items() if job_id in found}
 
     async def _place(self, array_id: str) -> ArrayPlace:
-        """Of any of its jobs: the first, or one that is active where a journal was lost."""
+        """That of any of its jobs: of the first that can be read, or of one that is active where a journal was lost."""
         with suppress(JobNotFound):
-            first = await self._store.get(child_id(array_id, 1))
-            if first.spec.array:
-                return first.spec.array
+            job: Job | None = await self._store.get(child_id(array_id, 1))
+            index = 1
+            while job:
+                if job.spec.array:
+                    return job.spec.array
+                index += 1
+                job = await self._store.find(child_id(array_id, index))
         for job in self._registry.active():
             if job.spec.array and job.spec.array.id == array_id:
                 return job.spec.array
         raise ArrayNotFound.of(array_id)
 
-    async def _document(self, jobs: Sequence[Job]) -> ArrayDocument:
-        first, place = jobs[0], jobs[0].spec.array
-        assert place, f"job {first.id} is of no array"
+    async def _document(self, place: ArrayPlace, jobs: Mapping[int, Job]) -> ArrayDocument:
+        first = next((job for job in jobs.values() if job.spec.array), next(iter(jobs.values())))
         shown: list[ArrayJob] = []
-        for number, job in enumerate(jobs):
-            if number % _SHOWN_IN_A_ROW == _SHOWN_IN_A_ROW - 1:
+        for index, job in jobs.items():
+            if index % _SHOWN_IN_A_ROW == 0:
                 await asyncio.sleep(0)  # others have their turn
-            shown.append(self._shown(job))
+            shown.append(self._shown(index, place, job))
         counts = Counter(job.status for job in shown)
         best = arrays.best(((job, job.metric) for job in shown if job.status not in _OUT), place.metric_is)
         return ArrayDocument(
@@ -157,18 +161,17 @@ class Arrays:
             jobs=shown,
         )
 
-    def _shown(self, job: Job) -> ArrayJob:
-        document, place = self._views.document(self._registry.get(job.id) or job), job.spec.array
-        assert place, f"job {job.id} is of no array"
+    def _shown(self, index: int, place: ArrayPlace, job: Job) -> ArrayJob:
+        document = self._views.document(self._registry.get(job.id) or job)
         results = document.result.metrics if document.result else {}
         reported = finite(results.get(place.metric))
         return ArrayJob(
-            index=place.index,
+            index=index,
             job_id=job.id,
             name=document.name,
             status=document.status,
             reason=document.reason.message,
-            values=arrays.values_of(document.spec),
+            values=arrays.values_of(document.spec.config, place.keys),
             metric=finite((document.progress or {}).get(place.metric)) if reported is None else reported,
         )
 

@@ -10,7 +10,7 @@ from scheduler.api.arrays import ArrayDocument
 from scheduler.core.model import Status
 from tests.conftest import Cluster, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.long]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(900)]
 
 SIZE, AT_MOST = 12, 2
 
@@ -44,7 +44,7 @@ def test_an_array_of_twelve_runs_two_at_a_time(cluster: Cluster) -> None:
         assert running <= AT_MOST, found.message
         return found if found.has_ended else None
 
-    done = wait_until(ended, within_s=400, what=f"array {made.array_id} has ended")
+    done = wait_until(ended, within_s=800, what=f"array {made.array_id} has ended")
     assert done.counts == {Status.COMPLETED: SIZE}
     assert most_at_once(cluster, done) == AT_MOST
     assert [job.values["steps"] for job in done.jobs] == list(range(1, SIZE + 1))

@@ -210,6 +210,14 @@ async def test_nobody_puts_a_job_into_an_array_by_hand(world: World) -> None:
         await submit(world, wanted(spec=spec))
 
 
+async def test_an_array_of_a_thousand_is_answered_whole(world: World) -> None:
+    asked = wanted({"a": list(range(40)), "b": list(range(25))}, at_most=None)
+    array = await submit(world, asked)
+    assert (array.size, len(array.jobs), array.jobs[-1].values) == (1000, 1000, {"a": 39, "b": 24})
+    cancelled = await world.service.arrays.cancel_array(array.array_id, "ann")
+    assert cancelled.counts == {Status.CANCELLED: 1000}
+
+
 async def test_an_array_that_is_not_there_is_said_to_be_none(world: World) -> None:
     job_id = await world.submit()
     for unknown in (str(uuid.uuid4()), job_id):

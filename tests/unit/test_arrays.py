@@ -52,11 +52,8 @@ class TestMaking:
 
     def test_the_values_of_a_job_are_read_from_its_config(self) -> None:
         ((spec, keys),) = arrays.specs_of(SPEC, {"optimizer.lr": [0.1], "seed": [7]})
-        assert arrays.values_of(replace(spec, array=a_place(keys=keys))) == {"optimizer.lr": 0.1, "seed": 7}
-        assert arrays.values_of(replace(SPEC, array=a_place(keys=["optimizer.lr.x"]))) == {
-            "optimizer.lr.x": None
-        }
-        assert arrays.values_of(SPEC) == {}
+        assert arrays.values_of(spec.config, keys) == {"optimizer.lr": 0.1, "seed": 7}
+        assert arrays.values_of(SPEC.config, ["optimizer.lr.x", "y"]) == {"optimizer.lr.x": None, "y": None}
 
     def test_names_sort_as_the_jobs_are_numbered_and_stay_names(self) -> None:
         made = arrays.specs_of(replace(SPEC, name="x" * 200), {"seed": list(range(12))})
