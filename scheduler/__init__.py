@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         AsyncJobHandle,
         Client,
         JobHandle,
+        array,
         cancel,
+        cancel_array,
         force_start,
         forget_project,
         get,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         projects,
         set_project,
         submit,
+        submit_array,
         wait,
     )
     from scheduler.client.spec_file import load_spec
@@ -57,7 +60,9 @@ _HOME = {
         "AsyncJobHandle",
         "Client",
         "JobHandle",
+        "array",
         "cancel",
+        "cancel_array",
         "force_start",
         "forget_project",
         "get",
@@ -66,6 +71,7 @@ _HOME = {
         "projects",
         "set_project",
         "submit",
+        "submit_array",
         "wait",
     ),
     "scheduler.client.spec_file": ("load_spec",),
@@ -110,7 +116,9 @@ __all__ = [
     "Unauthorized",
     "WaitTimedOut",
     "__version__",
+    "array",
     "cancel",
+    "cancel_array",
     "force_start",
     "forget_project",
     "get",
@@ -120,6 +128,7 @@ __all__ = [
     "projects",
     "set_project",
     "submit",
+    "submit_array",
     "wait",
 ]
 

@@ -9,6 +9,7 @@ SchedulerError
 ├── JobNotFound          404
 ├── RecurringJobNotFound 404
 ├── Unauthorized         401
+├── ArrayNotFound        404
 ├── RegistryUnavailable  503  the scheduler actor does not answer (yet); ask again
 ├── JournalUnwritable    503  the disk refused; nothing was accepted
 ├── JournalUnusable      500  the file is torn, newer than this release, or owned by a newer scheduler
@@ -111,6 +112,17 @@ class RecurringJobNotFound(SchedulerError):
         return cls(
             f"there is no recurring job {name[:100]!r}; `scheduler recurring` shows those that are, and "
             "`scheduler every` makes one"
+        )
+
+
+class ArrayNotFound(SchedulerError):
+    http_status = 404
+    code = "array_not_found"
+
+    @classmethod
+    def of(cls, array_id: str) -> ArrayNotFound:
+        return cls(
+            f"no array {array_id!r} is known here; `scheduler submit` with --array says the id of a new one"
         )
 
 

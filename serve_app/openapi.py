@@ -55,6 +55,39 @@ RECONCILE_EXAMPLE: Json = {
     "database": "compared",
 }
 REPAIRS_EXAMPLE: Json = {"repairs": [REPAIR_EXAMPLE], "next_cursor": "1042"}
+SUBMIT_ARRAY_EXAMPLE: Json = {
+    "spec": SPEC_EXAMPLE,
+    "parameters": {"learning_rate": [0.0001, 0.0003], "seed": [1, 2, 3, 4]},
+    "at_most": 4,
+    "metric": "loss",
+    "metric_is": "min",
+}
+ARRAY_EXAMPLE: Json = {
+    "array_id": "6c1d4a52-53b7-4a55-9f5a-2f8b2a0e0001",
+    "name": "first try",
+    "user": "ada",
+    "project": "vision",
+    "created_at": "2026-11-22T12:00:00Z",
+    "size": 1,
+    "at_most": 1,
+    "metric": "loss",
+    "metric_is": "min",
+    "counts": {"running": 1},
+    "has_ended": False,
+    "best": 1,
+    "message": "1 job: 1 running; best loss so far: 0.25, of job 1",
+    "jobs": [
+        {
+            "index": 1,
+            "job_id": "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001",
+            "name": "first try-1",
+            "status": "running",
+            "reason": "attempt 1 is training, step 20 of 100",
+            "values": {"seed": 1},
+            "metric": 0.25,
+        }
+    ],
+}
 PROJECT_EXAMPLE: Json = {
     "name": "vision",
     "weight": 2.0,

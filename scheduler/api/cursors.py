@@ -26,8 +26,11 @@ def place_of(job: Job, sort: Sort) -> Place:
 
 
 def search_words(job: Job) -> list[str]:
-    """What is found when it is searched for as a whole, in lower case: its labels, `value` and `key=value`."""
-    return [words.casefold() for key, value in job.spec.labels.items() for words in (value, f"{key}={value}")]
+    """What is found when it is searched for as a whole, in lower case: its labels, `value` and `key=value`, and its array,
+    `array=ID`."""
+    array = [f"array={job.spec.array.id}"] if job.spec.array else []
+    labels = (words for key, value in job.spec.labels.items() for words in (value, f"{key}={value}"))
+    return [words.casefold() for words in (*labels, *array)]
 
 
 def is_found(job: Job, search: str) -> bool:

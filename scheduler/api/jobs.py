@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scheduler.api.base import Document, DoubtNotice, ReasonDocument
-from scheduler.core.model import CheckpointPolicy, Gang, JobSpec, Json, Phase, ShippedCode, Status
+from scheduler.core.model import ArrayPlace, CheckpointPolicy, Gang, JobSpec, Json, Phase, ShippedCode, Status
 
 
 def _without_unknown_fields(spec: Any) -> Any:
@@ -18,7 +18,12 @@ def _without_unknown_fields(spec: Any) -> Any:
     if not isinstance(spec, dict):
         return spec
     known = _known(JobSpec, cast(Json, spec))
-    for name, kind in (("resources", Gang), ("checkpoints", CheckpointPolicy), ("code", ShippedCode)):
+    for name, kind in (
+        ("resources", Gang),
+        ("checkpoints", CheckpointPolicy),
+        ("code", ShippedCode),
+        ("array", ArrayPlace),
+    ):
         if isinstance(part := known.get(name), dict):
             known[name] = _known(kind, cast(Json, part))
     return known

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from scheduler.api.arrays import ArrayDocument, SubmitArray
 from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer, WhatIfDocument
 from scheduler.api.health import Health, LoopList, ShutdownAnswer
 from scheduler.api.job_query import JobQuery
@@ -52,6 +53,24 @@ class SchedulerApi(Protocol):
     @command()
     async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
         """All are accepted, or none."""
+        ...
+
+    @command(timeout_s=60.0)
+    async def submit_array(
+        self, array_id: str, wanted: SubmitArray, idempotency_key: str | None
+    ) -> tuple[ArrayDocument, bool]:
+        """The array, its jobs all durable, and whether this call made it (False: an earlier one with this key or id
+        did)."""
+        ...
+
+    @query()
+    async def array(self, array_id: str) -> ArrayDocument:
+        """How an array and each of its jobs stands."""
+        ...
+
+    @command(timeout_s=60.0)
+    async def cancel_array(self, array_id: str, by: str) -> ArrayDocument:
+        """All of its jobs that have not ended are cancelled; those that have stay as they are."""
         ...
 
     @query()

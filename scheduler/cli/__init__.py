@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from scheduler.cli import (
+    arrays,
     control,
     explain,
     listing,
@@ -56,6 +57,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Look": {
         "list": listing.list_jobs,
         "status": look.status,
+        "array": arrays.array,
         "explain": explain.explain,
         "what-if": what_if.what_if,
         "logs": logs.logs,

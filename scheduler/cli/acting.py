@@ -65,12 +65,12 @@ def ask_first(client: Client, job_ids: Iterable[str], action: str) -> None:
     effects = [effect for job_id in job_ids if (effect := client.effect(job_id, action)).allowed]
     for effect in effects:
         print(_in_words(effect), file=sys.stderr)
-    if effects and not _agreed(f"{action} {'it' if len(effects) == 1 else f'these {len(effects)} jobs'}?"):
+    if effects and not agreed(f"{action} {'it' if len(effects) == 1 else f'these {len(effects)} jobs'}?"):
         print("nothing was done", file=sys.stderr)
         raise typer.Exit(1)
 
 
-def _agreed(question: str) -> bool:
+def agreed(question: str) -> bool:
     try:
         return typer.confirm(question, err=True)
     except typer.Abort:  # Ctrl-C, or the end of the input

@@ -7,6 +7,7 @@ import sys
 from scheduler.api.base import ProblemDocument
 from scheduler.api.problems import problem_fields, readable
 from scheduler.errors import (
+    ArrayNotFound,
     BodyTooLarge,
     CheckpointNotFound,
     InvalidRequest,
@@ -24,7 +25,7 @@ Exit codes:
   0    ok; for `wait` and `submit --wait`: the job completed
   1    the job, or the request, failed; or you said no
   2    wrong usage, or the spec is not valid
-  3    no such job, or no such checkpoint
+  3    no such job, array or checkpoint
   4    no scheduler answers, or it is not ready
   5    the job's status does not allow it
   124  the wait timed out; the job goes on
@@ -43,6 +44,7 @@ _EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
     (InvalidRequest, 2),
     (BodyTooLarge, 2),
     (JobNotFound, 3),
+    (ArrayNotFound, 3),
     (CheckpointNotFound, 3),
     (NotAllowed, 5),
     (WaitTimedOut, 124),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from scheduler.cli import completion
+from scheduler.cli import arrays, completion
 from scheduler.cli.follow import follow as follow_job
 from scheduler.cli.naming import job_id_of
 from scheduler.cli.options import AsJson, JobId, Timeout, Url, connect, watching
@@ -52,6 +52,9 @@ def submit(
         str | None,
         typer.Option(metavar="TIME", help="Do not start it before, as 2027-01-31T03:00:00Z."),
     ] = None,
+    array: arrays.Parameters = None,
+    at_most: arrays.AtMost = None,
+    metric: arrays.Metric = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return when the job has ended; 0 only if it completed.")
     ] = False,
@@ -64,10 +67,15 @@ def submit(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a job, from a file or from options; options win over the file."""
+    """Submit a job, or an array of jobs, from a file or from options; options win over the file."""
     client = connect(url)
     waits = {"after": [_whole(client, one) for one in after or []], "start_after": start_after}
     given = spec_given(file, loop, name, values).with_values({k: v for k, v in waits.items() if v})
+    if array or at_most or metric:
+        _refuse_beside_array(array, wait or follow)
+        found = arrays.submit_array(client, given, array or [], at_most=at_most, metric=metric, key=key)
+        arrays.show(found, as_json)
+        return
     try:
         handle = client.submit(given.spec(), idempotency_key=key)
     except InvalidSpec as error:
@@ -78,6 +86,15 @@ def submit(
         _see_to_its_end(handle, follow, timeout_s, as_json)
     else:
         show_job(handle.last, as_json)
+
+
+def _refuse_beside_array(array: list[str] | None, waits: bool) -> None:
+    if not array:
+        raise InvalidRequest("--at-most and --metric are of an array; give --array, as --array seed=1..8")
+    if waits:
+        raise InvalidRequest(
+            "--wait and --follow are of one job; `scheduler array ID` shows how an array stands"
+        )
 
 
 def wait(

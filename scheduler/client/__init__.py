@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Unpack
+from typing import Any, Literal, Unpack
 
+from scheduler.api.arrays import ArrayDocument
 from scheduler.api.forecasts import PlanAnswer
 from scheduler.api.jobs import ForceStartAnswer, JobDocument
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
@@ -27,6 +28,38 @@ def submit(
 ) -> JobHandle:
     """`Client.submit` on the scheduler at `SCHEDULER_URL`."""
     return _client().submit(spec, idempotency_key=idempotency_key, **fields)
+
+
+def submit_array(
+    parameters: Mapping[str, Sequence[Any]],
+    spec: Spec | TrainFunction | None = None,
+    *,
+    at_most: int | None = None,
+    metric: str = "loss",
+    metric_is: Literal["min", "max"] = "min",
+    idempotency_key: str | None = None,
+    **fields: Unpack[SpecFields],
+) -> ArrayDocument:
+    """`Client.submit_array` on the scheduler at `SCHEDULER_URL`."""
+    return _client().submit_array(
+        parameters,
+        spec,
+        at_most=at_most,
+        metric=metric,
+        metric_is=metric_is,
+        idempotency_key=idempotency_key,
+        **fields,
+    )
+
+
+def array(array_id: str) -> ArrayDocument:
+    """`Client.array` on the scheduler at `SCHEDULER_URL`."""
+    return _client().array(array_id)
+
+
+def cancel_array(array_id: str) -> ArrayDocument:
+    """`Client.cancel_array` on the scheduler at `SCHEDULER_URL`."""
+    return _client().cancel_array(array_id)
 
 
 def plan(spec: Spec | TrainFunction | None = None, **fields: Unpack[SpecFields]) -> PlanAnswer:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Unpack
+from typing import Any, Literal, Unpack
 
+from scheduler.api.arrays import ArrayDocument
 from scheduler.api.base import DoubtNotice
 from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer, WhatIfDocument
 from scheduler.api.health import Health, LoopList
@@ -24,7 +25,7 @@ from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
 from scheduler.api.recurring import RecurringForgotten, RecurringJobDocument, RecurringJobList
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
-from scheduler.client import calls, project_calls, recurring_calls
+from scheduler.client import array_calls, calls, project_calls, recurring_calls
 from scheduler.client.async_handle import AsyncJobHandle
 from scheduler.client.async_transport import AsyncTransport
 from scheduler.client.connection import (
@@ -67,6 +68,34 @@ class AsyncClient(AsyncTransport):
     async def submit_batch(self, specs: Iterable[Spec | TrainFunction]) -> list[AsyncJobHandle]:
         """All are accepted, or none.  Not asked again after a lost answer: look at `list_jobs` then."""
         return [AsyncJobHandle(self, job.job_id) for job in await self.run(self.batch_flow(specs))]
+
+    async def submit_array(
+        self,
+        parameters: Mapping[str, Sequence[Any]],
+        spec: Spec | TrainFunction | None = None,
+        *,
+        at_most: int | None = None,
+        metric: str = "loss",
+        metric_is: Literal["min", "max"] = "min",
+        idempotency_key: str | None = None,
+        **fields: Unpack[SpecFields],
+    ) -> ArrayDocument:
+        """Submit one spec over a grid: a job for each combination of the values that *parameters* has for keys of `config`.
+
+        All are accepted, or none.  *at_most* of them run at once.  The best is found by *metric*, as the loop reports
+        it.  The rest is as in `submit`.
+        """
+        wanted = {"at_most": at_most, "metric": metric, "metric_is": metric_is}
+        flow = self.array_flow(spec, parameters, fields, idempotency_key=idempotency_key, **wanted)
+        return await self.run(flow)
+
+    async def array(self, array_id: str) -> ArrayDocument:
+        """How the array and each of its jobs stands, and which is best."""
+        return await self.call(array_calls.array(array_id))
+
+    async def cancel_array(self, array_id: str) -> ArrayDocument:
+        """Cancel all of its jobs that have not ended; those that run become `cancelled` once their processes are gone."""
+        return await self.call(array_calls.cancel_array(array_id))
 
     async def plan(
         self, spec: Spec | TrainFunction | None = None, **fields: Unpack[SpecFields]

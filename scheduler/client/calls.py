@@ -68,14 +68,19 @@ class Call(Generic[T]):
     """The result is the response itself, not yet read: its body comes as it is made."""
 
 
-def submit(spec: JobSpec, idempotency_key: str) -> Call[JobDocument]:
+def keyed(idempotency_key: str) -> dict[str, str]:
+    """The header of a submit that may be sent again."""
     if not _KEY.fullmatch(idempotency_key):
         raise InvalidRequest("idempotency_key must be 1 to 200 visible ASCII characters; a UUID will do")
+    return {"Idempotency-Key": idempotency_key}
+
+
+def submit(spec: JobSpec, idempotency_key: str) -> Call[JobDocument]:
     return Call(
         method="POST",
         path=API,
         json=to_wire(spec),
-        headers={"Idempotency-Key": idempotency_key},
+        headers=keyed(idempotency_key),
         read=JobDocument.model_validate_json,
     )
 

@@ -12,12 +12,13 @@ from uuid import uuid4
 
 import httpx
 
+from scheduler.api.arrays import ArrayDocument
 from scheduler.api.forecasts import PlanAnswer
 from scheduler.api.http_clients import http_client
 from scheduler.api.jobs import JobDocument, SubmittedJob
 from scheduler.api.problems import not_valid
 from scheduler.api.recurring import RecurringJobDocument
-from scheduler.client import calls, flows, recurring_calls
+from scheduler.client import array_calls, calls, flows, recurring_calls
 from scheduler.client.calls import Call, shown
 from scheduler.client.flows import Flow
 from scheduler.client.shipping import fields_of
@@ -171,6 +172,18 @@ class Connection:
     def batch_flow(self, specs: Iterable[Spec | TrainFunction]) -> Flow[list[SubmittedJob]]:
         answer = yield from self.flow(calls.submit_batch([self._ready(spec, {}) for spec in specs]))
         return answer.jobs
+
+    def array_flow(
+        self,
+        spec: Spec | TrainFunction | None,
+        parameters: Mapping[str, Sequence[Any]],
+        fields: Mapping[str, Any],
+        **wanted: Any,
+    ) -> Flow[ArrayDocument]:
+        """*wanted*: as `array_calls.submit_array` takes it."""
+        key = wanted.pop("idempotency_key") or uuid4().hex
+        call = array_calls.submit_array(self._ready(spec, fields), parameters, idempotency_key=key, **wanted)
+        return self.flow(call)
 
     def plan_flow(self, spec: Spec | TrainFunction | None, fields: Mapping[str, Any]) -> Flow[PlanAnswer]:
         """What is refused before it is sent is an answer, too."""

@@ -13,12 +13,18 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from scheduler.core.model import SPEC, After, CheckpointPolicy, Gang, JobSpec, ShippedCode
+from scheduler.core.model import SPEC, After, ArrayPlace, CheckpointPolicy, Gang, JobSpec, ShippedCode
 from scheduler.errors import InvalidSpec, Problem
 
 SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))
-_PARTS = {"resources": Gang, "checkpoints": CheckpointPolicy, "code": ShippedCode}
-_NEWER: Mapping[str, Any] = {"code": None, "after": [], "start_after": None, "preemptible": True}
+_PARTS = {"resources": Gang, "checkpoints": CheckpointPolicy, "code": ShippedCode, "array": ArrayPlace}
+_NEWER: Mapping[str, Any] = {
+    "code": None,
+    "after": [],
+    "start_after": None,
+    "preemptible": True,
+    "array": None,
+}
 """A server of an earlier release does not know these fields: they are sent only where they say something."""
 _FIELDS_IN = {
     "": SPEC_FIELDS,
@@ -50,16 +56,21 @@ def to_spec(given: JobSpec | Mapping[str, Any] | None, more: Mapping[str, Any] |
 
 def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
     """The JSON of *spec*.  Raises InvalidSpec naming each value that JSON cannot carry."""
-    problems: list[Problem] = []
-    plain = {name: getattr(spec, name) for name in SPEC_FIELDS}
+    parts = {name: getattr(spec, name) for name in SPEC_FIELDS}
     for part in _PARTS:
-        if plain[part] is not None:
-            plain[part] = {name: getattr(plain[part], name) for name in _FIELDS_IN[part]}
-    plain["after"] = [{"job": after.job, "on": after.on} for after in spec.after]
-    plain["start_after"] = spec.start_after and spec.start_after.isoformat()
-    for name in [name for name, default in _NEWER.items() if plain[name] == default]:
-        del plain[name]
-    wire = _plain(plain, prefix.rstrip("."), problems)
+        if parts[part] is not None:
+            parts[part] = {name: getattr(parts[part], name) for name in _FIELDS_IN[part]}
+    parts["after"] = [{"job": after.job, "on": after.on} for after in spec.after]
+    parts["start_after"] = spec.start_after and spec.start_after.isoformat()
+    for name in [name for name, default in _NEWER.items() if parts[name] == default]:
+        del parts[name]
+    return plain(parts, prefix.rstrip("."))
+
+
+def plain(value: object, path: str) -> Any:
+    """*value* as JSON.  Raises InvalidSpec naming each part of it that JSON cannot carry; *path* leads to it."""
+    problems: list[Problem] = []
+    wire = _plain(value, path, problems)
     if problems:
         raise InvalidSpec.of(*problems)
     return wire

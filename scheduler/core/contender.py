@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from scheduler.core.bin_packing import Free, Need
-from scheduler.core.model import Allocation, JobId, NodeId, Reason
+from scheduler.core.model import Allocation, ArrayPlace, JobId, NodeId, Reason
 from scheduler.core.needs import Outline
 from scheduler.errors import InvalidRequest
 
@@ -93,6 +93,8 @@ class Contender:
     """From its start to its first new step, as measured."""
     only: frozenset[NodeId] | None = None
     """Nodes on which it may start; None: on all."""
+    array: ArrayPlace | None = None
+    """Its place in an array, of which only so many run at once."""
 
 
 def preempted(job: Contender, now_s: float) -> Contender:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from statistics import median
 
-from scheduler.core import ordering, placement
+from scheduler.core import arrays, ordering, placement
 from scheduler.core.dependencies import Parents
 from scheduler.core.durations import span
 from scheduler.core.finite import finite
@@ -82,7 +82,10 @@ def play(target: JobId, scene: Scene, max_looks: int = MAX_LOOKS) -> Start:
         return Start(why="held for a person")
     at_s, looks, now = 0.0, 0, scene.now
     while True:
-        queue = ordering.order(scene.line, now=now + timedelta(seconds=at_s), parents=scene.parents)
+        queue = arrays.limited(
+            ordering.order(scene.line, now=now + timedelta(seconds=at_s), parents=scene.parents),
+            (hold.job for hold in scene.holds),
+        )
         ready, plan = queue.ready, placement.plan(queue.ready, scene.snapshot())
         if target in plan.start:
             return Start(after_s=at_s)

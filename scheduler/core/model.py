@@ -17,6 +17,7 @@ from scheduler.core.spec import SHIPPED as SHIPPED
 from scheduler.core.spec import SOURCE as SOURCE
 from scheduler.core.spec import SPEC as SPEC
 from scheduler.core.spec import After as After
+from scheduler.core.spec import ArrayPlace as ArrayPlace
 from scheduler.core.spec import CheckpointPolicy as CheckpointPolicy
 from scheduler.core.spec import Gang as Gang
 from scheduler.core.spec import JobSpec as JobSpec

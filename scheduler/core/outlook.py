@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from scheduler.core.arrays import ARRAY_LIMIT
 from scheduler.core.bin_packing import UNIT, Free, free_now, gpu_units, take
 from scheduler.core.contender import DAY_S, HOUR_S, Contender, Rules, Scene, Tenure, Told, preempted
 from scheduler.core.entitlements import decayed
@@ -187,6 +188,8 @@ class _Future:
         if job_id in self._resting and reason:
             known = job_id in self._rest_ends_s or job_id in self._parents
             return Start(why=f"it is not known when: {reason.message}" if known else reason.message)
+        if reason and reason.code == ARRAY_LIMIT and self._is_array_endless(job_id):
+            return Start(why=f"it is not known when: {reason.message}")
         if reason and reason.code == "does_not_fit_here":
             return Start(why=f"does not fit on this cluster: {reason.message}")
         if more_than_s is not None:
@@ -297,6 +300,12 @@ class _Future:
             who: decayed(self._usage.get(who, 0.0), gpus, passed_s, self._rules.half_life_s)
             for who, gpus in held.items()
         }
+
+    def _is_array_endless(self, job_id: JobId) -> bool:
+        """Others of its array run, and of none of them it is known when it ends."""
+        array = self.waiting[job_id].array
+        others = [one for one in self.running.values() if array and one.array and one.array.id == array.id]
+        return bool(others) and not any(one.id in self.ends or one.id in self._saved for one in others)
 
     def _why_unknown(self) -> str:
         endless = [job for job in self.running.values() if job.id not in self.ends]

@@ -63,7 +63,7 @@ class Decision:
 
 def decide(scene: Scene, rules: Rules) -> Decision:
     """One pass."""
-    ready, resting = considered(scene.waiting)  # 1. who may be considered at all
+    ready, resting = considered(scene.waiting, scene.running)  # 1. who may be considered at all
     turns = order(ready, scene, rules)  # 2. what everybody is entitled to, and so: 3. one order for all
     tick = _Pass(scene, rules, turns, Room(scene, rules))  # 4. what is free, and kept for nobody
     for turn in turns.waiting:

@@ -113,6 +113,27 @@ def _after(given: object) -> object:
     return {"job": job, "on": on} if on else {"job": job}
 
 
+MAX_CHILDREN = 1000
+"""Jobs of one array."""
+
+
+@validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class ArrayPlace:
+    """Which job of which array one is.  Made by the scheduler; the values of the parameters stand in `config`."""
+
+    id: Annotated[str, Field(min_length=1, max_length=200, description="The array.")]
+    index: Annotated[int, Field(ge=1, le=MAX_CHILDREN, strict=True, description="From 1 to `size`.")]
+    size: Annotated[int, Field(ge=1, le=MAX_CHILDREN, strict=True, description="Jobs of the array.")]
+    at_most: Annotated[int, Field(ge=1, le=MAX_CHILDREN, strict=True, description="So many run at once.")]
+    keys: Annotated[
+        list[Name], Field(max_length=20, description="The parameters: dotted keys of `config`.")
+    ] = field(default_factory=list[str])
+    metric: Annotated[Name, Field(description="What the best job of the array is found by.")] = "loss"
+    metric_is: Annotated[
+        Literal["min", "max"], Field(description="Whether less or more of it is better.")
+    ] = "min"
+
+
 def restore(self: Any, state: list[Any]) -> None:
     """`__setstate__` of a frozen dataclass with slots, whose pickled state is its values in the order of its fields.
 
@@ -234,6 +255,13 @@ class JobSpec:
             "(policy `fair`).",
         ),
     ] = True
+    array: Annotated[
+        ArrayPlace | None,
+        Field(
+            exclude_if=_is_none,
+            description="In answers: its place in an array.  Not for a submit; POST /api/training/arrays makes arrays.",
+        ),
+    ] = None
 
     __setstate__ = restore
 

@@ -54,7 +54,7 @@ class Commands:
         if known := await self._store.submitted_before(JobId(job_id), spec.user, idempotency_key):
             return self._views.document(known), False
         accepted = await self.validate(spec)
-        job = self._accept(job_id, accepted, idempotency_key)
+        job = self.accept(job_id, accepted, idempotency_key)
         try:
             await self._store.create([job])
         except VersionConflict:
@@ -82,7 +82,7 @@ class Commands:
             await dependencies.check(self._store, specs)
             ids = (job_id for job_id, _ in jobs)
             await self._store.create(
-                [self._accept(job_id, one, None) for job_id, one in zip(ids, accepted, strict=True)]
+                [self.accept(job_id, one, None) for job_id, one in zip(ids, accepted, strict=True)]
             )
         return [submitted(self._views.document(await self._store.get(job_id))) for job_id, _ in jobs]
 
@@ -136,7 +136,8 @@ class Commands:
         )
         return await self._store.apply(job, event)
 
-    def _accept(self, job_id: str, accepted: Accepted, key: str | None) -> Job:
+    def accept(self, job_id: str, accepted: Accepted, key: str | None) -> Job:
+        """The new job, at the end of the queue; nothing is written yet."""
         return lifecycle.accept(
             JobId(job_id),
             accepted.spec,

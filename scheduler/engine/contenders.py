@@ -136,6 +136,7 @@ class Contenders:
             saves_when_asked=habit.saves,
             save_s=habit.save_s,
             start_s=habit.start_s,
+            array=spec.array,
         )
 
 

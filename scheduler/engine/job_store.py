@@ -66,6 +66,14 @@ class JobStore:
     async def find(self, job_id: JobId) -> Job | None:
         return self._registry.get(job_id) or await self._journal.get(job_id)
 
+    async def find_all(self, job_ids: Sequence[JobId]) -> dict[JobId, Job]:
+        """Those of these jobs that are known; the database is asked once, for what registry and journal do not know."""
+        found = {job_id: job for job_id in job_ids if (job := await self.find(job_id))}
+        if self._session and (missing := [job_id for job_id in job_ids if job_id not in found]):
+            mirror = await self._session.claimed()
+            found |= {row.id: job_of(row) for row in (await mirror.rows(missing)).rows}
+        return found
+
     async def get(self, job_id: str) -> Job:
         """The job, wherever it is known: registry, journal, database.  Raises JobNotFound, or MirrorUnavailable
         when only the database could tell and does not answer."""

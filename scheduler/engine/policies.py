@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
-from scheduler.core import ordering, policy
+from scheduler.core import arrays, ordering, policy
 from scheduler.core.bin_packing import free_now
 from scheduler.core.contender import Ledger, Rules, Scene
 from scheduler.core.dependencies import Parents
@@ -64,7 +64,7 @@ def policy_in_charge(
 ) -> Fifo | Fair:
     """As `settings.policy` has it."""
     if settings.policy == "fifo":
-        return Fifo(cluster)
+        return Fifo(cluster, registry)
     habits = LoopHabits()
     contenders = Contenders(registry, habits)
     usage = GpuUsage(contenders.size_of, settings.policy_rules.half_life_s, clock)
@@ -76,15 +76,16 @@ class Fifo:
 
     ranks = False
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, registry: Registry) -> None:
+        self._cluster, self._registry = cluster, registry
 
     async def recall(self) -> None:
         pass
 
     def decide(self, waiting: Sequence[Job], parents: Parents, now: datetime) -> Decision:
-        queue = ordering.order(waiting, now=now, parents=parents)
-        return policy.fifo(queue, self._cluster.snapshot())
+        running = self._registry.running()
+        queue = arrays.limited(ordering.order(waiting, now=now, parents=parents), running)
+        return policy.fifo(queue, self._cluster.snapshot(running))
 
     async def spend(self, decision: Decision, now: datetime) -> None:
         pass

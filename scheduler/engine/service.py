@@ -11,6 +11,7 @@ from scheduler.core.invariants import violations
 from scheduler.core.lifecycle import GiveUp, Recover
 from scheduler.core.model import Reason
 from scheduler.core.reconcile import Policy
+from scheduler.engine.arrays import Arrays
 from scheduler.engine.change_feed import ChangeFeed
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.commands import Commands
@@ -80,8 +81,7 @@ class Engine:
         self.shutdown = shutdown = Shutdown(store, registry, clock)
         self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
         self.scheduling = Scheduling(
-            registry, store, cluster, found, shutdown, policy, views, feed, times, clock
-        )
+            registry, store, cluster, found, shutdown, policy, views, feed, times, clock)  # fmt: skip
         # people, and the database
         self.queries = queries = Queries(
             journal, runner, registry, store, cluster, validator,
@@ -92,6 +92,7 @@ class Engine:
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
         self.recurring = RecurringJobs(journal, registry, store, commands, clock, settings.cluster)
+        self.arrays = Arrays(registry, store, cluster, validator, views, commands)
         self.sync = Sync(
             journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings
         )  # fmt: skip

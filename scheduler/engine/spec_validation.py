@@ -141,7 +141,7 @@ class SpecValidator:
         return accepted
 
     def _candidate(self, spec: JobSpec, nodes: Sequence[Node]) -> _Candidate:
-        problems = [*_size(spec), *_not_finite(spec.config, "config"), *self._loop(spec)]
+        problems = [*_size(spec), *_array(spec), *_not_finite(spec.config, "config"), *self._loop(spec)]
         if problems:
             return _Candidate(spec, problems)
         candidate = self._config(spec)
@@ -220,7 +220,7 @@ async def check_again(job: Job, validator: SpecValidator, cluster: Cluster) -> N
     """
     try:
         spec = parse_spec(job.raw_spec) if job.spec.loop == UNREADABLE_LOOP else job.spec
-        await validator.admit(spec, cluster.possible_nodes())
+        await validator.admit(replace(spec, array=None), cluster.possible_nodes())
     except InvalidSpec as error:
         words = "; ".join(map(str, error.problems))
         raise NotAllowed(f"job {job.id} cannot start, its stored spec is not valid now: {words}") from error
@@ -263,6 +263,12 @@ def _size(spec: JobSpec) -> list[Problem]:
             "config", f"the spec is {size:,} bytes, at most {MAX_SPEC_BYTES:,} are taken; put data in a file"
         )
     ]
+
+
+def _array(spec: JobSpec) -> list[Problem]:
+    """As when the spec of such a job is submitted again: nobody makes a place in an array by hand."""
+    words = "is made by the scheduler; leave it out, or submit an array to /api/training/arrays"
+    return [Problem("array", words)] if spec.array else []
 
 
 def _not_finite(value: Any, field: str) -> list[Problem]:

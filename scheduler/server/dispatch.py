@@ -14,6 +14,7 @@ def method_of(engine: Engine, name: str) -> Callable[..., Awaitable[Any]]:
     operation(name)
     for part in (
         engine.commands,
+        engine.arrays,
         engine.queries,
         engine.queue,
         engine.projects,

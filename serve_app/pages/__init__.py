@@ -11,6 +11,7 @@ from scheduler.settings import Settings
 from serve_app.caller import redirect
 from serve_app.change_hub import Hub
 from serve_app.pages import (
+    array,
     assets,
     calls,
     confirm,
@@ -40,7 +41,18 @@ class NoSuchPage(SchedulerError):
 def add(app: FastAPI, registry: SchedulerApi, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
     site = Site.of(registry, reads, hub, settings)
     app.state.site = site
-    for part in (assets, shared_connection, jobs_list, queue, recurring, repairs, health, job_logs, monitor):
+    for part in (
+        assets,
+        shared_connection,
+        jobs_list,
+        queue,
+        array,
+        recurring,
+        repairs,
+        health,
+        job_logs,
+        monitor,
+    ):
         app.include_router(part.router)
     confirm.add(app, site.renderer, registry)
     app.include_router(submit.router)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from scheduler.api.jobs import CheckpointPage, JobDocument
@@ -68,8 +69,9 @@ class JobPageView:
     async def spec_as_run(self, job_id: str) -> dict[str, Any]:
         """With every default written out.  Raises what it is refused with."""
         job = await soon(self._reads.status(job_id))
-        plan = await soon(self._registry.plan(job.spec))
-        given = SPEC.dump_python(job.spec, mode="json")
+        spec = replace(job.spec, array=None)
+        plan = await soon(self._registry.plan(spec))
+        given = SPEC.dump_python(spec, mode="json")
         # Whether it would be accepted cannot be said of a spec whose secrets are covered.
         is_whole = HIDDEN not in as_text(given)
         text = as_text(masked(plan.spec or given)) if plan.spec or not is_whole else None
@@ -78,7 +80,7 @@ class JobPageView:
 
 def submitted_text(spec: JobSpec) -> str:
     """As it was submitted: what is not as it is by default, secrets covered."""
-    return as_text(masked(_without_defaults(spec)))
+    return as_text(masked(_without_defaults(replace(spec, array=None))))
 
 
 def as_text(value: Any) -> str:

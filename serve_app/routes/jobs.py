@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -23,7 +22,7 @@ from scheduler.api.jobs import (
 from scheduler.api.logs import LogChunk
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.problems import not_valid
-from scheduler.core.model import SPEC, JobSpec
+from scheduler.core.model import SPEC
 from scheduler.errors import InvalidRequest, InvalidSpec
 from serve_app import log_stream, openapi, request_body
 from serve_app.caller import base_of
@@ -38,7 +37,7 @@ from serve_app.parameters import (
     WhatIfQuery,
     job_query,
 )
-from serve_app.routes.parts import BASE, Configured, Reads, Scheduler
+from serve_app.routes.parts import BASE, Configured, Reads, Scheduler, signed
 from serve_app.streams import EventStream
 
 router = APIRouter()
@@ -65,7 +64,7 @@ async def submit(
 ) -> JobDocument:
     """Answers when the job is on disk."""
     spec = await request_body.read(request, SPEC, settings.max_body_bytes)
-    job, created = await scheduler.submit(str(uuid.uuid4()), _signed(spec, asker), key)
+    job, created = await scheduler.submit(str(uuid.uuid4()), signed(spec, asker), key)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"{base_of(request.scope)}{BASE}/status/{job.job_id}"
     return job
@@ -83,7 +82,7 @@ async def submit_batch(
     settings: Configured, scheduler: Scheduler, request: Request, asker: Asker
 ) -> BatchAnswer:
     batch = await request_body.read(request, _BATCH, settings.max_body_bytes)
-    jobs = [(str(uuid.uuid4()), _signed(spec, asker)) for spec in batch.jobs]
+    jobs = [(str(uuid.uuid4()), signed(spec, asker)) for spec in batch.jobs]
     return BatchAnswer(jobs=await scheduler.submit_batch(jobs))
 
 
@@ -117,7 +116,7 @@ async def plan(settings: Configured, scheduler: Scheduler, request: Request, ask
         spec = await request_body.read(request, SPEC, settings.max_body_bytes)
     except (InvalidSpec, InvalidRequest) as error:
         return not_valid(error)
-    return await scheduler.plan(_signed(spec, asker))
+    return await scheduler.plan(signed(spec, asker))
 
 
 @router.get(
@@ -213,8 +212,3 @@ async def stream_logs(
 ) -> Response:
     """Until the job has ended or is paused, retries included; of a job that waits, it waits too."""
     return await log_stream.answer(scheduler, str(job_id), query, last_event_id)
-
-
-def _signed(spec: JobSpec, asker: str | None) -> JobSpec:
-    """With who submits it: what it says itself, else who asked."""
-    return replace(spec, user=asker) if asker and not spec.user else spec

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from scheduler.api.scheduler_api import SchedulerApi
+from scheduler.core.model import JobSpec
 from scheduler.settings import Settings
 from serve_app.change_hub import Hub
 from serve_app.verified_reads import VerifiedReads
 
 BASE = "/api/training"
+
+
+def signed(spec: JobSpec, asker: str | None) -> JobSpec:
+    """With who submits it: what it says itself, else who asked."""
+    return replace(spec, user=asker) if asker and not spec.user else spec
 
 
 def _scheduler(request: Request) -> SchedulerApi:

@@ -19,6 +19,7 @@ from scheduler.core.lifecycle import StartRun
 from scheduler.core.model import (
     After,
     Allocation,
+    ArrayPlace,
     Cause,
     CheckpointId,
     CheckpointPolicy,
@@ -63,6 +64,9 @@ def answers() -> dict[str, Any]:
         after=[After(job="job-0", on="ended")],
         start_after=NOON,
         preemptible=False,
+        array=ArrayPlace(
+            id="array-0", index=2, size=8, at_most=3, keys=["lr"], metric="score", metric_is="max"
+        ),
     )
     return {
         "observation": Observation(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core import dependencies, hangs, lifecycle, ordering, reconcile, retry, run_end
+from scheduler.core import arrays, dependencies, hangs, lifecycle, ordering, reconcile, retry, run_end
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason, Status
 from scheduler.core.reservations import Room
@@ -251,6 +251,24 @@ def recurring_jobs_meet_themselves(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RecurringJobs, "_earlier_job", lambda self, one, key: None)
 
 
+def arrays_know_no_limit(patch: pytest.MonkeyPatch) -> None:
+    """Also where several are eligible in one pass."""
+    patch.setattr(arrays, "over_limit", lambda ready, holding: {})
+
+
+def a_pass_counts_only_what_runs_already(patch: pytest.MonkeyPatch) -> None:
+    """Of an array that has room for one more, all that wait start at once."""
+    over_limit = arrays.over_limit
+
+    def one_by_one(ready: Any, holding: Any) -> Any:
+        holding, waits = list(holding), dict[Any, Any]()
+        for one in ready:
+            waits |= over_limit([one], holding)
+        return waits
+
+    patch.setattr(arrays, "over_limit", one_by_one)
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -280,6 +298,8 @@ ALL: list[tuple[Plant, Troubles]] = [
     (held_jobs_are_started, frozenset()),
     (jobs_do_not_wait_for_others, frozenset()),
     (whoever_waits_is_failed_with_any_parent, frozenset()),
+    (arrays_know_no_limit, frozenset()),
+    (a_pass_counts_only_what_runs_already, frozenset()),
     (runs_are_stopped_for_jobs_for_which_nothing_is_kept, frozenset()),
     (what_is_kept_is_room_for_all, frozenset()),
     (what_a_stop_leaves_over_is_taken_before_it_is_free, frozenset()),

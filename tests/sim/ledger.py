@@ -52,6 +52,8 @@ class Ledger:
         self.news: set[tuple[JobId, int]] = set()
         self.preempted = 0
         """How many runs gave way to another job."""
+        self.in_arrays = 0
+        """How many runs of jobs of arrays began."""
         self.courses = Courses(cluster)
         self._stopped: set[JobId] = set()
         self._fences: set[tuple[JobId, Fence]] = set()
@@ -99,6 +101,7 @@ class Ledger:
         yield from self._is_no_false_alarm(before, change)
         yield from self._is_in_time(before, change)
         yield from self._has_waited(before, change)
+        yield from self._keeps_to_the_limit_of_its_array(change)
         yield from self._gives_way_for_somebody(before, change)
         yield from self._room_is_kept(change)
         yield from self._recurs_alone(before, change)
@@ -191,6 +194,23 @@ class Ledger:
         in_vain = [on for on, status in known if status.is_terminal and not _met(on, status)]
         if change.event.reason.code == "after_not_met" and not in_vain and len(known) == len(parents):
             yield f"job {job.id} is failed, and may still start after {known}"
+
+    def _keeps_to_the_limit_of_its_array(self, change: Change) -> Iterator[str]:
+        """S8: at most so many jobs of one array run at once."""
+        job, array = change.job, change.job.spec.array
+        if change.event.kind != "Admit" or array is None or not self.is_alone:
+            return
+        others = [
+            one.id
+            for one in self.jobs.values()
+            if one.status is Status.RUNNING
+            and one.id != job.id
+            and one.spec.array
+            and one.spec.array.id == array.id
+        ]
+        self.in_arrays += 1
+        if len(others) >= array.at_most:
+            yield f"job {job.id} starts beside {others} of its array, of which {array.at_most} may run at once"
 
     def _gives_way_for_somebody(self, before: Job | None, change: Change) -> Iterator[str]:
         """S3, N7: who is preempted frees nodes that are kept for the one for whom; and the choice can be made again."""

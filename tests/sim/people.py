@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from scheduler.api.arrays import SubmitArray
 from scheduler.core.commands import JobAction
 from scheduler.core.model import SPEC, JobId, JobSpec
+from scheduler.engine.arrays import child_id
 from scheduler.ports import JobQuery
 from scheduler.server.health import health
 from scheduler.testing.clock import NOON
@@ -37,6 +39,7 @@ class Person:
         self._world, self._name, self._rng = world, name, world.rng
         self._num_keys = 0
         self._waits = Random(f"{world.seed} {name}")
+        self._arrays = Random(f"{world.seed} {name} arrays")
 
     async def live(self) -> None:
         deeds: dict[Callable[[], Awaitable[None]], int] = {
@@ -82,9 +85,32 @@ class Person:
         if len(self._world.job_ids) >= MAX_JOBS:
             return
         jobs = [(self._world.new_job_id(), draw_spec(self._rng, self._name)) for _ in range(3)]
+        if self._arrays.random() < 0.6:
+            await self._submit_array(*jobs[0])
+            return
         answer = await self._world.ask("submit a batch", lambda it: it.commands.submit_batch(list(jobs)))
         for one in answer.value or ():
             self._world.checks.promises.accepted(JobId(one.job_id), self._name, None, answer)
+
+    async def _submit_array(self, array_id: JobId, spec: JobSpec) -> None:
+        """Instead of three jobs, three of one array; asked for twice, it is one array."""
+        wanted = SubmitArray(
+            spec=spec, parameters={"seed": [1, 2, 3]}, at_most=self._arrays.choice((1, 1, 2))
+        )
+        children = [child_id(array_id, index) for index in (1, 2, 3)]
+        self._world.job_ids[-3:] = children
+        for _ in range(self._arrays.choice((1, 2))):
+            answer = await self._world.ask(
+                f"submit array {array_id}", lambda it: it.arrays.submit_array(array_id, wanted, None)
+            )
+            for one in children if answer.value is not None else ():
+                self._world.checks.promises.accepted(one, self._name, None, answer)
+        if self._arrays.random() < 0.2:
+            for one in children:
+                self._world.checks.promises.meddled(one)
+            await self._world.ask(
+                f"cancel array {array_id}", lambda it: it.arrays.cancel_array(array_id, self._name)
+            )
 
     async def cancel(self) -> None:
         if job_id := self._any():

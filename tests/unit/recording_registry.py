@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from scheduler.api.arrays import ArrayDocument, ArrayJob, SubmitArray
 from scheduler.api.base import ReasonDocument
 from scheduler.api.forecasts import (
     EffectDocument,
@@ -50,10 +52,11 @@ from scheduler.api.repairs import ReconcileAnswer, RepairDocument, RepairPage
 from scheduler.api.scheduler_api import OPERATIONS
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec, Status
-from scheduler.errors import JobNotFound, RecurringJobNotFound
+from scheduler.errors import ArrayNotFound, JobNotFound, RecurringJobNotFound
 from scheduler.ports import JobQuery
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+ARRAY_ID = "6c1d4a52-53b7-4a55-9f5a-2f8b2a0e0001"
 JOB_ID = "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001"
 
 
@@ -116,6 +119,40 @@ def a_recurring_job(name: str = "nightly", **changes: Any) -> RecurringJobDocume
         "spec": JobSpec(loop="torch_ddp"),
     }
     return RecurringJobDocument(**(values | changes))
+
+
+def a_job_array(array_id: str = ARRAY_ID, jobs: Sequence[ArrayJob] = (), **changes: Any) -> ArrayDocument:
+    jobs = list(jobs) or [an_array_job()]
+    values: dict[str, Any] = {
+        "array_id": array_id,
+        "name": "sweep",
+        "user": "ana",
+        "project": "vision",
+        "created_at": NOW,
+        "size": len(jobs),
+        "at_most": 2,
+        "metric": "loss",
+        "metric_is": "min",
+        "counts": Counter(job.status for job in jobs),
+        "has_ended": all(job.status.is_terminal for job in jobs),
+        "best": None,
+        "message": "1 job: 1 running",
+        "jobs": jobs,
+    }
+    return ArrayDocument(**(values | changes))
+
+
+def an_array_job(index: int = 1, **changes: Any) -> ArrayJob:
+    values: dict[str, Any] = {
+        "index": index,
+        "job_id": f"0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1d{index:04}",
+        "name": f"sweep-{index}",
+        "status": Status.RUNNING,
+        "reason": "attempt 1 is training, step 20 of 100",
+        "values": {"seed": index},
+        "metric": None,
+    }
+    return ArrayJob(**(values | changes))
 
 
 def a_share(name: str = "vision", **changes: Any) -> ProjectInQueue:
@@ -216,6 +253,7 @@ class RecordingRegistry:
         self.known_projects: list[ProjectDocument] = []
         self.known_recurring: list[RecurringJobDocument] = []
         self.known_queue = a_queue()
+        self.known_arrays: dict[str, ArrayDocument] = {}
         self.says_of_pages: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
@@ -256,6 +294,19 @@ class RecordingRegistry:
     async def submit_batch(self, jobs: list[tuple[str, JobSpec]]) -> list[SubmittedJob]:
         self.known |= {job_id: a_document(job_id, spec) for job_id, spec in jobs}
         return [SubmittedJob(job_id=job_id, status=Status.QUEUED) for job_id, _ in jobs]
+
+    async def submit_array(
+        self, array_id: str, wanted: SubmitArray, idempotency_key: str | None
+    ) -> tuple[ArrayDocument, bool]:
+        return a_job_array(array_id), True
+
+    async def array(self, array_id: str) -> ArrayDocument:
+        if array_id not in self.known_arrays:
+            raise ArrayNotFound.of(array_id)
+        return self.known_arrays[array_id]
+
+    async def cancel_array(self, array_id: str, by: str) -> ArrayDocument:
+        return await self.array(array_id)
 
     async def status(self, job_id: str) -> JobDocument:
         return self._find(job_id)

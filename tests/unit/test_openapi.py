@@ -15,6 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from scheduler.api.arrays import ArrayDocument
 from scheduler.api.metrics import MetricsDocument
 from scheduler.api.projects import ProjectDocument, ProjectList
 from scheduler.api.queue import QueueDocument
@@ -152,8 +153,10 @@ def operations() -> list[tuple[str, dict[str, Any]]]:
 def test_operations_have_the_short_names_that_generated_clients_call() -> None:
     """A renamed operation breaks every generated client."""
     assert sorted(operation["operationId"] for _, operation in operations()) == [
+        "array",
         "attempts",
         "cancel",
+        "cancel_array",
         "changes",
         "checkpoints",
         "effect",
@@ -185,6 +188,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "status",
         "stream_logs",
         "submit",
+        "submit_array",
         "submit_batch",
         "what_if",
     ]
@@ -210,6 +214,8 @@ def test_every_operation_describes_its_refusals_as_problems(path: str, operation
         ("repairs", RepairPage),
         ("queue", QueueDocument),
         ("projects", ProjectList),
+        ("array", ArrayDocument),
+        ("cancel_array", ArrayDocument),
         ("set_project", ProjectDocument),
         ("forget_project", ProjectDocument),
         ("forget_recurring_job", RecurringForgotten),
@@ -229,7 +235,7 @@ def test_answers_are_shown_by_an_example_that_is_one(operation_id: str, document
 def test_bodies_are_described_with_an_example_that_is_taken() -> None:
     """A submit without a described body cannot be generated."""
     bodies = {operation["operationId"]: operation.get("requestBody") for _, operation in operations()}
-    for name in ("submit", "submit_batch", "set_project", "set_recurring_job"):
+    for name in ("submit", "submit_batch", "submit_array", "set_project", "set_recurring_job"):
         content = bodies[name]["content"]["application/json"]
         assert content["example"]
         assert content["schema"]["additionalProperties"] is False

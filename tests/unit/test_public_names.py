@@ -13,7 +13,7 @@ import scheduler
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = {
     *("submit", "get", "plan", "list_jobs", "wait", "cancel", "force_start", "load_spec"),
-    *("projects", "set_project", "forget_project"),
+    *("projects", "set_project", "forget_project", "submit_array", "array", "cancel_array"),
     *("Client", "AsyncClient", "JobHandle", "AsyncJobHandle", "JobSpec", "JobDocument", "Gang", "Status"),
     *("SchedulerError", "InvalidSpec", "InvalidRequest", "BodyTooLarge", "NotAllowed", "JobNotFound"),
     *("Unauthorized", "RegistryUnavailable", "ServerUnreachable", "WaitTimedOut"),

@@ -214,3 +214,21 @@ async def test_a_running_job_that_cannot_be_read_ends_as_its_run_does(system: Sy
     after.runner.end((job_id, Fence(1)), COMPLETED)
     await after.until(job_id, "completed")
     system.service = after.service
+
+
+@pytest.mark.parametrize("broken", [1, 3])
+async def test_a_job_of_an_array_that_cannot_be_read_takes_no_other_with_it(
+    system: System, broken: int
+) -> None:
+    """B2: it stands in its place and says so, also where it is the first, which is asked what array it is."""
+    body = {"spec": {"loop": "tests.loops:quick", "name": "sweep"}, "parameters": {"seed": [1, 2, 3]}}
+    made = (await system.client.post(f"{BASE}/arrays", json=body)).json()
+    system.break_job(made["jobs"][broken - 1]["job_id"])
+    await system.service.journal.close()  # type: ignore[attr-defined]
+    after = await life(system.path, system.runner)
+    found = (await after.client.get(f"{BASE}/arrays/{made['array_id']}")).json()
+    assert [job["job_id"] for job in found["jobs"]] == [job["job_id"] for job in made["jobs"]]
+    assert "cannot be read" in found["jobs"][broken - 1]["reason"]
+    assert (found["name"], found["size"], found["counts"]) == ("sweep", 3, {"queued": 3})
+    assert (await after.client.get(f"/training/array/{made['array_id']}")).status_code == 200
+    system.service = after.service
