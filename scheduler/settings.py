@@ -38,6 +38,8 @@ class NodeType(BaseModel):
     cpus: float = Field(gt=0)
     gpus: float = Field(default=0, ge=0)
     max_nodes: int = Field(default=1, ge=1)
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
+    """Those that its nodes will have in Ray, such as `{"ray.io/accelerator-type": "H100"}`."""
 
 
 class Settings(BaseSettings):

@@ -52,6 +52,14 @@ def submit(
         str | None,
         typer.Option(metavar="TIME", help="Do not start it before, as 2027-01-31T03:00:00Z."),
     ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=VALUE",
+            help="Only on nodes with this label, as gpu=H100; of several values of one label any will do. May be given "
+            "again.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return when the job has ended; 0 only if it completed.")
     ] = False,
@@ -66,8 +74,12 @@ def submit(
 ) -> None:
     """Submit a job, from a file or from options; options win over the file."""
     client = connect(url)
-    waits = {"after": [_whole(client, one) for one in after or []], "start_after": start_after}
-    given = spec_given(file, loop, name, values).with_values({k: v for k, v in waits.items() if v})
+    more = {
+        "after": [_whole(client, one) for one in after or []],
+        "start_after": start_after,
+        "resources.on": _labels(on or []),
+    }
+    given = spec_given(file, loop, name, values).with_values({k: v for k, v in more.items() if v})
     try:
         handle = client.submit(given.spec(), idempotency_key=key)
     except InvalidSpec as error:
@@ -97,6 +109,16 @@ def spec_given(file: str | None, loop: str | None, name: str | None, values: lis
             "nothing to submit: give a FILE with a spec, or --loop; `scheduler loops` lists them"
         )
     return (read_spec_file(file) if file is not None else SpecFile("the command line")).with_values(changes)
+
+
+def _labels(given: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in given:
+        label, _, value = text.partition("=")
+        if not label or not value:
+            raise InvalidRequest(f"--on {text[:60]!r}: write it as LABEL=VALUE, such as gpu=H100")
+        found.setdefault(label, []).append(value)
+    return found
 
 
 def _whole(client: Client, after: str) -> str:

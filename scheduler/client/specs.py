@@ -55,6 +55,8 @@ def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
     for part in _PARTS:
         if plain[part] is not None:
             plain[part] = {name: getattr(plain[part], name) for name in _FIELDS_IN[part]}
+    if not spec.resources.on:  # nor this one
+        del plain["resources"]["on"]
     plain["after"] = [{"job": after.job, "on": after.on} for after in spec.after]
     plain["start_after"] = spec.start_after and spec.start_after.isoformat()
     for name in [name for name, default in _NEWER.items() if plain[name] == default]:

@@ -5,7 +5,8 @@ What a user submits stands in `spec`; its names can be had here too, where runs 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NewType
@@ -319,6 +320,8 @@ class Node:
     """About to be taken away: nothing new is placed on it."""
     memory_bytes: int | None = None
     """What Ray says its processes may use; None: not known."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    """As Ray has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from scheduler.core.dependencies import Parents
 from scheduler.core.finite import finite
 from scheduler.core.forecast import steps_left_s
 from scheduler.core.model import Job, JobId, Node, Reason
-from scheduler.core.needs import Outline, num_ranks, shape
+from scheduler.core.needs import Outline, num_ranks
 from scheduler.engine.loop_habits import LoopHabits
 from scheduler.engine.registry import Registry
 
@@ -29,7 +29,7 @@ class Contenders:
 
     def outline(self, nodes: tuple[Node, ...]) -> Outline:
         """The same as long as the nodes are: it remembers what was asked of it."""
-        kinds = [(node.id, node.cpus, node.gpus, node.draining) for node in nodes]
+        kinds = [(node.id, node.cpus, node.gpus, node.draining, node.labels) for node in nodes]
         if kinds != self._nodes:
             self._outline, self._nodes = Outline(nodes), kinds
             self._built.clear()
@@ -116,7 +116,7 @@ class Contenders:
         return Contender(
             id=job.id,
             name=spec.name,
-            need=shape(spec.resources),
+            need=self._outline.need_of(spec.resources),
             size=size,
             priority=ABOVE_ALL if job.pushed == "preempt" else spec.priority,
             project=spec.project,
