@@ -7,6 +7,7 @@ SchedulerError
 ├── Unstorable           422  a value that the journal could not give back; it was not written
 ├── NotAllowed           400  the job's status does not permit it
 ├── JobNotFound          404
+├── NodeNotFound         404
 ├── Unauthorized         401
 ├── RegistryUnavailable  503  the scheduler actor does not answer (yet); ask again
 ├── JournalUnwritable    503  the disk refused; nothing was accepted
@@ -99,6 +100,15 @@ class JobNotFound(SchedulerError):
     @classmethod
     def of(cls, job_id: str) -> JobNotFound:
         return cls(f"no job {job_id!r} is known here; `scheduler list` shows the jobs that are")
+
+
+class NodeNotFound(SchedulerError):
+    http_status = 404
+    code = "node_not_found"
+
+    @classmethod
+    def of(cls, node: str) -> NodeNotFound:
+        return cls(f"no node {node!r:.100} is known here; `scheduler nodes` shows those that are")
 
 
 class Unauthorized(SchedulerError):

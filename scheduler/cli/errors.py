@@ -12,6 +12,7 @@ from scheduler.errors import (
     InvalidRequest,
     InvalidSpec,
     JobNotFound,
+    NodeNotFound,
     NotAllowed,
     RegistryUnavailable,
     SchedulerError,
@@ -24,7 +25,7 @@ Exit codes:
   0    ok; for `wait` and `submit --wait`: the job completed
   1    the job, or the request, failed; or you said no
   2    wrong usage, or the spec is not valid
-  3    no such job, or no such checkpoint
+  3    no such job, node or checkpoint
   4    no scheduler answers, or it is not ready
   5    the job's status does not allow it
   124  the wait timed out; the job goes on
@@ -43,6 +44,7 @@ _EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
     (InvalidRequest, 2),
     (BodyTooLarge, 2),
     (JobNotFound, 3),
+    (NodeNotFound, 3),
     (CheckpointNotFound, 3),
     (NotAllowed, 5),
     (WaitTimedOut, 124),

@@ -20,10 +20,11 @@ from scheduler.api.jobs import (
 )
 from scheduler.api.logs import LogEvent, LogLines
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.nodes import NodeDocument, NodeList
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
-from scheduler.client import calls, project_calls
+from scheduler.client import calls, node_calls, project_calls
 from scheduler.client.blocking_handle import JobHandle
 from scheduler.client.blocking_transport import Transport
 from scheduler.client.connection import (
@@ -215,6 +216,18 @@ class Client(Transport):
     def forget_project(self, name: str) -> ProjectDocument:
         """Give a project the default share again: weight 1, no quota, no limit."""
         return self.call(project_calls.forget_project(name))
+
+    def nodes(self) -> NodeList:
+        """Live nodes and those that are set aside: labels, and what was lost on them within the last hour."""
+        return self.call(node_calls.nodes())
+
+    def set_node_aside(self, node: str, why: str = "") -> NodeDocument:
+        """Nothing new starts on *node* (its id or name) until it is let back; what runs there goes on."""
+        return self.call(node_calls.set_node_aside(node, why))
+
+    def allow_node(self, node: str) -> NodeDocument:
+        """Jobs may start on *node* again, and what was lost on it counts no more."""
+        return self.call(node_calls.allow_node(node))
 
     def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
         """Compare registry, runs and database now, and repair what differs; or only answer what would be repaired."""

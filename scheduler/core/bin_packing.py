@@ -20,15 +20,18 @@ NO_GPUS: Devices = (0, ())
 class Need:
     """A gang in whole numbers, and where it may be.  Compared by identity: one for each shape in a pass."""
 
-    __slots__ = ("cpus", "fewest", "gang", "most", "only", "part", "whole")
+    __slots__ = ("cpus", "fewest", "gang", "is_shy", "most", "only", "part", "whole")
 
-    def __init__(self, gang: Gang, only: frozenset[NodeId] | None = None) -> None:
+    def __init__(self, gang: Gang, only: frozenset[NodeId] | None = None, *, is_shy: bool = False) -> None:
         gpus = max(1, units(gang.gpus_per_rank)) if gang.gpus_per_rank else 0
         self.gang, self.fewest, self.most = gang, gang.fewest, gang.most
-        self.only = only
-        """Nodes on which it may start; None: on all."""
+        self.only, self.is_shy = only, is_shy
+        """Nodes on which it may start; None: on all.  Whether those on which it was lost are not among them."""
         self.cpus = max(1, units(gang.cpus_per_rank))
         self.whole, self.part = divmod(gpus, UNIT)
+
+    def __str__(self) -> str:
+        return f"{self.gang}, not where it was lost" if self.is_shy else str(self.gang)
 
     def may_be_on(self, node: NodeId) -> bool:
         return self.only is None or node in self.only
@@ -180,7 +183,7 @@ class FreeSpace:
 def free_now(snapshot: Snapshot) -> dict[NodeId, Free]:
     """For each node the lesser of what our own runs leave and what Ray says is available.
 
-    Nodes that are being drained are left out: what is free on them is for nobody.
+    Nodes that are being drained or are set aside are left out: what is free on them is for nobody.
     """
     nodes = open_nodes(snapshot.nodes)
     free = {node.id: total(node) for node in nodes}
@@ -198,7 +201,7 @@ def free_now(snapshot: Snapshot) -> dict[NodeId, Free]:
 
 def open_nodes(nodes: Iterable[Node]) -> tuple[Node, ...]:
     """Those on which something new may start."""
-    return tuple(node for node in nodes if not node.draining)
+    return tuple(node for node in nodes if not (node.draining or node.set_aside))
 
 
 def take(free: dict[NodeId, Free], need: Need, allocation: Allocation) -> None:

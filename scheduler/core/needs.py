@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from scheduler.core import node_labels
 from scheduler.core.bin_packing import UNIT, Free, FreeSpace, Need, gpu_units, open_nodes, total
-from scheduler.core.model import Allocation, Gang, Node, NodeId
+from scheduler.core.model import Allocation, Gang, Job, Node, NodeId
+
+MOST_AVOIDED = 16
 
 
 @lru_cache(maxsize=16_384)
 def shape(gang: Gang) -> Need:
     """One for equal gangs, so that what was found for one holds for all of them."""
     return Need(gang)
+
+
+def avoided(jobs: Iterable[Job]) -> bool:
+    """Whether jobs keep off the nodes on which they were lost: not when that is so many nodes that these are hardly to
+    blame, as after an outage of the whole cluster."""
+    return len({job.avoids for job in jobs if job.avoids}) <= MOST_AVOIDED
 
 
 class Outline:
@@ -30,17 +39,29 @@ class Outline:
         self._gpus_per_cpu = gpus / cpus if gpus and cpus else 1.0
         self._empty: FreeSpace | None = None
         self._with: dict[str, frozenset[NodeId]] = {}
-        self._needs: dict[Gang, Need] = {}
+        self._without: dict[tuple[str, tuple[NodeId, ...]], frozenset[NodeId]] = {}
+        self._needs: dict[tuple[Gang, tuple[NodeId, ...]], Need] = {}
         self._on_one: dict[Need, int] = {}
         self._in_all: dict[Need, int] = {}
 
-    def need_of(self, gang: Gang) -> Need:
-        """Of *gang* on these nodes: one for equal ones, with the nodes that have the labels it asks for."""
-        if not gang.on:
+    def need_of(self, gang: Gang, avoids: tuple[NodeId, ...] = ()) -> Need:
+        """Of *gang* on these nodes: one for equal ones, with the nodes that have the labels it asks for, but not those
+        that it *avoids*, as long as the others can hold it."""
+        if not gang.on and not avoids:
             return shape(gang)
-        if gang not in self._needs:
-            self._needs[gang] = Need(gang, self._matching(gang))
-        return self._needs[gang]
+        key = gang, avoids
+        if key not in self._needs:
+            self._needs[key] = self._avoiding(gang, avoids) if avoids else Need(gang, self._matching(gang))
+        return self._needs[key]
+
+    def _avoiding(self, gang: Gang, avoids: tuple[NodeId, ...]) -> Need:
+        usual = self.need_of(gang)
+        key = gang.where, avoids
+        if key not in self._without:
+            there = self.totals.keys() if usual.only is None else usual.only
+            self._without[key] = frozenset(there - set(avoids))
+        others = Need(gang, self._without[key], is_shy=True)
+        return others if self.in_all(others) >= gang.fewest else usual
 
     def size_of(self, gang: Gang, ranks: int) -> float:
         """GPUs that so many ranks hold; one that asks for none is priced by its part of the CPUs."""

@@ -4,7 +4,7 @@ First in, first out over gangs: all ranks of a job or none.  A job that must wai
 would go on the empty cluster.  Later jobs may start beside that place, never in it, so nobody starves.
 
 An elastic gang starts with as many ranks as there is room for, and waits for its fewest: its place is for
-so many.  Nothing starts on a node that is being drained, and no place is kept there.
+so many.  Nothing starts on a node that is being drained or set aside, and no place is kept there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.core import node_labels
+from scheduler.core.aside import Aside
 from scheduler.core.bin_packing import (
     UNIT,
     Free,
@@ -27,7 +28,7 @@ from scheduler.core.bin_packing import (
     units,
 )
 from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Reason, Snapshot
-from scheduler.core.needs import Outline
+from scheduler.core.needs import Outline, avoided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +47,15 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
     being drained, could never hold it).
     """
     cluster = Outline(snapshot.nodes)
-    needs = {gang: cluster.need_of(gang) for gang in {job.spec.resources for job in queue}}
+    is_avoided = avoided(queue)
+    wishes = {job.id: (job.spec.resources, job.avoids if is_avoided else ()) for job in queue}
+    needs = {wish: cluster.need_of(*wish) for wish in set(wishes.values())}
     untried = set(needs.values())  # once a shape failed it fails for the whole pass: room only shrinks
     line = Reservations(snapshot)
     started: dict[JobId, Allocation] = {}
     waiting: dict[JobId, Need] = {}
     for job in queue:
-        need = needs[job.spec.resources]
+        need = needs[wishes[job.id]]
         if need in untried:
             if allocation := line.start(need):
                 started[job.id] = allocation
@@ -62,7 +65,7 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
         if untried:  # else nobody is left who could get in the way
             line.keep_place(job, need)
 
-    explain = WaitReasons(snapshot.nodes, line)
+    explain = WaitReasons(snapshot, line)
     reasons = {need: explain(need) for need in set(waiting.values())}
     return Plan(start=started, blocked={job_id: reasons[need] for job_id, need in waiting.items()})
 
@@ -77,7 +80,7 @@ def feasible(gang: Gang, nodes: Iterable[Node]) -> Reason | None:
     """None when *nodes* could hold the gang with nothing else on them, else what the largest of them offers.
 
     The nodes may be ones that do not exist yet, of a kind that an autoscaler adds; their ids do not matter.
-    One that is being drained counts: it may stay after all, or another may take its place.
+    One that is being drained or is set aside counts: it may stay after all, or another may take its place.
     """
     nodes, need = tuple(nodes), Need(gang)
     right = [node for node in nodes if node_labels.matches(gang, node)]
@@ -136,24 +139,28 @@ class Reservations:
 class WaitReasons:
     """Why a gang waits, in words and numbers, as things stand at the end of the pass."""
 
-    def __init__(self, nodes: tuple[Node, ...], line: Reservations) -> None:
-        self.nodes, self.line = nodes, line
+    def __init__(self, snapshot: Snapshot, line: Reservations) -> None:
+        self.nodes, self.line = snapshot.nodes, line
+        self.aside = Aside(snapshot.nodes, snapshot.running)
         self.free = FreeSpace(line.free)
-        self.here = open_nodes(nodes)
-        self.drained = _drained_words(len(nodes) - len(self.here))
+        self.here = open_nodes(self.nodes)
+        self.drained = _drained_words(sum(node.draining for node in self.nodes))
         self._words: dict[frozenset[NodeId] | None, tuple[str, str]] = {}
 
     def __call__(self, need: Need) -> Reason:
         at_most = self.line.empty.within(need.only).capacity(need)
         if at_most < need.fewest:
-            return feasible(need.gang, self.nodes) or self._only_with_drained(need.gang, at_most)
+            never = feasible(need.gang, self.nodes) or self.aside.ever(need, at_most)
+            return never or self._only_with_drained(need.gang, at_most)
         fits = self.free.within(need.only).capacity(need)
         ahead = self._ahead(need) if fits >= need.fewest else None
         if ahead:
             who = f"job {ahead.spec.name} ({ahead.id})"
             return Reason(code="behind", message=f"waits behind {who}, which needs {ahead.spec.resources}")
+        if aside := self.aside.now(need, fits):
+            return aside
         words = "; ".join([*self._free_words(need), *self.drained])
-        message = f"needs {need.gang}; {_such_ranks(fits)} now ({words})"
+        message = f"needs {need}; {_such_ranks(fits)} now ({words})"
         return Reason(code="waiting_for_resources", message=message)
 
     def _free_words(self, need: Need) -> list[str]:

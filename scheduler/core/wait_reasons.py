@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
+from functools import cached_property
 
+from scheduler.core.aside import Aside
 from scheduler.core.bin_packing import UNIT, Free, gpu_units
 from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
 from scheduler.core.durations import span
@@ -119,7 +121,7 @@ class WaitReasons(Mapping[JobId, Reason]):
             return Reason(
                 code="behind",
                 message=f"behind {jobs} that came before it with as much left, as far as anyone can tell; needs "
-                f"{turn.job.need.gang}, and {self._what_is_free(turn.job)}",
+                f"{turn.job.need}, and {self._what_is_free(turn.job)}",
             )
         return Reason(
             code="behind",
@@ -127,8 +129,11 @@ class WaitReasons(Mapping[JobId, Reason]):
         )
 
     def _no_room(self, job: Contender) -> Reason:
+        fits, on_one = self._room.space.within(job.need.only).capacity(job.need), self._room.alone(job.need)
+        if aside := self._set_aside.now(job.need, fits, on_one=on_one):
+            return aside
         message = (
-            f"needs {job.need.gang}, and {self._what_is_free(job)}; no run has so much more left that it is stopped for "
+            f"needs {job.need}, and {self._what_is_free(job)}; no run has so much more left that it is stopped for "
             "this one"
         )
         return Reason(code="waiting_for_resources", message=message)
@@ -153,9 +158,16 @@ class WaitReasons(Mapping[JobId, Reason]):
         return words
 
     def _does_not_fit(self, job: Contender) -> Reason:
-        nodes = self._room.cluster.nodes
+        cluster = self._room.cluster
         offer = f"needs {job.need.gang}; the nodes that are not being drained could never hold it"
-        return feasible(job.need.gang, nodes) or Reason(code="does_not_fit_here", message=offer)
+        never = feasible(job.need.gang, cluster.nodes)
+        never = never or self._set_aside.ever(job.need, cluster.in_all(job.need))
+        return never or Reason(code="does_not_fit_here", message=offer)
+
+    @cached_property
+    def _set_aside(self) -> Aside:
+        held = ((job.need.gang, job.tenure.allocation) for job in self._scene.running if job.tenure)
+        return Aside(self._room.cluster.nodes, tuple(held))
 
     def _limit(self, job: Contender) -> Reason:
         limit, held = self._scene.shares[job.project].limit, self._turns.parts[job.project].held

@@ -11,6 +11,7 @@ from scheduler.core.invariants import violations
 from scheduler.core.lifecycle import GiveUp, Recover
 from scheduler.core.model import Reason
 from scheduler.core.reconcile import Policy
+from scheduler.engine.bad_nodes import BadNodes
 from scheduler.engine.change_feed import ChangeFeed
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.commands import Commands
@@ -64,6 +65,7 @@ class Engine:
         self.registry = registry = Registry(settings.finished_in_memory)
         self.cluster = cluster = Cluster(runner, registry)
         self.projects = projects = Projects(journal, registry, cluster)
+        self.bad_nodes = BadNodes(journal, cluster, clock, settings.set_aside_share)
         session = MirrorSession(mirror, journal) if mirror else None
         self.store = store = JobStore(journal, registry, session, settings.retries())
         self.views = views = JobViews(registry, clock, settings)
@@ -79,7 +81,7 @@ class Engine:
         self.shutdown = shutdown = Shutdown(store, registry, clock)
         self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
         self.scheduling = Scheduling(
-            registry, store, cluster, found, shutdown, policy, views, feed, times, clock
+            registry, store, cluster, found, shutdown, policy, views, feed, times, self.bad_nodes, clock
         )
         # people, and the database
         self.queries = queries = Queries(
@@ -103,13 +105,15 @@ class Engine:
         )
         store.on_action = self.supervisor.act
         store.on_commit = (
-            views.committed, feed.committed, policy.committed, self.tick.wake, self.sync.committed, metrics.committed
+            views.committed, feed.committed, policy.committed, self.bad_nodes.committed, self.tick.wake,
+            self.sync.committed, metrics.committed,
         )  # fmt: skip
 
     async def recover(self) -> None:
         """Before serving: read the journal, find what still lives, ask the database, take up every intention."""
         self.registry.fill(await self.journal.active())
         await self.projects.load()
+        await self.bad_nodes.load()
         # Places in milliseconds: jobs of a journal that was lost, found again later, stand before those of this one.
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
         await self.cluster.look()
@@ -139,6 +143,7 @@ class Engine:
             running=self.registry.running(),
             next_queued=self.registry.queued(LOOKED_AT),
             nodes=self.cluster.nodes,
+            aside=self.bad_nodes.aside,
             tasks=tuple((task.name, task.health()) for task in self.tasks),
             database=self._database(),
             unmirrored=await self.journal.outbox_size(),
@@ -171,6 +176,7 @@ class Engine:
             *self.monitor.clocks.problems({node.id: node.name for node in nodes}),
             *self.found.problems(running),
             self.shutdown.problem(),
+            *self.bad_nodes.problems(),
             None if nodes else "no live Ray node is known yet: jobs cannot start",
             self.sync.notifier.problem(),
             self.views.problem(self.journal.unreadable),
