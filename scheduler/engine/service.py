@@ -65,7 +65,7 @@ class Engine:
         self.registry = registry = Registry(settings.finished_in_memory)
         self.cluster = cluster = Cluster(runner, registry)
         self.projects = projects = Projects(journal, registry, cluster)
-        self.bad_nodes = BadNodes(journal, cluster, clock, settings.set_aside_share)
+        self.bad_nodes = bad = BadNodes(journal, cluster, clock, settings.set_aside_share)
         session = MirrorSession(mirror, journal) if mirror else None
         self.store = store = JobStore(journal, registry, session, settings.retries())
         self.views = views = JobViews(registry, clock, settings)
@@ -81,32 +81,30 @@ class Engine:
         self.shutdown = shutdown = Shutdown(store, registry, clock)
         self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
         self.scheduling = Scheduling(
-            registry, store, cluster, found, shutdown, policy, views, feed, times, self.bad_nodes, clock
+            registry, store, cluster, found, shutdown, policy, views, feed, times, bad, clock
         )
         # people, and the database
         self.queries = queries = Queries(
-            journal, runner, registry, store, cluster, validator,
-            views, feed, session, policy, clock, settings
+            journal, runner, registry, store, cluster, validator, views, feed, session, policy, clock, settings
         )  # fmt: skip
         self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock)
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
-        self.sync = Sync(
+        self.sync = sync = Sync(
             journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings
         )  # fmt: skip
         # what runs again and again, and what follows a commit
-        self.tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
+        self.tick = tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
         self.tasks = (
-            self.tick,
+            tick,
             PeriodicTask("observe", settings.observe_every_s, self.monitor.once, clock),
             PeriodicTask("liveness", settings.liveness_every_s, self.supervisor.once, clock),
-            *self.sync.tasks,
+            *sync.tasks,
         )
         store.on_action = self.supervisor.act
         store.on_commit = (
-            views.committed, feed.committed, policy.committed, self.bad_nodes.committed, self.tick.wake,
-            self.sync.committed, metrics.committed,
+            views.committed, feed.committed, policy.committed, bad.committed, tick.wake, sync.committed, metrics.committed
         )  # fmt: skip
 
     async def recover(self) -> None:

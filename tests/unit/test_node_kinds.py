@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.cli.policy import outline, read_trace
+from scheduler.client.spec_file import load_spec
 from scheduler.core.contender import Rules
 from scheduler.core.model import SPEC, Gang, JobId, JobSpec, Node, NodeId, Snapshot
 from scheduler.core.node_labels import ACCELERATOR_TYPE, matches
@@ -60,6 +61,13 @@ def test_equal_wishes_are_equal_however_they_were_written(given: Any, kept: Any)
     gang = SPEC.validate_python({"loop": "sft", "resources": {"on": given}}).resources
     assert gang.on == kept
     assert (gang, hash(gang)) == (Gang(on=kept), hash(Gang(on=kept)))
+
+
+def test_on_is_a_word_in_yaml_too(tmp_path: Path) -> None:
+    """YAML 1.1 takes a plain `on` for true."""
+    path = tmp_path / "job.yaml"
+    path.write_text("loop: sft\nresources:\n  on: {gpu: H100}\n")
+    assert load_spec(path).resources == Gang(on={"gpu": "H100"})
 
 
 def test_a_spec_that_asks_for_no_label_says_nothing_of_them() -> None:
