@@ -47,15 +47,18 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
     being drained, could never hold it).
     """
     cluster = Outline(snapshot.nodes)
-    is_avoided = avoided(queue)
-    wishes = {job.id: (job.spec.resources, job.avoids if is_avoided else ()) for job in queue}
-    needs = {wish: cluster.need_of(*wish) for wish in set(wishes.values())}
-    untried = set(needs.values())  # once a shape failed it fails for the whole pass: room only shrinks
+    needs = {gang: cluster.need_of(gang) for gang in {job.spec.resources for job in queue}}
+    lost = [job for job in queue if job.avoids]
+    shy = {job.id: cluster.need_of(job.spec.resources, job.avoids) for job in lost} if avoided(lost) else {}
+    untried = {
+        *needs.values(),
+        *shy.values(),
+    }  # once a shape failed it fails for the whole pass: room only shrinks
     line = Reservations(snapshot)
     started: dict[JobId, Allocation] = {}
     waiting: dict[JobId, Need] = {}
     for job in queue:
-        need = needs[wishes[job.id]]
+        need = (shy and shy.get(job.id)) or needs[job.spec.resources]
         if need in untried:
             if allocation := line.start(need):
                 started[job.id] = allocation
