@@ -151,6 +151,7 @@ def operations() -> list[tuple[str, dict[str, Any]]]:
 def test_operations_have_the_short_names_that_generated_clients_call() -> None:
     """A renamed operation breaks every generated client."""
     assert sorted(operation["operationId"] for _, operation in operations()) == [
+        "allow_node",
         "attempts",
         "cancel",
         "changes",
@@ -166,6 +167,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "loops",
         "mark_failed",
         "metrics",
+        "nodes",
         "pause",
         "plan",
         "preempt",
@@ -175,6 +177,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "repairs",
         "restart",
         "resume",
+        "set_node_aside",
         "set_project",
         "shutdown",
         "status",
