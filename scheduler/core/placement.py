@@ -46,14 +46,11 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
     room, but it is kept for a job further ahead), `does_not_fit_here` (the live nodes, without those that are
     being drained, could never hold it).
     """
-    cluster = Outline(snapshot.nodes)
-    needs = {gang: cluster.need_of(gang) for gang in {job.spec.resources for job in queue}}
-    lost = [job for job in queue if job.avoids]
+    gangs, lost = {job.spec.resources for job in queue}, [job for job in queue if job.avoids]
+    cluster = Outline(snapshot.nodes if lost or any(gang.on for gang in gangs) else ())  # else nobody asks it
+    needs = {gang: cluster.need_of(gang) for gang in gangs}
     shy = {job.id: cluster.need_of(job.spec.resources, job.avoids) for job in lost} if avoided(lost) else {}
-    untried = {
-        *needs.values(),
-        *shy.values(),
-    }  # once a shape failed it fails for the whole pass: room only shrinks
+    untried = {*needs.values(), *shy.values()}  # once a shape failed it fails for the pass: room only shrinks
     line = Reservations(snapshot)
     started: dict[JobId, Allocation] = {}
     waiting: dict[JobId, Need] = {}
