@@ -8,6 +8,7 @@ SchedulerError
 ├── NotAllowed           400  the job's status does not permit it
 ├── JobNotFound          404
 ├── RecurringJobNotFound 404
+├── NodeNotFound         404
 ├── Unauthorized         401
 ├── ArrayNotFound        404
 ├── RegistryUnavailable  503  the scheduler actor does not answer (yet); ask again
@@ -124,6 +125,15 @@ class ArrayNotFound(SchedulerError):
         return cls(
             f"no array {array_id!r} is known here; `scheduler submit` with --array says the id of a new one"
         )
+
+
+class NodeNotFound(SchedulerError):
+    http_status = 404
+    code = "node_not_found"
+
+    @classmethod
+    def of(cls, node: str) -> NodeNotFound:
+        return cls(f"no node {node!r:.100} is known here; `scheduler nodes` shows those that are")
 
 
 class Unauthorized(SchedulerError):

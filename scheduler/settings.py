@@ -38,6 +38,8 @@ class NodeType(BaseModel):
     cpus: float = Field(gt=0)
     gpus: float = Field(default=0, ge=0)
     max_nodes: int = Field(default=1, ge=1)
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
+    """Those that its nodes will have in Ray, such as `{"ray.io/accelerator-type": "H100"}`."""
 
 
 class Settings(BaseSettings):
@@ -152,6 +154,9 @@ class Settings(BaseSettings):
     """Runs that the infrastructure may lose before the job fails."""
     retry_backoff_s: float = Field(default=1.0, ge=0)
     retry_backoff_max_s: float = Field(default=60.0, ge=0)
+    set_aside_share: float = Field(default=0.1, ge=0, le=1)
+    """Nodes on which runs of two different jobs were lost within an hour are set aside until a person lets them back:
+    at most this part of all, but one may be; 0: none."""
     warm_runs: int = Field(default=1, ge=0, le=8)
     """Runs for which each node keeps prepared processes; 0 turns the pool off."""
     keep_days: float = Field(default=90.0, gt=0)

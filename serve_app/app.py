@@ -17,7 +17,7 @@ from serve_app.cors import NamedOrigins
 from serve_app.forwarding import Forwarded
 from serve_app.methods import Methods
 from serve_app.parameters import each_once
-from serve_app.routes import actions, arrays, changes, jobs, projects, queue, recurring, server
+from serve_app.routes import actions, arrays, changes, jobs, nodes, projects, queue, recurring, server
 from serve_app.security import SecurityMiddleware
 from serve_app.verified_reads import VerifiedReads
 
@@ -26,6 +26,7 @@ _TAGS = [
     {"name": "arrays", "description": "One spec over a grid of values, as a group of jobs."},
     {"name": "actions", "description": "What a person may ask of a job."},
     {"name": "queue", "description": "Whose turn it is, why each job waits, and who holds nodes."},
+    {"name": "nodes", "description": "What was lost on which node, and which are set aside."},
     {"name": "projects", "description": "What each project may have of the cluster, and what it holds."},
     {
         "name": "recurring",
@@ -55,7 +56,7 @@ def create_app(scheduler: SchedulerApi, settings: Settings, database: Mirror | N
     problems.install(app)
     openapi.add(app)
     probes.add(app, scheduler)
-    for group in (recurring, jobs, arrays, changes, actions, queue, projects, server):
+    for group in (recurring, jobs, arrays, changes, actions, queue, projects, nodes, server):
         app.include_router(group.router)
     pages.add(app, scheduler, reads, hub, settings)
     return app

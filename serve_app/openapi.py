@@ -119,6 +119,29 @@ RECURRING_EXAMPLE: Json = {
     "created_at": "2026-11-20T12:00:00Z",
     "spec": SPEC_EXAMPLE,
 }
+NODE_EXAMPLE: Json = {
+    "node_id": "c1f5d9",
+    "name": "10.0.0.7",
+    "cpus": 96.0,
+    "gpus": 8.0,
+    "labels": {"ray.io/accelerator-type": "H100"},
+    "draining": False,
+    "set_aside": {
+        "at": "2026-11-22T12:00:00Z",
+        "by": "scheduler",
+        "why": "runs of 2 different jobs were lost on it within an hour",
+        "losses": [
+            {
+                "job_id": "0b2f1c9e-2a55-4d0c-8c4f-6a1f1a1c0001",
+                "job": "first try",
+                "at": "2026-11-22T11:58:00Z",
+                "why": "rank 3 was killed by signal 9",
+            }
+        ],
+    },
+    "lost": [],
+}
+NODES_EXAMPLE: Json = {"nodes": [NODE_EXAMPLE]}
 PROJECTS_EXAMPLE: Json = {"unit": "GPU", "projects": [PROJECT_EXAMPLE]}
 QUEUE_EXAMPLE: Json = {
     "at": "2026-11-22T12:00:00Z",

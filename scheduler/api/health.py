@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from scheduler.api.base import Document
+from scheduler.api.nodes import SetAsideDocument
 from scheduler.core.model import Json
 
 
@@ -60,6 +61,10 @@ class NodeHealth(Document):
     free_cpus: float
     free_gpus: float
     draining: bool = False
+    set_aside: SetAsideDocument | None = Field(
+        default=None, description="Nothing new starts on it, and why; null: jobs may."
+    )
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
     held_by: list[HolderDocument] = Field(default_factory=list[HolderDocument])
 
 

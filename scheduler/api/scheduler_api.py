@@ -25,6 +25,7 @@ from scheduler.api.jobs import (
 )
 from scheduler.api.logs import LogChunk, LogView
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.nodes import NodeDocument, NodeList
 from scheduler.api.operations import Operation, command, operations_of, query
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
@@ -222,6 +223,21 @@ class SchedulerApi(Protocol):
     @command()
     async def forget_recurring_job(self, name: str, by: str) -> RecurringForgotten:
         """Its jobs stay as they are."""
+        ...
+
+    @query()
+    async def nodes(self) -> NodeList:
+        """Live nodes and those that are set aside, with what was lost on them."""
+        ...
+
+    @command()
+    async def set_node_aside(self, node: str, why: str, by: str) -> NodeDocument:
+        """Nothing new starts on the node (its id or name) until it is let back.  On disk before it is answered."""
+        ...
+
+    @command()
+    async def allow_node(self, node: str, by: str) -> NodeDocument:
+        """Jobs may start on the node again, and what was lost on it counts no more."""
         ...
 
     @command(timeout_s=120.0)

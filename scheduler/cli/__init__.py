@@ -19,6 +19,7 @@ from scheduler.cli import (
     logs,
     look,
     metrics,
+    nodes,
     policy,
     projects,
     queue,
@@ -81,6 +82,11 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 }
 """Every command, under the heading that the help shows it below."""
 GROUPS: dict[str, Group] = {
+    "nodes": Group(
+        "Which nodes lose runs; `set-aside` keeps new runs off one, `allow` lets it back.",
+        {"set-aside": nodes.set_node_aside, "allow": nodes.allow_node},
+        alone=nodes.nodes,
+    ),
     "projects": Group(
         "What each project may have, and what it holds; `set` and `forget` change it.",
         {"set": projects.set_project, "forget": projects.forget_project},

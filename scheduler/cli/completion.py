@@ -49,6 +49,11 @@ def recurring_jobs(ctx: typer.Context, incomplete: str) -> list[Offer]:
     return [(one.name, one.words) for one in found if one.name.startswith(incomplete)]
 
 
+def nodes(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    found = _asked(ctx, lambda client: [node.name for node in client.nodes().nodes])
+    return [(name, "") for name in found if name.isprintable() and name.startswith(incomplete)]
+
+
 def one_of_many(known: Iterable[str]) -> Callable[[str], list[str]]:
     """The last word of a list with commas."""
     words = tuple(known)

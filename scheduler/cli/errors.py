@@ -13,6 +13,7 @@ from scheduler.errors import (
     InvalidRequest,
     InvalidSpec,
     JobNotFound,
+    NodeNotFound,
     NotAllowed,
     RegistryUnavailable,
     SchedulerError,
@@ -25,7 +26,7 @@ Exit codes:
   0    ok; for `wait` and `submit --wait`: the job completed
   1    the job, or the request, failed; or you said no
   2    wrong usage, or the spec is not valid
-  3    no such job, array or checkpoint
+  3    no such job, array, node or checkpoint
   4    no scheduler answers, or it is not ready
   5    the job's status does not allow it
   124  the wait timed out; the job goes on
@@ -45,6 +46,7 @@ _EXIT_CODES: tuple[tuple[type[SchedulerError], int], ...] = (
     (BodyTooLarge, 2),
     (JobNotFound, 3),
     (ArrayNotFound, 3),
+    (NodeNotFound, 3),
     (CheckpointNotFound, 3),
     (NotAllowed, 5),
     (WaitTimedOut, 124),

@@ -22,14 +22,15 @@ from scheduler.cli.views import console
 from scheduler.core.contender import Rules, Share, rules_of
 from scheduler.core.durations import span
 from scheduler.core.model import Gang, Node, NodeId
-from scheduler.core.needs import Outline, shape
+from scheduler.core.needs import Outline
+from scheduler.core.node_labels import ACCELERATOR_TYPE, GPU
 from scheduler.core.replay import Entry, Replay, World
 from scheduler.core.replay_report import Report, report
 from scheduler.errors import InvalidRequest
 
 CPUS_OF_A_GPU = 64.0
 """A trace says nothing of CPUs: there are always enough of them."""
-_NODES = re.compile(r"(\d+)x(\d+)")
+_NODES = re.compile(r"(\d+)x(\d+)(?::([\w.-]+))?")
 _SHARE = re.compile(r"([^:]*):(\w+)=([\d.]+)")
 
 
@@ -44,6 +45,7 @@ class Row:
     user: str = ""
     gpus_per_rank: Annotated[float | None, Field(gt=0)] = None
     priority: int = 0
+    gpu: str = ""
 
     def entry(self) -> Entry:
         """Raises ValueError for a gang that cannot be."""
@@ -52,7 +54,7 @@ class Row:
         return Entry(
             submit_s=self.submit_s,
             duration_s=self.duration_s,
-            gang=Gang(num_ranks=num_ranks, gpus_per_rank=each),
+            gang=Gang(num_ranks=num_ranks, gpus_per_rank=each, on={GPU: self.gpu} if self.gpu else {}),
             project=self.project,
             user=self.user,
             priority=self.priority,
@@ -79,12 +81,16 @@ def policy_try(
     trace: Annotated[
         str,
         typer.Option(
-            help="CSV with submit_s, duration_s, num_gpus, project, and if it is known user, gpus_per_rank, priority.",
+            help="CSV with submit_s, duration_s, num_gpus, project, and if it is known user, gpus_per_rank, priority, "
+            "gpu (the kind).",
             show_default=False,
         ),
     ],
     nodes: Annotated[
-        str, typer.Option(help="The cluster, as 48x8,1x6: 48 nodes with 8 GPUs, and one with 6.")
+        str,
+        typer.Option(
+            help="The cluster, as 48x8,1x6: 48 nodes with 8 GPUs, and one with 6; 48x8:H100 says of which kind."
+        ),
     ],
     changes: Annotated[
         list[str] | None,
@@ -146,12 +152,17 @@ def outline(nodes: str) -> Outline:
     parts = [_NODES.fullmatch(part.strip()) for part in nodes.split(",")]
     if not all(parts):
         raise InvalidRequest(
-            f"--nodes {nodes}: write it as 48x8,1x6, for 48 nodes with 8 GPUs and one with 6"
+            f"--nodes {nodes}: write it as 48x8,1x6, for 48 nodes with 8 GPUs and one with 6; 48x8:H100 says of which kind"
         )
-    sizes = [int(part[2]) for part in parts if part for _ in range(int(part[1]))]
+    sizes = [(int(part[2]), part[3]) for part in parts if part for _ in range(int(part[1]))]
     made = (
-        Node(id=NodeId(f"node-{number:04d}"), cpus=CPUS_OF_A_GPU * size, gpus=size)
-        for number, size in enumerate(sizes)
+        Node(
+            id=NodeId(f"node-{number:04d}"),
+            cpus=CPUS_OF_A_GPU * size,
+            gpus=size,
+            labels={ACCELERATOR_TYPE: kind} if kind else {},
+        )
+        for number, (size, kind) in enumerate(sizes)
     )
     return Outline(tuple(made))
 
@@ -180,7 +191,7 @@ def _require_room(entries: Iterable[Entry], cluster: Outline, trace: str) -> Non
     count = 0
     for number, entry in enumerate(entries):
         count += 1
-        if cluster.in_all(shape(entry.gang)) < entry.gang.fewest:
+        if cluster.in_all(cluster.need_of(entry.gang)) < entry.gang.fewest:
             raise InvalidRequest(
                 f"job {number + 1} of {trace} needs {entry.gang}, which these nodes could never hold"
             )

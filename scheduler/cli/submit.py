@@ -55,6 +55,14 @@ def submit(
     array: arrays.Parameters = None,
     at_most: arrays.AtMost = None,
     metric: arrays.Metric = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=VALUE",
+            help="Only on nodes with this label, as gpu=H100; of several values of one label any will do. May be given "
+            "again.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return when the job has ended; 0 only if it completed.")
     ] = False,
@@ -69,8 +77,12 @@ def submit(
 ) -> None:
     """Submit a job, or an array of jobs, from a file or from options; options win over the file."""
     client = connect(url)
-    waits = {"after": [_whole(client, one) for one in after or []], "start_after": start_after}
-    given = spec_given(file, loop, name, values).with_values({k: v for k, v in waits.items() if v})
+    more = {
+        "after": [_whole(client, one) for one in after or []],
+        "start_after": start_after,
+        "resources.on": _labels(on or []),
+    }
+    given = spec_given(file, loop, name, values).with_values({k: v for k, v in more.items() if v})
     if array or at_most or metric:
         _refuse_beside_array(array, wait or follow)
         found = arrays.submit_array(client, given, array or [], at_most=at_most, metric=metric, key=key)
@@ -114,6 +126,16 @@ def spec_given(file: str | None, loop: str | None, name: str | None, values: lis
             "nothing to submit: give a FILE with a spec, or --loop; `scheduler loops` lists them"
         )
     return (read_spec_file(file) if file is not None else SpecFile("the command line")).with_values(changes)
+
+
+def _labels(given: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in given:
+        label, _, value = text.partition("=")
+        if not label or not value:
+            raise InvalidRequest(f"--on {text[:60]!r}: write it as LABEL=VALUE, such as gpu=H100")
+        found.setdefault(label, []).append(value)
+    return found
 
 
 def _whole(client: Client, after: str) -> str:

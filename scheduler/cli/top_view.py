@@ -111,7 +111,8 @@ def _line(text: str, style: str) -> Text:
 def _nodes(nodes: Sequence[NodeHealth], width: int) -> Table:
     table = _table("NODE", "CPUS", "GPUS", "HELD BY")
     for node in nodes:
-        name = f"{node.name} (draining)" if node.draining else node.name
+        state = " (draining)" if node.draining else " (set aside)" if node.set_aside else ""
+        name = f"{node.name}{state}"
         used = (
             _used(node.cpus - node.free_cpus, node.cpus, width),
             _used(node.gpus - node.free_gpus, node.gpus, width),

@@ -248,6 +248,7 @@ def _node(node: NodeHealth) -> str:
     free = f"{node.free_cpus:g} of {node.cpus:g} CPUs, {node.free_gpus:g} of {node.gpus:g} GPUs free" + (
         ", draining" if node.draining else ""
     )
+    free += f", set aside: {node.set_aside.why}" if node.set_aside else ""
     holders = ", ".join(holder_words(holder) for holder in node.held_by)
     return printable(f"{node.name}: {free}" + (f"; held by {holders}" if holders else ""))
 

@@ -21,11 +21,12 @@ from scheduler.api.jobs import (
 )
 from scheduler.api.logs import LogEvent, LogLines
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.nodes import NodeDocument, NodeList
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
 from scheduler.api.recurring import RecurringForgotten, RecurringJobDocument, RecurringJobList
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
-from scheduler.client import array_calls, calls, project_calls, recurring_calls
+from scheduler.client import array_calls, calls, node_calls, project_calls, recurring_calls
 from scheduler.client.blocking_handle import JobHandle
 from scheduler.client.blocking_transport import Transport
 from scheduler.client.connection import (
@@ -279,6 +280,18 @@ class Client(Transport):
     def forget_recurring_job(self, name: str) -> RecurringForgotten:
         """It comes no more; the jobs that it made stay as they are."""
         return self.call(recurring_calls.forget_recurring_job(name))
+
+    def nodes(self) -> NodeList:
+        """Live nodes and those that are set aside: labels, and what was lost on them within the last hour."""
+        return self.call(node_calls.nodes())
+
+    def set_node_aside(self, node: str, why: str = "") -> NodeDocument:
+        """Nothing new starts on *node* (its id or name) until it is let back; what runs there goes on."""
+        return self.call(node_calls.set_node_aside(node, why))
+
+    def allow_node(self, node: str) -> NodeDocument:
+        """Jobs may start on *node* again, and what was lost on it counts no more."""
+        return self.call(node_calls.allow_node(node))
 
     def reconcile(self, dry_run: bool = False) -> ReconcileAnswer:
         """Compare registry, runs and database now, and repair what differs; or only answer what would be repaired."""

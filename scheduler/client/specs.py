@@ -60,6 +60,8 @@ def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
     for part in _PARTS:
         if parts[part] is not None:
             parts[part] = {name: getattr(parts[part], name) for name in _FIELDS_IN[part]}
+    if not spec.resources.on:  # nor this one
+        del parts["resources"]["on"]
     parts["after"] = [{"job": after.job, "on": after.on} for after in spec.after]
     parts["start_after"] = spec.start_after and spec.start_after.isoformat()
     for name in [name for name, default in _NEWER.items() if parts[name] == default]:

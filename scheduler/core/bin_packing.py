@@ -18,15 +18,23 @@ NO_GPUS: Devices = (0, ())
 
 
 class Need:
-    """A gang in whole numbers.  Compared by identity: one for each shape in a pass."""
+    """A gang in whole numbers, and where it may be.  Compared by identity: one for each shape in a pass."""
 
-    __slots__ = ("cpus", "fewest", "gang", "most", "part", "whole")
+    __slots__ = ("cpus", "fewest", "gang", "is_shy", "most", "only", "part", "whole")
 
-    def __init__(self, gang: Gang) -> None:
+    def __init__(self, gang: Gang, only: frozenset[NodeId] | None = None, *, is_shy: bool = False) -> None:
         gpus = max(1, units(gang.gpus_per_rank)) if gang.gpus_per_rank else 0
         self.gang, self.fewest, self.most = gang, gang.fewest, gang.most
+        self.only, self.is_shy = only, is_shy
+        """Nodes on which it may start; None: on all.  Whether those on which it was lost are not among them."""
         self.cpus = max(1, units(gang.cpus_per_rank))
         self.whole, self.part = divmod(gpus, UNIT)
+
+    def __str__(self) -> str:
+        return f"{self.gang}, not where it was lost" if self.is_shy else str(self.gang)
+
+    def may_be_on(self, node: NodeId) -> bool:
+        return self.only is None or node in self.only
 
     def on_devices(self, devices: Devices) -> int:
         """Ranks that the GPUs of one node can carry; a fraction must fit on a single GPU."""
@@ -53,8 +61,10 @@ class Need:
 class FreeSpace:
     """Nodes sorted by what is free on them: one shelf for each state of the GPUs, by CPUs within it."""
 
-    def __init__(self, free: Mapping[NodeId, Free]) -> None:
+    def __init__(self, free: Mapping[NodeId, Free], whole: FreeSpace | None = None) -> None:
         self.free = dict(free)
+        self._whole = whole
+        self._parts: dict[frozenset[NodeId], FreeSpace] = {}
         self._shelves: dict[Devices, list[tuple[int, NodeId]]] = {}
         for node, (cpus, devices) in free.items():
             if cpus:  # every rank needs some: without CPUs a node can hold nothing
@@ -68,6 +78,15 @@ class FreeSpace:
         other.free, other._order = dict(self.free), list(self._order)
         other._shelves = {devices: list(shelf) for devices, shelf in self._shelves.items()}
         return other
+
+    def within(self, only: frozenset[NodeId] | None) -> FreeSpace:
+        """The same, of *only* these nodes: what is taken in one is taken in the other."""
+        if only is None:
+            return self
+        if only not in self._parts:
+            free = {node: self.free[node] for node in only if node in self.free}
+            self._parts[only] = FreeSpace(free, self)
+        return self._parts[only]
 
     def capacity(self, need: Need) -> int:
         """How many ranks fit, over all nodes (not counted beyond what one gang can use on each node)."""
@@ -136,6 +155,15 @@ class FreeSpace:
 
     def put(self, node: NodeId, after: Free) -> None:
         """Say what is free on *node* now."""
+        if self._whole is not None:
+            self._whole.put(node, after)
+            return
+        self._put(node, after)
+        for part in self._parts.values():
+            if node in part.free:
+                part._put(node, after)
+
+    def _put(self, node: NodeId, after: Free) -> None:
         before, self.free[node] = self.free[node], after
         if before == after:
             return
@@ -155,7 +183,7 @@ class FreeSpace:
 def free_now(snapshot: Snapshot) -> dict[NodeId, Free]:
     """For each node the lesser of what our own runs leave and what Ray says is available.
 
-    Nodes that are being drained are left out: what is free on them is for nobody.
+    Nodes that are being drained or are set aside are left out: what is free on them is for nobody.
     """
     nodes = open_nodes(snapshot.nodes)
     free = {node.id: total(node) for node in nodes}
@@ -173,7 +201,7 @@ def free_now(snapshot: Snapshot) -> dict[NodeId, Free]:
 
 def open_nodes(nodes: Iterable[Node]) -> tuple[Node, ...]:
     """Those on which something new may start."""
-    return tuple(node for node in nodes if not node.draining)
+    return tuple(node for node in nodes if not (node.draining or node.set_aside))
 
 
 def take(free: dict[NodeId, Free], need: Need, allocation: Allocation) -> None:

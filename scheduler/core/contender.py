@@ -57,7 +57,8 @@ class Contender:
     id: JobId
     name: str = ""
     need: Need
-    """Its gang; equal gangs share one (`needs.shape`), so that equal shapes are decided once."""
+    """Its gang and where it may start; equal ones share one (`Outline.need_of`), so that equal shapes are decided
+    once."""
     size: float
     """GPUs that it holds, or would at the fewest; what it asks instead of GPUs is priced in them."""
     priority: int = 0
@@ -91,8 +92,6 @@ class Contender:
     """How long saving takes, as measured."""
     start_s: float = 50.0
     """From its start to its first new step, as measured."""
-    only: frozenset[NodeId] | None = None
-    """Nodes on which it may start; None: on all."""
     array: ArrayPlace | None = None
     """Its place in an array, of which only so many run at once."""
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import assert_never
 
 from scheduler.core import attempts
+from scheduler.core.bad_nodes import blamed
 from scheduler.core.dependencies import WILL_NEVER
 from scheduler.core.end_reasons import given_up, is_preemption, queued_again, stopped, timed_out
 from scheduler.core.end_reasons import in_words as in_words
@@ -231,6 +232,7 @@ def _admit(job: Job, event: Admit) -> tuple[Job, list[Action]]:
         allocation=allocation,
         started_at=job.started_at or event.at,
         admitted_at=event.at,
+        avoids=(),
         is_due=event.is_due,
         loan_of=event.loan_of,
     )
@@ -337,6 +339,7 @@ def _gone(job: Job, outcome: Outcome, at: datetime) -> Job:
         progress=outcome.progress or job.progress,
         result=outcome.result,
         pushed="",
+        avoids=blamed(job, outcome),
         saved=_saved(job, outcome),
         resumed=outcome.resumed,
     )

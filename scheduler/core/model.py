@@ -5,7 +5,8 @@ What a user submits stands in `spec`; its names can be had here too, where runs 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NewType
@@ -199,6 +200,10 @@ class Outcome:
     """Equal for the same failure again; None where the failure says nothing about the run itself."""
     evidence: Json | None = None
     """What was seen at the end: the last log lines of each rank."""
+    failed_on: tuple[NodeId, ...] = ()
+    """The node that is gone, or on which ranks died; none where that is not known."""
+
+    __setstate__ = restore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +284,8 @@ class Job:
     """How long the runs that ended took together."""
     pushed: Pushed = ""
     """A person wants it to start before others.  Kept while it waits, and to the end of the run that follows."""
+    avoids: tuple[NodeId, ...] = ()
+    """Where its newest run was lost: the next one starts elsewhere, if any other node can hold it."""
 
     __setstate__ = restore
 
@@ -320,6 +327,10 @@ class Node:
     """About to be taken away: nothing new is placed on it."""
     memory_bytes: int | None = None
     """What Ray says its processes may use; None: not known."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    """As Ray has them."""
+    set_aside: bool = False
+    """Until a person lets it back nothing new is placed on it; what runs there goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

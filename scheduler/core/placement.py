@@ -4,7 +4,7 @@ First in, first out over gangs: all ranks of a job or none.  A job that must wai
 would go on the empty cluster.  Later jobs may start beside that place, never in it, so nobody starves.
 
 An elastic gang starts with as many ranks as there is room for, and waits for its fewest: its place is for
-so many.  Nothing starts on a node that is being drained, and no place is kept there.
+so many.  Nothing starts on a node that is being drained or set aside, and no place is kept there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from scheduler.core import node_labels
+from scheduler.core.aside import Aside
 from scheduler.core.bin_packing import (
     UNIT,
     Free,
@@ -26,6 +28,7 @@ from scheduler.core.bin_packing import (
     units,
 )
 from scheduler.core.model import Allocation, Gang, Job, JobId, Node, NodeId, Reason, Snapshot
+from scheduler.core.needs import Outline, avoided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +46,16 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
     room, but it is kept for a job further ahead), `does_not_fit_here` (the live nodes, without those that are
     being drained, could never hold it).
     """
-    needs = {gang: Need(gang) for gang in {job.spec.resources for job in queue}}
-    untried = set(needs.values())  # once a shape failed it fails for the whole pass: room only shrinks
+    gangs, lost = {job.spec.resources for job in queue}, [job for job in queue if job.avoids]
+    cluster = Outline(snapshot.nodes if lost or any(gang.on for gang in gangs) else ())  # else nobody asks it
+    needs = {gang: cluster.need_of(gang) for gang in gangs}
+    shy = {job.id: cluster.need_of(job.spec.resources, job.avoids) for job in lost} if avoided(lost) else {}
+    untried = {*needs.values(), *shy.values()}  # once a shape failed it fails for the pass: room only shrinks
     line = Reservations(snapshot)
     started: dict[JobId, Allocation] = {}
     waiting: dict[JobId, Need] = {}
     for job in queue:
-        need = needs[job.spec.resources]
+        need = shy.get(job.id) or needs[job.spec.resources]
         if need in untried:
             if allocation := line.start(need):
                 started[job.id] = allocation
@@ -59,26 +65,28 @@ def plan(queue: Sequence[Job], snapshot: Snapshot) -> Plan:
         if untried:  # else nobody is left who could get in the way
             line.keep_place(job, need)
 
-    explain = WaitReasons(snapshot.nodes, line)
+    explain = WaitReasons(snapshot, line)
     reasons = {need: explain(need) for need in set(waiting.values())}
     return Plan(start=started, blocked={job_id: reasons[need] for job_id, need in waiting.items()})
 
 
 def fit(gang: Gang, snapshot: Snapshot) -> Allocation | None:
     """Where *gang* would go now, with nobody waiting; None when not even its fewest ranks fit."""
-    return FreeSpace(free_now(snapshot)).place(Need(gang))
+    need = Outline(snapshot.nodes).need_of(gang)
+    return FreeSpace(free_now(snapshot)).within(need.only).place(need)
 
 
 def feasible(gang: Gang, nodes: Iterable[Node]) -> Reason | None:
     """None when *nodes* could hold the gang with nothing else on them, else what the largest of them offers.
 
     The nodes may be ones that do not exist yet, of a kind that an autoscaler adds; their ids do not matter.
-    One that is being drained counts: it may stay after all, or another may take its place.
+    One that is being drained or is set aside counts: it may stay after all, or another may take its place.
     """
     nodes, need = tuple(nodes), Need(gang)
-    empty = FreeSpace({NodeId(str(index)): total(node) for index, node in enumerate(nodes)})
+    right = [node for node in nodes if node_labels.matches(gang, node)]
+    empty = FreeSpace({NodeId(str(index)): total(node) for index, node in enumerate(right)})
     fits = empty.capacity(need)
-    return None if fits >= need.fewest else _does_not_fit(gang, fits, nodes)
+    return None if fits >= need.fewest else _does_not_fit(gang, fits, right, nodes)
 
 
 class Reservations:
@@ -97,7 +105,7 @@ class Reservations:
         self._over: set[Need] = set()
 
     def start(self, need: Need) -> Allocation | None:
-        allocation = self.room.place(need)
+        allocation = self.room.within(need.only).place(need)
         if allocation:
             take(self.free, need, allocation)
             take(self._left, need, allocation)
@@ -111,13 +119,13 @@ class Reservations:
         """
         if need in self._over:
             return  # the place would be the same as that of the first job of this shape
-        if beside := self._unkept.place(need, need.fewest):
+        if beside := self._unkept.within(need.only).place(need, need.fewest):
             for node, ranks in beside.ranks:
                 self._left[node] = need.off(self._left.get(node, self.free[node]), ranks)
                 self._keep(job, node, self._left[node])
             return
         self._over.add(need)
-        over = self.empty.copy().place(need, need.fewest)
+        over = self.empty.copy().within(need.only).place(need, need.fewest)
         for node, ranks in over.ranks if over else ():
             self._keep(job, node, need.off(self.free[node], ranks))
 
@@ -131,29 +139,42 @@ class Reservations:
 class WaitReasons:
     """Why a gang waits, in words and numbers, as things stand at the end of the pass."""
 
-    def __init__(self, nodes: tuple[Node, ...], line: Reservations) -> None:
-        self.nodes, self.line = nodes, line
+    def __init__(self, snapshot: Snapshot, line: Reservations) -> None:
+        self.nodes, self.line = snapshot.nodes, line
+        self.aside = Aside(snapshot.nodes, snapshot.running)
         self.free = FreeSpace(line.free)
-        here = open_nodes(nodes)
-        self.drained = _drained_words(len(nodes) - len(here))
-        cpus = [cpus for cpus, _ in line.free.values()]
-        gpus = [gpu_units(devices) for _, devices in line.free.values()]
-        self.cpu_words = _free_words("CPU", cpus, sum(units(node.cpus) for node in here))
-        self.gpu_words = _free_words("GPU", gpus, sum(units(node.gpus) for node in here))
+        self.here = open_nodes(self.nodes)
+        self.drained = _drained_words(sum(node.draining for node in self.nodes))
+        self._words: dict[frozenset[NodeId] | None, tuple[str, str]] = {}
 
     def __call__(self, need: Need) -> Reason:
-        at_most = self.line.empty.capacity(need)
+        at_most = self.line.empty.within(need.only).capacity(need)
         if at_most < need.fewest:
-            return feasible(need.gang, self.nodes) or self._only_with_drained(need.gang, at_most)
-        fits = self.free.capacity(need)
+            never = feasible(need.gang, self.nodes) or self.aside.ever(need, at_most)
+            return never or self._only_with_drained(need.gang, at_most)
+        fits = self.free.within(need.only).capacity(need)
         ahead = self._ahead(need) if fits >= need.fewest else None
         if ahead:
             who = f"job {ahead.spec.name} ({ahead.id})"
             return Reason(code="behind", message=f"waits behind {who}, which needs {ahead.spec.resources}")
-        seen = [self.gpu_words] if need.gang.gpus_per_rank else []
-        words = "; ".join([*seen, self.cpu_words, *self.drained])
-        message = f"needs {need.gang}; {_such_ranks(fits)} now ({words})"
+        if aside := self.aside.now(need, fits):
+            return aside
+        words = "; ".join([*self._free_words(need), *self.drained])
+        message = f"needs {need}; {_such_ranks(fits)} now ({words})"
         return Reason(code="waiting_for_resources", message=message)
+
+    def _free_words(self, need: Need) -> list[str]:
+        """Of the nodes on which it may be."""
+        if need.only not in self._words:
+            free = self.free.within(need.only).free.values()
+            here = [node for node in self.here if need.may_be_on(node.id)]
+            cpus, gpus = [cpus for cpus, _ in free], [gpu_units(devices) for _, devices in free]
+            self._words[need.only] = (
+                _free_words("GPU", gpus, sum(units(node.gpus) for node in here)),
+                _free_words("CPU", cpus, sum(units(node.cpus) for node in here)),
+            )
+        gpu_words, cpu_words = self._words[need.only]
+        return [gpu_words, cpu_words] if need.gang.gpus_per_rank else [cpu_words]
 
     def _only_with_drained(self, gang: Gang, fits: int) -> Reason:
         offer = f"{_such_ranks(fits)} on the others, even with nothing else running"
@@ -163,21 +184,25 @@ class WaitReasons:
     def _ahead(self, need: Need) -> Job | None:
         """Who keeps what this gang could otherwise have."""
         free, room = self.line.free, self.line.room.free
-        keepers = self.line.keepers.items()
+        keepers = ((node, job) for node, job in self.line.keepers.items() if need.may_be_on(node))
         return next((job for node, job in keepers if need.on(room[node]) < need.on(free[node])), None)
 
 
-def _does_not_fit(gang: Gang, fits: int, nodes: Sequence[Node]) -> Reason:
+def _does_not_fit(gang: Gang, fits: int, nodes: Sequence[Node], all_nodes: Sequence[Node]) -> Reason:
+    """*nodes*: those with the labels that it asks for, of *all_nodes*."""
+    here = f"with {gang.where}" if gang.on else "here"
     if fits:
-        offer = f"only {fits} of them fit on the nodes here, even with nothing else running"
-    elif not nodes:
+        offer = f"only {fits} of them fit on the nodes {here}, even with nothing else running"
+    elif not all_nodes:
         offer = "there is no live node"
+    elif not nodes:
+        offer = f"no node has {gang.where}; {node_labels.instead(gang, all_nodes)}"
     else:
         largest = max(
             nodes, key=lambda node: (node.gpus, node.cpus) if gang.gpus_per_rank else (node.cpus, 0.0)
         )
         gpus = f" and {largest.gpus:g} GPU" if gang.gpus_per_rank else ""
-        offer = f"the largest node here has {largest.cpus:g} CPU{gpus}"
+        offer = f"the largest node {here} has {largest.cpus:g} CPU{gpus}"
     return Reason(code="does_not_fit_here", message=f"needs {gang}; {offer}")
 
 

@@ -6,7 +6,7 @@ clock and keeps nothing: whatever it depends on stands in the `Scene`.
 What the engine does with it, on each tick:
 
 - it builds a `Contender` for each queued and each running job, from the `Job` and what it knows of its run:
-  `need` by `needs.shape(spec.resources)`, `size` by `Outline.size_of` (the fewest ranks, or those that it holds),
+  `need` by `Outline.need_of(spec.resources)`, `size` by `Outline.size_of` (the fewest ranks, or those that it holds),
   `rests` by `eligible.rests`, `told` by `forecast.left_s` when a step was heard last;
 - it writes down `kept` (a `Start` with `after`) and `Tenure.due`, `Tenure.loan_of` (from the `Start`) with the job,
   and the ledger by `after`; then it stops and starts.  A job with `kept` starts once its nodes are free, by a
@@ -197,7 +197,7 @@ class _Pass:
 
     def _kind(self, turn: Turn) -> object:
         """Equal for those who have the same chances: where one was refused, so are all who come later."""
-        return turn.job.need, turn.job.only, turn[:3], turn.job.project
+        return turn.job.need, turn[:3], turn.job.project
 
     def _refused(self, before: Mapping[object, tuple[float, Outcome]], turn: Turn) -> Outcome | None:
         """Not for who has less left than those *before* it had: a longer one was put in front of it."""

@@ -64,7 +64,7 @@ class Board:
         now_s = scene.now_s
         self.by_node: defaultdict[NodeId, list[Victim]] = defaultdict(list)
         self.gone: set[JobId] = set()
-        self.kinds = scene.cluster.kinds
+        self.cluster = scene.cluster
         lately = preempted_lately(scene.ledger, now_s)
         any_due = any(turn.due == AT_ONCE for turn in newcomers)
         floor = 0.0 if any_due else rules.worth * min(turn.left for turn in newcomers)
@@ -206,14 +206,13 @@ def choose(
 
     job = newcomer.job
     if on_one:
-        return _best_node(job.need, job.need.fewest, job, board, free, allowed)
+        return _best_node(job.need, job.need.fewest, board, free, allowed)
     return _several(job, board, free, allowed)
 
 
 def _best_node(
     need: Need,
     ranks: int,
-    job: Contender,
     board: Board,
     free: Mapping[NodeId, Free],
     allowed: Callable[[Victim], bool],
@@ -223,7 +222,7 @@ def _best_node(
         if best and best[0] <= bound:
             break
         node = bound[2]
-        if node not in free or (job.only is not None and node not in job.only):
+        if node not in free or not need.may_be_on(node):
             continue
         found = _clear(node, need, ranks, board.by_node[node], free[node], allowed)
         if found:
@@ -296,16 +295,16 @@ def _offers(
 ) -> list[Offer]:
     """The best first; no further ones are looked for once there are enough that nothing could be better than."""
     need, left = job.need, job.need.fewest
-    most = max((need.on(have) for have in board.kinds), default=0)
+    most = board.cluster.on_one(need)
     offers: list[Offer] = []
     for node, have in free.items():
-        if (job.only is None or node in job.only) and (ranks := need.on(have)):
+        if need.may_be_on(node) and (ranks := need.on(have)):
             offers.append((-ranks, FREE, 0.0, node, []))
     full = most * sum(-offer[0] == most for offer in offers)
     for _, _, node in board.by_regret:
         if full >= left:
             break
-        if node not in free or (job.only is not None and node not in job.only):
+        if node not in free or not need.may_be_on(node):
             continue
         here = [victim for victim in board.by_node[node] if allowed(victim)]
         ranks, now = need.on(_without(node, free[node], here)), need.on(free[node])

@@ -151,7 +151,7 @@ class Evidence:
             whole=need.whole,
             part=need.part,
             on_one=on_one,
-            only=None if job.only is None else tuple(sorted(job.only)),
+            only=None if need.only is None else tuple(sorted(need.only)),
             candidates=tuple(candidates),
             excluded=tuple(excluded),
             free=tuple(free.items()),

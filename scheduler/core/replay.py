@@ -17,7 +17,7 @@ from scheduler.core.bin_packing import Free, Need, take
 from scheduler.core.contender import Contender, Ledger, Rules, Scene, Share, Tenure, Told, preempted
 from scheduler.core.entitlements import decayed
 from scheduler.core.model import Allocation, Gang, Job, JobId, JobSpec, NodeId, Reason, Snapshot, Status
-from scheduler.core.needs import Outline, shape
+from scheduler.core.needs import Outline
 from scheduler.core.ordering import QueueOrder, turn
 from scheduler.core.policy import Decision, Start, after, decide, fifo
 from scheduler.core.reckoning import Reckoning
@@ -103,7 +103,7 @@ class Player:
         """What it would take if it did not end early."""
         self.contender = Contender(
             id=JobId(f"{number:06d}"),
-            need=shape(entry.gang),
+            need=cluster.need_of(entry.gang),
             size=cluster.size_of(entry.gang, entry.gang.fewest),
             priority=entry.priority,
             project=entry.project,

@@ -39,7 +39,7 @@ class Room:
         self._there: dict[NodeId, Free] | None = None
         """Free already.  Only where somebody is being stopped, whose nodes `space` counts as free."""
         self._one_node = rules.one_node
-        self._failed: set[tuple[Need, frozenset[NodeId] | None]] = set()
+        self._failed: set[Need] = set()
         for job in scene.waiting:
             if job.kept is not None:
                 self._hand_over(job, job.kept)
@@ -50,18 +50,16 @@ class Room:
 
     def place(self, job: Contender) -> Allocation | None:
         """Take room for the whole gang, if there is."""
-        key = job.need, job.only
-        if key in self._failed:  # room only shrinks, unless somebody is preempted: see `give`
+        need = job.need
+        if need in self._failed:  # room only shrinks, unless somebody is preempted: see `give`
             return None
-        space = self.space if job.only is None else self._of(job.only)
-        allocation = space.place_on_one(job.need) if self.alone(job.need) else space.place(job.need)
+        space = self.space.within(need.only)
+        allocation = space.place_on_one(need) if self.alone(need) else space.place(need)
         if allocation is None:
-            self._failed.add(key)
+            self._failed.add(need)
             return None
-        if job.only is not None:
-            self.take(job.need, allocation)
-        elif self._real is not None:
-            _take(self._real, job.need, allocation)
+        if self._real is not None:
+            _take(self._real, need, allocation)
         return allocation
 
     def take(self, need: Need, allocation: Allocation) -> None:
@@ -112,8 +110,7 @@ class Room:
         ends_s = self.now_s + job.start_s + job.told.left_s
         for place in self.places:
             for node, _ in place.allocation.ranks if ends_s <= place.at_s else ():
-                allowed = job.only is None or node in job.only
-                if allowed and job.need.on(self._real[node]) >= job.need.fewest:
+                if job.need.may_be_on(node) and job.need.on(self._real[node]) >= job.need.fewest:
                     allocation = Allocation(ranks=((node, job.need.fewest),))
                     _take(self._real, job.need, allocation)
                     self.space.put(node, lesser(self.space.free[node], self._real[node]))
@@ -125,9 +122,6 @@ class Room:
         if all(node in free and job.need.on(free[node]) >= ranks for node, ranks in kept.ranks):
             self.cleared.add(job.id)
         self.take(job.need, kept)
-
-    def _of(self, only: frozenset[NodeId]) -> FreeSpace:
-        return FreeSpace({node: free for node, free in self.space.free.items() if node in only})
 
 
 Runs = Mapping[NodeId, Sequence[tuple[float, int, Need, int]]]
@@ -150,14 +144,14 @@ def runs_until(running: Iterable[Contender], gives_way_s: Callable[[Contender], 
 
 def soonest(job: Contender, room: Room, runs: Runs) -> Place | None:
     """Where *job* could start first."""
-    free = {node: have for node, have in room.space.free.items() if job.only is None or node in job.only}
+    free = room.space.within(job.need.only).free
     if room.alone(job.need):
         offers = _offers(job.need, job.need.fewest, free, runs, room.now_s)
         if not offers:
             return None
         at_s, node = min(offers)
         return Place(job.id, Allocation(ranks=((node, job.need.fewest),)), at_s)
-    most = max((job.need.on(kind) for kind in room.cluster.kinds), default=0)
+    most = room.cluster.on_one(job.need)
     left, at_s = job.need.fewest, room.now_s
     places: list[tuple[NodeId, int]] = []
     for at_s, node in sorted(_offers(job.need, most, free, runs, room.now_s)) if most else ():

@@ -15,6 +15,56 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Label = Annotated[str, Field(max_length=200)]
 
 
+def restore(self: Any, state: list[Any]) -> None:
+    """`__setstate__` of a frozen dataclass with slots, whose pickled state is its values in the order of its fields.
+
+    A run of an earlier release hands over fewer: new fields stand at the end, and have their defaults then.
+    """
+    for number, one in enumerate(fields(self)):
+        value = state[number] if number < len(state) else _default(one)
+        object.__setattr__(self, one.name, value)
+
+
+def _default(one: DataclassField[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_empty(value: object) -> bool:
+    return not value
+
+
+_LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
+_MAX_VALUE_CHARS = 63
+_LabelValue = Annotated[str, Field(min_length=1, max_length=_MAX_VALUE_CHARS)]
+_LabelValues = Annotated[list[_LabelValue], Field(min_length=1, max_length=64)]
+
+
+def _labels(given: object) -> object:
+    """Each value as it stands, or several in their order, each once; so equal wishes are equal."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{given!r:.60} names no labels; write them as {{gpu: H100}}")
+    found: dict[object, object] = {}
+    for key, value in cast("dict[object, object]", given).items():
+        values = cast("list[object]", value) if isinstance(value, list) else [value]
+        for one in values:
+            if not isinstance(one, str) or not 0 < len(one) <= _MAX_VALUE_CHARS:
+                text = "" if isinstance(one, str) else ", in quotes where it would be a number else"
+                raise ValueError(
+                    f"{key}: {one!r:.60} is no value of a label; give text of 1 to {_MAX_VALUE_CHARS} characters{text}"
+                )
+        if not values:
+            raise ValueError(
+                f"{key}: the list is empty; name the values of which any will do, or leave it out"
+            )
+        values = sorted(cast("set[str]", set(values)))
+        found[key] = values[0] if len(values) == 1 else values
+    return found
+
+
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Gang:
     """What a job needs, all at once or not at all."""
@@ -47,6 +97,18 @@ class Gang:
             description="GPUs for each rank: a whole number, or a fraction below 1 to share one.",
         ),
     ] = 0.0
+    on: Annotated[
+        dict[_LabelKey, _LabelValue | _LabelValues],
+        BeforeValidator(_labels),
+        Field(
+            max_length=16,
+            exclude_if=_is_empty,
+            description="Only on nodes with these labels: a value for each, or a list of which any will do.  `gpu` is the "
+            'kind of GPU, as Ray calls it (`ray.io/accelerator-type`): `{"gpu": "H100"}`.',
+        ),
+    ] = field(default_factory=dict[str, str | list[str]], hash=False)
+
+    __setstate__ = restore
 
     def __post_init__(self) -> None:
         if self.gpus_per_rank > 1 and self.gpus_per_rank != int(self.gpus_per_rank):
@@ -62,6 +124,12 @@ class Gang:
             raise ValueError(f"num_ranks={self.num_ranks} beside min_ranks and max_ranks; leave it out")
 
     @property
+    def where(self) -> str:
+        """The labels in words, such as `gpu=A100 or H100, zone=a`; equal for equal ones."""
+        each = ((key, [value] if isinstance(value, str) else value) for key, value in sorted(self.on.items()))
+        return ", ".join(f"{key}={' or '.join(values)}" for key, values in each)
+
+    @property
     def fewest(self) -> int:
         """Ranks without which it does not start."""
         return self.min_ranks or self.num_ranks
@@ -75,7 +143,8 @@ class Gang:
         count = f"{self.fewest} to {self.most}" if self.fewest < self.most else f"{self.most}"
         ranks = "1 rank" if self.most == 1 else f"{count} ranks at once"
         gpus = f" and {self.gpus_per_rank:g} GPU" if self.gpus_per_rank else ""
-        return f"{ranks} with {self.cpus_per_rank:g} CPU{gpus}" + (" each" if self.most > 1 else "")
+        where = f" on {self.where}" if self.on else ""
+        return f"{ranks} with {self.cpus_per_rank:g} CPU{gpus}" + (" each" if self.most > 1 else "") + where
 
 
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
@@ -134,20 +203,6 @@ class ArrayPlace:
     ] = "min"
 
 
-def restore(self: Any, state: list[Any]) -> None:
-    """`__setstate__` of a frozen dataclass with slots, whose pickled state is its values in the order of its fields.
-
-    A run of an earlier release hands over fewer: new fields stand at the end, and have their defaults then.
-    """
-    for number, one in enumerate(fields(self)):
-        value = state[number] if number < len(state) else _default(one)
-        object.__setattr__(self, one.name, value)
-
-
-def _default(one: DataclassField[Any]) -> Any:
-    return one.default if one.default_factory is MISSING else one.default_factory()
-
-
 SHIPPED = "shipped:"
 """The `loop` of a job whose function was sent along is this and the function's name."""
 MAX_CODE_CHARS = 128_000
@@ -170,14 +225,6 @@ class ShippedCode:
         str,
         Field(pattern=r"^\d+\.\d+$", description="Which Python wrote it, as `3.11`; no other can read it."),
     ]
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _is_empty(value: object) -> bool:
-    return not value
 
 
 @validated(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))

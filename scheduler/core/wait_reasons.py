@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
+from functools import cached_property
 
+from scheduler.core.aside import Aside
 from scheduler.core.bin_packing import UNIT, Free, gpu_units
 from scheduler.core.contender import HOUR_S, Contender, Rules, Scene
 from scheduler.core.durations import span
-from scheduler.core.model import JobId, Reason
+from scheduler.core.model import JobId, NodeId, Reason
 from scheduler.core.placement import feasible
 from scheduler.core.reservations import Room
 from scheduler.core.turns import OVER, Order, Turn
+
+Where = frozenset[NodeId] | None
+"""Nodes on which a job may start; None: all."""
+Place = tuple[Turn, int, Turn | None]
+"""A turn, how many wait before it for nodes on which it may start too, and the one next before it."""
 
 
 class Outcome(Enum):
@@ -45,7 +52,8 @@ class WaitReasons(Mapping[JobId, Reason]):
     ) -> None:
         self._scene, self._rules, self._turns, self._room = scene, rules, turns, room
         self._resting, self._waits = resting, waits
-        self._places: dict[JobId, tuple[Turn, int, Turn | None]] | None = None
+        self._places: dict[JobId, Place] | None = None
+        self._free_words: dict[tuple[Where, bool], str] = {}
 
     def __iter__(self) -> Iterator[JobId]:
         yield from self._waits
@@ -113,7 +121,7 @@ class WaitReasons(Mapping[JobId, Reason]):
             return Reason(
                 code="behind",
                 message=f"behind {jobs} that came before it with as much left, as far as anyone can tell; needs "
-                f"{turn.job.need.gang}, and {self._what_is_free(turn.job)}",
+                f"{turn.job.need}, and {self._what_is_free(turn.job)}",
             )
         return Reason(
             code="behind",
@@ -121,8 +129,11 @@ class WaitReasons(Mapping[JobId, Reason]):
         )
 
     def _no_room(self, job: Contender) -> Reason:
+        fits, on_one = self._room.space.within(job.need.only).capacity(job.need), self._room.alone(job.need)
+        if aside := self._set_aside.now(job.need, fits, on_one=on_one):
+            return aside
         message = (
-            f"needs {job.need.gang}, and {self._what_is_free(job)}; no run has so much more left that it is stopped for "
+            f"needs {job.need}, and {self._what_is_free(job)}; no run has so much more left that it is stopped for "
             "this one"
         )
         return Reason(code="waiting_for_resources", message=message)
@@ -130,20 +141,33 @@ class WaitReasons(Mapping[JobId, Reason]):
     def _what_is_free(self, job: Contender) -> str:
         """Such as "2 of 8 GPUs are free, at most 1 on one node"."""
         in_gpus = job.need.gang.gpus_per_rank > 0
+        if (known := self._free_words.get((job.need.only, in_gpus))) is not None:
+            return known
 
         def amounts(of: Iterable[Free]) -> list[float]:
             return [(gpu_units(devices) if in_gpus else cpus) / UNIT for cpus, devices in of]
 
-        left, all_ = amounts(self._room.space.free.values()), amounts(self._room.cluster.totals.values())
+        totals = self._room.cluster.totals
+        left = amounts(self._room.space.within(job.need.only).free.values())
+        all_ = amounts(have for node, have in totals.items() if job.need.may_be_on(node))
         unit = "GPU" if in_gpus else "CPU"
-        return (
+        words = (
             f"{sum(left):g} of {sum(all_):g} {unit}s are free, at most {max(left, default=0.0):g} on one node"
         )
+        self._free_words[job.need.only, in_gpus] = words
+        return words
 
     def _does_not_fit(self, job: Contender) -> Reason:
-        nodes = self._room.cluster.nodes
+        cluster = self._room.cluster
         offer = f"needs {job.need.gang}; the nodes that are not being drained could never hold it"
-        return feasible(job.need.gang, nodes) or Reason(code="does_not_fit_here", message=offer)
+        never = feasible(job.need.gang, cluster.nodes)
+        never = never or self._set_aside.ever(job.need, cluster.in_all(job.need))
+        return never or Reason(code="does_not_fit_here", message=offer)
+
+    @cached_property
+    def _set_aside(self) -> Aside:
+        held = ((job.need.gang, job.tenure.allocation) for job in self._scene.running if job.tenure)
+        return Aside(self._room.cluster.nodes, tuple(held))
 
     def _limit(self, job: Contender) -> Reason:
         limit, held = self._scene.shares[job.project].limit, self._turns.parts[job.project].held
@@ -178,16 +202,33 @@ class WaitReasons(Mapping[JobId, Reason]):
         )
         return Reason(code="due", message=f"has waited {waited} and goes next{when}")
 
-    def _place_of(self, job_id: JobId) -> tuple[Turn, int, Turn | None]:
-        """Its turn, how many wait before it, and the one next before it."""
+    def _place_of(self, job_id: JobId) -> Place:
         if self._places is None:
-            self._places = {}
-            before, ahead = None, 0
-            for turn in self._turns.waiting:
-                if turn.job.id in self._waits:
-                    self._places[turn.job.id] = turn, ahead, before
-                    before, ahead = turn, ahead + 1
+            self._places = _places([turn for turn in self._turns.waiting if turn.job.id in self._waits])
         return self._places[job_id]
+
+
+def _places(waiting: Sequence[Turn]) -> dict[JobId, Place]:
+    wheres = {turn.job.need.only for turn in waiting}
+    if len(wheres) == 1:
+        turns = enumerate(waiting)
+        return {turn.job.id: (turn, ahead, waiting[ahead - 1] if ahead else None) for ahead, turn in turns}
+    rivals = {where: [one for one in wheres if _meet(where, one)] for where in wheres}
+    before: dict[Where, tuple[int, Turn | None]] = dict.fromkeys(wheres, (0, None))
+    found: dict[JobId, Place] = {}
+    for turn in waiting:
+        ahead, last = before[turn.job.need.only]
+        found[turn.job.id] = turn, ahead, last
+        for one in rivals[turn.job.need.only]:
+            before[one] = before[one][0] + 1, turn
+    return found
+
+
+def _meet(one: Where, other: Where) -> bool:
+    """Whether they could want the same node."""
+    if one is None or other is None:
+        return bool(one is None or one) and bool(other is None or other)
+    return not one.isdisjoint(other)
 
 
 def _length(turn: Turn) -> str:

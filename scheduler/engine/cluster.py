@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
+from scheduler.core.bad_nodes import name_of
 from scheduler.core.model import Job, Node, NodeId, Snapshot
 from scheduler.engine.registry import Registry
 from scheduler.ports import Runner
@@ -15,15 +17,34 @@ class Cluster:
     def __init__(self, runner: Runner, registry: Registry) -> None:
         self._runner, self._registry = runner, registry
         self._ever_seen: dict[NodeId, Node] = {}
+        self._aside: frozenset[str] = frozenset()
         self.nodes: tuple[Node, ...] = ()
 
     async def look(self) -> None:
-        self.nodes = await self._runner.nodes()
+        self.nodes = self._marked(await self._runner.nodes())
         self._ever_seen |= {node.id: node for node in self.nodes}
+
+    def set_aside(self, names: Iterable[str]) -> None:
+        """From now on these and no others."""
+        self._aside = frozenset(names)
+        self.nodes = self._marked(self.nodes)
+
+    def name_of(self, node_id: str) -> str:
+        """Of a node that is or was here; of any other what was given."""
+        seen = self._ever_seen.get(NodeId(node_id))
+        return name_of(seen) if seen else node_id
 
     def possible_nodes(self) -> list[Node]:
         """A node that is away for now may come back: what it could hold is not refused, it waits."""
         return list(self._ever_seen.values())
+
+    def _marked(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+        return tuple(
+            node
+            if node.set_aside == (is_aside := name_of(node) in self._aside)
+            else replace(node, set_aside=is_aside)
+            for node in nodes
+        )
 
     def snapshot(self, running: Iterable[Job] | None = None) -> Snapshot:
         """With what *running* jobs hold; without, all that do."""

@@ -14,7 +14,7 @@ from scheduler.core.dependencies import Parents
 from scheduler.core.finite import finite
 from scheduler.core.forecast import steps_left_s
 from scheduler.core.model import Job, JobId, Node, Reason
-from scheduler.core.needs import Outline, num_ranks, shape
+from scheduler.core.needs import Outline, avoided, num_ranks
 from scheduler.engine.loop_habits import LoopHabits
 from scheduler.engine.registry import Registry
 
@@ -26,10 +26,13 @@ class Contenders:
         self._registry, self._habits = registry, habits
         self._outline, self._nodes = Outline(()), object()
         self._built: dict[JobId, tuple[Job, Contender]] = {}
+        self._avoided = True
 
     def outline(self, nodes: tuple[Node, ...]) -> Outline:
         """The same as long as the nodes are: it remembers what was asked of it."""
-        kinds = [(node.id, node.cpus, node.gpus, node.draining) for node in nodes]
+        kinds = [
+            (node.id, node.cpus, node.gpus, node.draining, node.set_aside, node.labels) for node in nodes
+        ]
         if kinds != self._nodes:
             self._outline, self._nodes = Outline(nodes), kinds
             self._built.clear()
@@ -49,6 +52,9 @@ class Contenders:
     def waiting(self, jobs: Iterable[Job], now: datetime, parents: Parents) -> tuple[Contender, ...]:
         jobs = list(jobs)
         paused = ordering.order(jobs, now=now, parents=parents).paused
+        if self._avoided != (is_avoided := avoided(jobs)):
+            self._avoided = is_avoided
+            self._built.clear()
         built = {job.id: (job, self._waiting(job, paused)) for job in jobs}
         self._built = built
         return tuple(contender for _, contender in built.values())
@@ -116,7 +122,7 @@ class Contenders:
         return Contender(
             id=job.id,
             name=spec.name,
-            need=shape(spec.resources),
+            need=self._outline.need_of(spec.resources, job.avoids if self._avoided else ()),
             size=size,
             priority=ABOVE_ALL if job.pushed == "preempt" else spec.priority,
             project=spec.project,

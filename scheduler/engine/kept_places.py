@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from scheduler.core.bin_packing import open_nodes
 from scheduler.core.events import Keep
 from scheduler.core.model import Allocation, Job, JobId, NodeId, Reason, Status
 from scheduler.core.policy import Start
@@ -61,9 +62,9 @@ class KeptPlaces:
     def _why_in_vain(self, job: Job) -> str | None:
         assert job.kept
         kept = {node for node, _ in job.kept.ranks}
-        there = {node.id for node in self._cluster.nodes if not node.draining}
+        there = {node.id for node in open_nodes(self._cluster.nodes)}
         if not kept <= there:
-            return "a node that was kept for it is gone or is being drained; it waits for its turn again"
+            return "a node that was kept for it is gone, is being drained or is set aside; it waits for its turn again"
         if self._is_anybody_stopping_on(kept):
             self._quiet_since_s.pop(job.id, None)
             return None

@@ -10,6 +10,7 @@ from scheduler.core.model import Job, JobId, Reason, Status, StopKind
 from scheduler.core.policy import Decision, Start
 from scheduler.core.reckoning import Reckoning, written
 from scheduler.engine import dependencies
+from scheduler.engine.bad_nodes import BadNodes
 from scheduler.engine.change_feed import WATCHED_PLACES, ChangeFeed, QueuePositions
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.found_runs import FoundRuns
@@ -40,9 +41,11 @@ class Scheduling:
         views: JobViews,
         feed: ChangeFeed,
         times: RunTimes,
+        bad_nodes: BadNodes,
         clock: Clock,
     ) -> None:
         self._registry, self._store, self._cluster = registry, store, cluster
+        self._bad_nodes = bad_nodes
         self._found, self._shutdown, self._policy = found, shutdown, policy
         self._views, self._feed, self._times, self._clock = views, feed, times, clock
         self._kept = KeptPlaces(registry, store, cluster, clock)
@@ -50,6 +53,7 @@ class Scheduling:
 
     async def once(self) -> Decision:
         await self._cluster.look()
+        await self._bad_nodes.once()
         now = self._clock.now()
         await self._kept.give_up_in_vain(now)  # 1. places that are kept and will not be free
         waiting = self._registry.queued(PLANNED_AT_ONCE)

@@ -12,6 +12,7 @@ from scheduler.core.lifecycle import GiveUp, Recover
 from scheduler.core.model import Reason
 from scheduler.core.reconcile import Policy
 from scheduler.engine.arrays import Arrays
+from scheduler.engine.bad_nodes import BadNodes
 from scheduler.engine.change_feed import ChangeFeed
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.commands import Commands
@@ -66,6 +67,7 @@ class Engine:
         self.registry = registry = Registry(settings.finished_in_memory)
         self.cluster = cluster = Cluster(runner, registry)
         self.projects = projects = Projects(journal, registry, cluster)
+        self.bad_nodes = bad = BadNodes(journal, cluster, clock, settings.set_aside_share)
         session = MirrorSession(mirror, journal) if mirror else None
         self.store = store = JobStore(journal, registry, session, settings.retries())
         self.views = views = JobViews(registry, clock, settings)
@@ -81,11 +83,10 @@ class Engine:
         self.shutdown = shutdown = Shutdown(store, registry, clock)
         self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
         self.scheduling = Scheduling(
-            registry, store, cluster, found, shutdown, policy, views, feed, times, clock)  # fmt: skip
+            registry, store, cluster, found, shutdown, policy, views, feed, times, bad, clock)  # fmt: skip
         # people, and the database
         self.queries = queries = Queries(
-            journal, runner, registry, store, cluster, validator,
-            views, feed, session, policy, clock, settings
+            journal, runner, registry, store, cluster, validator, views, feed, session, policy, clock, settings
         )  # fmt: skip
         self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock)
         self.commands = commands = Commands(
@@ -97,12 +98,11 @@ class Engine:
             journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings
         )  # fmt: skip
         # what runs again and again, and what follows a commit
-        self.tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
+        self.tick = tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
         self.tasks = self._periodic()
         store.on_action = self.supervisor.act
-        store.on_commit = (
-            views.committed, feed.committed, policy.committed, self.tick.wake, self.sync.committed, metrics.committed
-        )  # fmt: skip
+        store.on_commit = (views.committed, feed.committed, policy.committed, bad.committed, tick.wake,
+            self.sync.committed, metrics.committed)  # fmt: skip
 
     def _periodic(self) -> tuple[PeriodicTask, ...]:
         """What runs again and again, each in a loop of its own."""
@@ -120,6 +120,7 @@ class Engine:
         self.registry.fill(await self.journal.active())
         await self.projects.load()
         await self.recurring.load()
+        await self.bad_nodes.load()
         # Places in milliseconds: jobs of a journal that was lost, found again later, stand before those of this one.
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
         await self.cluster.look()
@@ -149,6 +150,7 @@ class Engine:
             running=self.registry.running(),
             next_queued=self.registry.queued(LOOKED_AT),
             nodes=self.cluster.nodes,
+            aside=self.bad_nodes.aside,
             tasks=tuple((task.name, task.health()) for task in self.tasks),
             database=self._database(),
             unmirrored=await self.journal.outbox_size(),
@@ -182,6 +184,7 @@ class Engine:
             *self.found.problems(running),
             self.shutdown.problem(),
             self.recurring.problem(),
+            *self.bad_nodes.problems(),
             None if nodes else "no live Ray node is known yet: jobs cannot start",
             self.sync.notifier.problem(),
             self.views.problem(self.journal.unreadable),

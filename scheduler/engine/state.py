@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scheduler.api.health import LoopHealth
+from scheduler.core.bad_nodes import SetAside
 from scheduler.core.model import Job, Node, Status
 from scheduler.settings import Settings
 
@@ -32,6 +33,8 @@ class EngineState:
     next_queued: Sequence[Job]
     """The first of the queue."""
     nodes: tuple[Node, ...]
+    aside: Mapping[str, SetAside]
+    """Nodes that are set aside, by name."""
     tasks: tuple[tuple[str, LoopHealth], ...]
     """The periodic tasks, by name."""
     database: DatabaseState | None

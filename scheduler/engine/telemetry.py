@@ -104,7 +104,9 @@ RUN_FAILURES = _counter("run_failures", "Runs that failed or were lost.", "cause
 PREPARED_RUNS = _gauge("prepared_runs", "Runs that could start warm now.")
 
 # The cluster
-NODES = _gauge("nodes", "Live nodes that take new work, and those that are being drained.", "state")
+NODES = _gauge(
+    "nodes", "Live nodes that take new work, and those that are being drained or set aside.", "state"
+)
 CPUS = _gauge("cpus", "CPUs: held by jobs, free, or taken by something else on this Ray.", "state")
 GPUS = _gauge("gpus", "GPUs: held by jobs, free, or taken by something else on this Ray.", "state")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from scheduler.core.diagnosis import Died, Evidence, Raised, diagnose, signature
 from scheduler.core.lifecycle import NODE_LOST
-from scheduler.core.model import OPERATOR_DOWN, Cause, Ending, Outcome, Reason
+from scheduler.core.model import OPERATOR_DOWN, Cause, Ending, NodeId, Outcome, Reason
 from scheduler.core.plain_values import plain_error, plain_text
 from scheduler.core.post_mortem_budget import within_budget, worst_first
 from scheduler.core.run_end import ending_by_record
@@ -67,7 +67,9 @@ def lost(folder: RunDir, seen: str, error: Exception | None = None) -> Outcome:
     if done := finished(folder):
         return done
     if (ended := folder.ended()) and ended.code == NODE_LOST:
-        return folder.account(Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=ended))
+        dead, _ = _dead_and_drained(folder)
+        outcome = Outcome(ending=Ending.LOST, cause=Cause.INFRASTRUCTURE, reason=ended, failed_on=_ids(dead))
+        return folder.account(outcome)
     if ended:
         return folder.account(Outcome(ending=Ending.STOPPED, reason=ended))
     told = plain_text(error or "")
@@ -98,15 +100,15 @@ def _diagnosed(
 ) -> Outcome:
     """*died* is what Ray says of each rank whose process went; *controller* what it says of the run."""
     tails, codes = folder.log_tails(TAIL_BYTES), folder.exits()
-    gone, drained = _nodes_gone(folder)
+    dead, drained = _dead_and_drained(folder)
     evidence = Evidence(
         raised=_raised(folder) if raised is None else raised,
         died=tuple(
             Died(rank=rank, said=died.get(rank, ""), exit_code=codes.get(rank))
             for rank in sorted(died.keys() | codes.keys())
         ),
-        nodes_lost=gone,
-        nodes_drained=drained,
+        nodes_lost=_names(dead),
+        nodes_drained=_names(drained),
         tails={int(rank): text for rank, text in tails.items()},
         controller=controller,
     )
@@ -118,6 +120,7 @@ def _diagnosed(
             reason=Reason(code=found.code, message=found.message, detail=found.detail),
             signature=signature(found),
             evidence=within_budget({"logs": tails}, worst_first(evidence.raised, evidence.died)),
+            failed_on=_ids(dead) or _node_of(folder, [one.rank for one in evidence.died]),
         )
     )
 
@@ -142,16 +145,25 @@ def _unwritten(rank: int, error: Exception) -> Raised:
     return Raised(rank=rank, type=told["type"], message=told["message"])
 
 
-def _nodes_gone(folder: RunDir) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of nodes of the run that are dead, and of those that were told to empty themselves."""
+def _dead_and_drained(folder: RunDir) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Of the nodes of the run those that are dead, and those that were told to empty themselves."""
     import ray
 
     held = {rank.node_id for rank in folder.ranks()} | {folder.node()}
     nodes = [node for node in ray.nodes() if node["NodeID"] in held]
     draining = draining_nodes()
     dead = [node for node in nodes if not node["Alive"]]
-    drained = [node for node in nodes if node["NodeID"] in draining]
-    return _names(dead), _names(drained)
+    return dead, [node for node in nodes if node["NodeID"] in draining]
+
+
+def _node_of(folder: RunDir, died: Collection[int]) -> tuple[NodeId, ...]:
+    """Where all ranks that *died* were; when several nodes had some, which of them began it is not known."""
+    nodes = {rank.node_id for rank in folder.ranks() if rank.rank in died}
+    return tuple(map(NodeId, nodes)) if len(nodes) == 1 else ()
+
+
+def _ids(nodes: list[dict[str, Any]]) -> tuple[NodeId, ...]:
+    return tuple(NodeId(node["NodeID"]) for node in nodes)
 
 
 def _names(nodes: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -311,4 +311,5 @@ def _node(node: dict[str, Any], available: Mapping[str, float] | None, *, draini
         available_gpus=available.get("GPU", 0.0) if available is not None else None,
         draining=draining,
         memory_bytes=int(total["memory"]) if "memory" in total else None,
+        labels=node.get("Labels") or {},
     )

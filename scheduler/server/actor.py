@@ -157,7 +157,7 @@ class SchedulerActor:
         door = SpecValidator(
             settings.allowed_loops,
             self._roots,
-            _node_types(settings),
+            node_types(settings),
             allow_shipped_code=settings.allow_shipped_code,
         )
         telemetry = RayTelemetry(settings.cluster)
@@ -211,9 +211,10 @@ def default_roots(settings: Settings, working_dir: Path) -> tuple[Path, ...]:
     return (settings.storage_path, *given)
 
 
-def _node_types(settings: Settings) -> list[Node]:
+def node_types(settings: Settings) -> list[Node]:
+    """What the autoscaler may add, as nodes."""
     return [
-        Node(id=NodeId(f"{name}-{i}"), name=name, cpus=kind.cpus, gpus=kind.gpus)
+        Node(id=NodeId(f"{name}-{i}"), name=name, cpus=kind.cpus, gpus=kind.gpus, labels=kind.labels)
         for name, kind in settings.node_types.items()
         for i in range(kind.max_nodes)
     ]

@@ -19,6 +19,7 @@ def method_of(engine: Engine, name: str) -> Callable[..., Awaitable[Any]]:
         engine.queue,
         engine.projects,
         engine.recurring,
+        engine.bad_nodes,
         engine.sync,
     ):
         if found := getattr(part, name, None):

@@ -56,7 +56,9 @@ class Gauges:
     def _cluster(self, state: EngineState) -> None:
         nodes = state.nodes
         draining = sum(node.draining for node in nodes)
-        self._telemetry.set(telemetry.NODES, len(nodes) - draining, state="live")
+        aside = sum(node.set_aside and not node.draining for node in nodes)
+        self._telemetry.set(telemetry.NODES, len(nodes) - draining - aside, state="live")
+        self._telemetry.set(telemetry.NODES, aside, state="set_aside")
         self._telemetry.set(telemetry.NODES, draining, state="draining")
         held = holdings(state.running)
         self._use(telemetry.CPUS, cpu_use(nodes, held))

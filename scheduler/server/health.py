@@ -8,14 +8,16 @@ from datetime import datetime
 
 from scheduler import __version__
 from scheduler.api.health import DatabaseHealth, Health, HolderDocument, NodeHealth, PoolHealth
+from scheduler.core.bad_nodes import SetAside, name_of
 from scheduler.core.model import Node
 from scheduler.core.node_usage import NodeShare, cpus_of, gpus_of, holdings
+from scheduler.engine.bad_nodes import set_aside_document
 from scheduler.engine.state import DatabaseState, EngineState
 
 
 def health(state: EngineState, *, started_at: datetime, pool: PoolHealth | None) -> Health:
     held = holdings(state.running)
-    nodes = [_node(node, held.get(node.id, ())) for node in state.nodes]
+    nodes = [_node(node, held.get(node.id, ()), state.aside.get(name_of(node))) for node in state.nodes]
     gpus = [{"node": node.name, "gpus": node.gpus, "free": node.free_gpus} for node in nodes if node.gpus]
     return Health(
         status="degraded" if state.problems else "healthy",
@@ -41,7 +43,7 @@ def health(state: EngineState, *, started_at: datetime, pool: PoolHealth | None)
     )
 
 
-def _node(node: Node, held: Sequence[NodeShare]) -> NodeHealth:
+def _node(node: Node, held: Sequence[NodeShare], aside: SetAside | None) -> NodeHealth:
     return NodeHealth(
         node_id=node.id,
         name=node.name,
@@ -50,6 +52,8 @@ def _node(node: Node, held: Sequence[NodeShare]) -> NodeHealth:
         free_cpus=cpus_of(node, held).free,
         free_gpus=gpus_of(node, held).free,
         draining=node.draining,
+        set_aside=set_aside_document(aside),
+        labels=dict(node.labels),
         held_by=[_holder(holding) for holding in held],
     )
 

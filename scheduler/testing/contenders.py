@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from scheduler.core.bin_packing import free_now
+from scheduler.core.bin_packing import Need, free_now
 from scheduler.core.contender import Contender, Rules, Scene, Tenure, Told, preempted
 from scheduler.core.model import Allocation, Gang, JobId, Node, NodeId, Snapshot
-from scheduler.core.needs import Outline, num_ranks, shape
+from scheduler.core.needs import Outline, num_ranks
 from scheduler.core.policy import Decision, Start, after
 
 NOW_S = 1_000_000.0
@@ -51,11 +52,16 @@ def runner(
     return _contender(name, gang, told=told, waits_since_s=NOW_S - for_s, tenure=tenure, **fields)
 
 
+@lru_cache
+def _need(gang: Gang, only: frozenset[NodeId] | None) -> Need:
+    return Need(gang, only)
+
+
 def _contender(name: str, gang: Gang, **fields: Any) -> Contender:
     likely: dict[str, Any] = {
         "id": JobId(name),
         "name": name,
-        "need": shape(gang),
+        "need": _need(gang, fields.pop("only", None)),
         "size": gang.fewest * gang.gpus_per_rank or gang.fewest * gang.cpus_per_rank,
         "seq": next(_numbers),
         "save_s": 10.0,
@@ -74,18 +80,23 @@ def a_scene(
     """*nodes*: GPUs by name, or whole nodes."""
     if isinstance(nodes, dict):
         nodes = [Node(id=NodeId(name), cpus=64.0, gpus=float(have)) for name, have in nodes.items()]
-    waiting, running = tuple(waiting), tuple(running)
+    outline = Outline(tuple(nodes))
+    waiting, running = (tuple(_where_it_may(job, outline) for job in jobs) for jobs in (waiting, running))
     held = tuple((job.need.gang, job.tenure.allocation) for job in running if job.tenure)
     return Scene(
         **{
             "now_s": NOW_S,
-            "cluster": Outline(tuple(nodes)),
+            "cluster": outline,
             "free": free_now(Snapshot(nodes=tuple(nodes), running=held)),
             "waiting": waiting,
             "running": running,
             **fields,
         }
     )
+
+
+def _where_it_may(job: Contender, outline: Outline) -> Contender:
+    return replace(job, need=outline.need_of(job.need.gang)) if job.need.gang.on else job
 
 
 def carried_out(scene: Scene, decision: Decision, rules: Rules = RULES) -> Scene:

@@ -23,6 +23,8 @@ class Field:
     choices: tuple[str, ...] = ()
     word: str | None = None
     """What stands for the whole list, as `all-linear`."""
+    many: bool = False
+    """Of pairs: a name may have several values, each in a line of its own."""
 
     @property
     def name(self) -> str:
@@ -95,9 +97,15 @@ def _field(path: str, described: Schema, required: bool) -> Field:
         required=required,
         choices=tuple(main.get("enum", ("true", "false") if main.get("type") == "boolean" else ())),
         word=word,
+        many=any(one.get("type") == "array" for one in _values_of(main)),
     )
     default = described.get("default")
     return field if default is None else replace(field, default=_text(field, default))
+
+
+def _values_of(described: Schema) -> list[Schema]:
+    of = described.get("additionalProperties")
+    return of.get("anyOf", []) if isinstance(of, dict) else []
 
 
 def _kind(described: Schema) -> str:
@@ -119,7 +127,8 @@ def _text(field: Field, value: Any) -> str:
     if field.kind == "json":
         return json.dumps(value, indent=2, ensure_ascii=False)
     if field.kind == "pairs" and isinstance(value, Mapping):
-        return "\n".join(f"{name}={one}" for name, one in value.items())
+        each = ((name, one if isinstance(one, list) else [one]) for name, one in value.items())
+        return "\n".join(f"{name}={one}" for name, several in each for one in several)
     if field.kind == "lines" and isinstance(value, list | tuple):
         return "\n".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value)
@@ -129,7 +138,7 @@ def _parsed(field: Field, text: str) -> Any:
     if field.kind == "lines":
         return text if text == field.word else [line.strip() for line in text.splitlines() if line.strip()]
     if field.kind == "pairs":
-        return dict(_pairs(text))
+        return _several(_pairs(text)) if field.many else dict(_pairs(text))
     if field.kind in ("integer", "number", "json") or set(field.choices) == {"true", "false"}:
         return _json_or_text(text)
     return text
@@ -140,6 +149,14 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         if line.strip():
             name, _, value = line.partition("=")
             yield name.strip(), value.strip()
+
+
+def _several(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """A list for each name that is there more than once."""
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def _json_or_text(text: str) -> Any:

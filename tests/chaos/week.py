@@ -72,7 +72,10 @@ def live(seed: int, jobs: tuple[PlannedJob, ...], folder: Path, *, patience_s: f
     torch.set_num_threads(1)
     history = History(folder)
     cpus = [NODE_CPUS] * AT_ONCE
-    with cluster_with_nodes("week", cpus, max_losses=100, retry_backoff_max_s=1.0) as (cluster, nodes):
+    with cluster_with_nodes("week", cpus, max_losses=100, set_aside_share=0.0, retry_backoff_max_s=1.0) as (
+        cluster,
+        nodes,
+    ):
         Driver(cluster, nodes, history, seed=seed, patience_s=patience_s).live_through(jobs, AT_ONCE)
     return broken_promises(history.lines())
 

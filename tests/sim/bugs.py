@@ -9,11 +9,22 @@ from typing import Any
 
 import pytest
 
-from scheduler.core import arrays, dependencies, hangs, lifecycle, ordering, reconcile, retry, run_end
+from scheduler.core import (
+    arrays,
+    dependencies,
+    hangs,
+    lifecycle,
+    node_labels,
+    ordering,
+    reconcile,
+    retry,
+    run_end,
+)
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason, Status
 from scheduler.core.reservations import Room
 from scheduler.engine import job_store, supervisor
+from scheduler.engine.cluster import Cluster
 from scheduler.engine.found_runs import FoundRuns
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.kept_places import KeptPlaces
@@ -272,6 +283,17 @@ def a_pass_counts_only_what_runs_already(patch: pytest.MonkeyPatch) -> None:
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
+
+def any_node_will_do(patch: pytest.MonkeyPatch) -> None:
+    """Placement looks at room alone, and not at the labels that a job asks for."""
+    patch.setattr(node_labels, "matches", lambda gang, node: True)
+
+
+def what_is_set_aside_gets_new_runs(patch: pytest.MonkeyPatch) -> None:
+    """It is written down, shown, and nothing follows."""
+    patch.setattr(Cluster, "_marked", lambda self, nodes: nodes)
+
+
 ALL: list[tuple[Plant, Troubles]] = [
     (rows_of_a_newer_version_are_overwritten, frozenset({Trouble.DATABASE})),
     (writes_of_an_older_incarnation_are_taken, frozenset({Trouble.FREEZE, Trouble.JOURNAL_LOST})),
@@ -304,6 +326,8 @@ ALL: list[tuple[Plant, Troubles]] = [
     (what_is_kept_is_room_for_all, frozenset()),
     (what_a_stop_leaves_over_is_taken_before_it_is_free, frozenset()),
     (recurring_jobs_meet_themselves, frozenset()),
+    (any_node_will_do, frozenset()),
+    (what_is_set_aside_gets_new_runs, frozenset({Trouble.CLUSTER})),
     (the_end_of_an_attempt_is_not_told, frozenset()),
     (what_the_operator_ends_is_charged, frozenset({Trouble.OPERATOR})),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),

@@ -105,6 +105,7 @@ class Ledger:
         yield from self._gives_way_for_somebody(before, change)
         yield from self._room_is_kept(change)
         yield from self._recurs_alone(before, change)
+        yield from self._may_be_there(change)
         yield from self._attempts.take(before, change)
         yield from self.courses.take(before, change, self.is_alone)
         self._write_down(change)
@@ -239,6 +240,20 @@ class Ledger:
         for node in self._cluster.nodes_now:
             if node.id in change.job.allocation.node_of_each_rank and taken[node.id] > node.cpus:
                 yield f"job {change.job.id} starts on {node.id}, where room is kept for another"
+
+    def _may_be_there(self, change: Change) -> Iterator[str]:
+        """S6: a job starts only on nodes of the kind that it asks for, and on none that is set aside."""
+        held = change.job.allocation
+        if change.event.kind != "Admit" or held is None or not self.is_alone:
+            return
+        there = [node for node in self._cluster.nodes_now if node.id in held.node_of_each_rank]
+        aside = self._cluster.set_aside()
+        for node in there:
+            if node.name in aside:
+                yield f"job {change.job.id} starts on {node.id}, which is set aside"
+            for label, wanted in change.job.spec.resources.on.items():
+                if node.labels[label] not in ([wanted] if isinstance(wanted, str) else wanted):
+                    yield f"job {change.job.id} starts on {node.id}, and wants {label}={wanted}"
 
     def _fence_is_new(self, before: Job | None, job: Job) -> Iterator[str]:
         if before and job.fence < before.fence:

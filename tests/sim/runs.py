@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from scheduler.core.lifecycle import StartRun, StopRun
 from scheduler.core.model import Allocation, CheckpointId, Fence, JobId, Json, Node, NodeId, Outcome, StopKind
 from scheduler.core.observation import moments
 from scheduler.core.run_end import Returned
+from scheduler.engine.bad_nodes import NOTE
 from scheduler.ports import Observation, Run
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED, LOST, STOPPED, FakeRunner, failed
@@ -107,6 +109,11 @@ class Cluster(FakeRunner):
         start = next(one for one in self.started if (one.job_id, one.fence) == run)
         node = start.allocation.node_of_each_rank[0]
         return timedelta(seconds=self._world.scenario.ahead_s.get(node, 0.0))
+
+    def set_aside(self) -> set[str]:
+        """Names of nodes, as the disk has them."""
+        note = json.loads(self._world.disk.notes.get(NOTE, b'{"aside": []}'))
+        return {one["node"] for one in note["aside"]}
 
     def drain_node(self, node_id: NodeId) -> None:
         """It is about to be taken away."""

@@ -24,6 +24,7 @@ RULES = (
     Rules(min_run_s=2.0, lost_share=0.3, preempt="share"),
 )
 """What takes a day on a cluster takes minutes here."""
+ZONES: tuple[dict[str, str | list[str]], ...] = ({}, {}, {}, {"zone": "a"}, {"zone": ["a", "b"]})
 AHEAD_S = (0.0, 0.0, 20.0, -900.0, 900.0, 3600.0)
 
 
@@ -80,6 +81,7 @@ def draw_spec(rng: Random, user: str) -> JobSpec:
         gang = Gang(min_ranks=rng.choice((1, 2)), max_ranks=3, cpus_per_rank=cpus)
     else:
         gang = Gang(num_ranks=rng.choice((1, 1, 2, 3, 3)), cpus_per_rank=cpus)
+    gang = replace(gang, on=apart(rng).choice(ZONES))
     return JobSpec(
         loop=LOOP,
         user=user,
@@ -117,9 +119,14 @@ def _pause_s(rng: Random) -> float:
 
 
 def _nodes(rng: Random) -> tuple[Node, ...]:
-    """The first always has room for the largest gang, so that every job can run in the end."""
+    """The first always has room for the largest gang, in the zone that any gang asks for, so that every job can run in
+    the end."""
     sizes = rng.choice([(6.0,), (6.0, 2.0), (6.0, 4.0, 4.0)])
-    return tuple(Node(id=NodeId(f"node-{i}"), name=f"node-{i}", cpus=cpus) for i, cpus in enumerate(sizes))
+    others = [apart(rng).choice("ab"), "b"]
+    return tuple(
+        Node(id=NodeId(f"node-{i}"), name=f"node-{i}", cpus=cpus, labels={"zone": zone})
+        for i, (cpus, zone) in enumerate(zip(sizes, ["a", *others], strict=False))
+    )
 
 
 def _settings(rng: Random) -> Settings:

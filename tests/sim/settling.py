@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from scheduler.api.nodes import NodeDocument
 from scheduler.core.model import JobId
+from scheduler.engine.service import Engine
 from tests.sim.rest import unrest
 
 if TYPE_CHECKING:
@@ -63,9 +66,20 @@ def _unexplained(life: Life | None) -> list[tuple[Life, JobId, int]]:
 async def _reach(world: World, left_over: Callable[[], list[str]]) -> None:
     until_s = world.loop.time() + world.scenario.patience_s
     while left := left_over():
+        await _let_nodes_back(world)
         if world.loop.time() > until_s:
             world.broken(f"no rest within {world.scenario.patience_s:g} s: {'; '.join(left)}")
         await asyncio.sleep(LOOKS_EVERY_S)
+
+
+async def _let_nodes_back(world: World) -> None:
+    """What was set aside is looked at by somebody; for some jobs there may be no other node."""
+    for node in sorted(world.cluster.set_aside()):
+        await world.ask(f"allow {node}", partial(_allow, node=node))
+
+
+def _allow(engine: Engine, node: str) -> Coroutine[Any, Any, NodeDocument]:
+    return engine.bad_nodes.allow_node(node, "ann")
 
 
 async def _nothing_to_repair(world: World) -> None:

@@ -40,6 +40,7 @@ from scheduler.api.jobs import (
 )
 from scheduler.api.logs import LogChunk, LogView, RankLog
 from scheduler.api.metrics import MetricsDocument
+from scheduler.api.nodes import NodeDocument, NodeList, SetAsideDocument
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import HoldingJob, ProjectInQueue, QueueDocument, WaitingJob
 from scheduler.api.recurring import (
@@ -88,6 +89,12 @@ def a_repair(job_id: str = JOB_ID, **changes: Any) -> RepairDocument:
         "why": "last vouched for 640 s ago; the limit is 600 s",
     }
     return RepairDocument(**(values | changes))
+
+
+def a_node_document(name: str = "10.0.0.7") -> NodeDocument:
+    return NodeDocument(
+        node_id="c1f5d9", name=name, cpus=96.0, gpus=8.0, labels={}, draining=False, set_aside=None, lost=[]
+    )
 
 
 def a_project(name: str = "vision", **changes: Any) -> ProjectDocument:
@@ -252,6 +259,7 @@ class RecordingRegistry:
         self.put_right: list[RepairDocument] = []
         self.known_projects: list[ProjectDocument] = []
         self.known_recurring: list[RecurringJobDocument] = []
+        self.known_nodes: list[NodeDocument] = []
         self.known_queue = a_queue()
         self.known_arrays: dict[str, ArrayDocument] = {}
         self.says_of_pages: dict[str, Any] = {}
@@ -483,6 +491,17 @@ class RecordingRegistry:
 
     async def forget_recurring_job(self, name: str, by: str) -> RecurringForgotten:
         return RecurringForgotten(name=name, existed=True)
+
+    async def nodes(self) -> NodeList:
+        return NodeList(nodes=self.known_nodes)
+
+    async def set_node_aside(self, node: str, why: str, by: str) -> NodeDocument:
+        at = datetime(2026, 11, 22, 12, tzinfo=UTC)
+        aside = SetAsideDocument(at=at, by=by, why=why, losses=[])
+        return a_node_document(node).model_copy(update={"set_aside": aside})
+
+    async def allow_node(self, node: str, by: str) -> NodeDocument:
+        return a_node_document(node)
 
     async def reconcile(self, dry_run: bool) -> ReconcileAnswer:
         return ReconcileAnswer(dry_run=dry_run, repairs=self.put_right, rows_compared=12, database="compared")

@@ -96,6 +96,20 @@ def test_a_job_may_be_told_after_which_others_it_starts() -> None:
     assert run("submit", "--loop", LOOP, "--after", "nobody").code == 3
 
 
+def test_the_kind_of_node_may_be_said() -> None:
+    """S6: as options, or as a field; what is no label is refused in words."""
+    options = ("submit", "--loop", LOOP, "--on", "gpu=H100", "--on", "gpu=A100", "--on", "ray.io/zone=a")
+    refused = run(*options, "--json")
+    assert (
+        "no node has gpu=A100 or H100, ray.io/zone=a; there is 1 without gpu and ray.io/zone" in refused.err
+    )
+    assert "write it as LABEL=VALUE" in run("submit", "--loop", LOOP, "--on", "H100").err
+    assert (
+        "gpu: 3 is no value of a label" in run("submit", "--loop", LOOP, "--set", "resources.on={gpu: 3}").err
+    )
+    assert "on" not in run("status", submitted(), "--json").document["spec"]["resources"]
+
+
 def test_a_spec_may_come_through_a_pipe() -> None:
     assert run("submit", "-", "--json", given=f"loop: {LOOP}\nname: piped\n").document["name"] == "piped"
 

@@ -27,7 +27,7 @@ KNOWN = {
     "ending": set(Ending),
     "cause": {*Cause, "nobody"},
     "start": {"warm", "cold"},
-    "state": {"held", "free", "other", "live", "draining"},
+    "state": {"held", "free", "other", "live", "draining", "set_aside"},
     "loop": {
         "tick",
         "recurring",

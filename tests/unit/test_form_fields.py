@@ -43,7 +43,9 @@ def test_what_is_required_and_what_is_left_out_is_said() -> None:
             loop="sft",
             name="a b",
             config={"model": "/m", "nested": {"x": [1, 2.5, None, True]}},
-            resources=Gang(min_ranks=1, max_ranks=4, gpus_per_rank=0.5),
+            resources=Gang(
+                min_ranks=1, max_ranks=4, gpus_per_rank=0.5, on={"gpu": ["A100", "H100"], "zone": "a"}
+            ),
             checkpoints=CheckpointPolicy(keep_best=2),
             priority=-3,
             max_runtime_s=60.0,

@@ -153,6 +153,7 @@ def operations() -> list[tuple[str, dict[str, Any]]]:
 def test_operations_have_the_short_names_that_generated_clients_call() -> None:
     """A renamed operation breaks every generated client."""
     assert sorted(operation["operationId"] for _, operation in operations()) == [
+        "allow_node",
         "array",
         "attempts",
         "cancel",
@@ -171,6 +172,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "loops",
         "mark_failed",
         "metrics",
+        "nodes",
         "pause",
         "plan",
         "preempt",
@@ -182,6 +184,7 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "repairs",
         "restart",
         "resume",
+        "set_node_aside",
         "set_project",
         "set_recurring_job",
         "shutdown",

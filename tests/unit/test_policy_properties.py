@@ -14,6 +14,7 @@ from scheduler.core.bin_packing import FreeSpace, Need, total
 from scheduler.core.contender import HOUR_S, Contender, Rules, Scene, Share, Told
 from scheduler.core.entitlements import Claim, by_usage, decayed, entitle
 from scheduler.core.model import Gang, NodeId
+from scheduler.core.node_labels import ACCELERATOR_TYPE
 from scheduler.core.policy import decide
 from scheduler.core.remaining import LEVELS, left
 from scheduler.core.turns import AT_ONCE, OVER, order
@@ -35,6 +36,18 @@ GANGS = st.builds(
 )
 
 
+RARELY = st.sampled_from([True, False, False, False])
+LABELS = st.sampled_from([{ACCELERATOR_TYPE: "H100", "zone": "a"}, {ACCELERATOR_TYPE: "A100"}, {}])
+KINDS: list[dict[str, Any]] = [
+    {},
+    {},
+    {},
+    {"gpu": "H100"},
+    {"gpu": ["A100", "H100"]},
+    {"zone": "a", "gpu": "H100"},
+]
+
+
 @st.composite
 def fields(draw: st.DrawFn) -> dict[str, Any]:
     return {
@@ -52,7 +65,10 @@ def fields(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
     sizes = draw(st.lists(st.sampled_from([2, 4, 8]), min_size=1, max_size=4))
-    nodes = [a_node(f"n{i}", cpus=64, gpus=size) for i, size in enumerate(sizes)]
+    nodes = [
+        a_node(f"n{i}", cpus=64, gpus=size, draining=i > 0 and draw(RARELY), labels=draw(LABELS))
+        for i, size in enumerate(sizes)
+    ]
     space = FreeSpace({node.id: total(node) for node in nodes})
     running: list[Contender] = []
     for number, gang in enumerate(draw(st.lists(GANGS, max_size=8))):
@@ -63,6 +79,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     waiting: list[Contender] = []
     for number, gang in enumerate(draw(st.lists(GANGS, max_size=8))):
         only = draw(st.sampled_from([None, None, None, frozenset({nodes[0].id})]))
+        gang = replace(gang, on=draw(st.sampled_from(KINDS)))
         waited_s = draw(st.sampled_from([10.0, 10.0, 90_000.0]))
         waiting.append(waiter(f"w{number}", gang, waited_s=waited_s, only=only, **draw(fields())))
     shares = {"vision": Share(weight=2.0, quota=3.0), "speech": Share(limit=4.0)}
@@ -126,7 +143,7 @@ def test_a_job_starts_whole_and_only_where_it_may(scene: Scene, rules: Rules) ->
     for job_id, start in decide(scene, rules).starts.items():
         job = jobs[job_id]
         assert sum(ranks for _, ranks in start.allocation.ranks) == job.need.fewest
-        assert job.only is None or {node for node, _ in start.allocation.ranks} <= job.only
+        assert all(job.need.may_be_on(node) for node, _ in start.allocation.ranks)
         if scene.cluster.on_one(job.need) >= job.need.fewest:
             assert len(start.allocation.ranks) == 1
 

@@ -10,6 +10,7 @@ import pytest
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from scheduler.core.model import Cause, Ending, Reason
+from scheduler.core.observation import RankProcess
 from scheduler.core.run_end import Returned
 from scheduler.runs import post_mortem
 from scheduler.runs.post_mortem import failure, finished, lost, silent
@@ -18,10 +19,13 @@ from scheduler.runs.run_dir import RunDir
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(post_mortem, "_nodes_gone", lambda folder: ((), ()))
+    monkeypatch.setattr(post_mortem, "_dead_and_drained", lambda folder: ((), ()))
     folder = RunDir(tmp_path / "run-1")
     folder.begin("node-1")
     return folder
+
+
+NODE = {"NodeName": "node-1", "NodeID": "id-1", "Alive": False}
 
 
 def returned(folder: RunDir, *ranks: int, num_ranks: int = 2, **result: Any) -> None:
@@ -108,9 +112,10 @@ def test_unless_it_is_that_of_a_signal(folder: RunDir, code: int) -> None:
 
 
 def test_unless_the_node_is_seen_behind_it(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(post_mortem, "_nodes_gone", lambda folder: (("node-1",), ()))
+    monkeypatch.setattr(post_mortem, "_dead_and_drained", lambda folder: ([NODE], []))
     folder.write_exit(0, 1)
-    assert lost(folder, "gone").cause is Cause.INFRASTRUCTURE
+    outcome = lost(folder, "gone")
+    assert (outcome.cause, outcome.failed_on) == (Cause.INFRASTRUCTURE, ("id-1",))
 
 
 def test_an_error_that_cannot_be_shown_is_told_all_the_same(folder: RunDir) -> None:
@@ -121,3 +126,15 @@ def test_an_error_that_cannot_be_shown_is_told_all_the_same(folder: RunDir) -> N
     outcome = failure(folder, Hostile("x"))
     assert outcome.ending is Ending.LOST
     assert json.dumps(outcome.reason.message)
+
+
+@pytest.mark.parametrize(("died", "blamed"), [((1,), ("id-1",)), ((1, 2), ("id-1",)), ((0, 1), ())])
+def test_it_is_said_on_which_node_ranks_died(
+    folder: RunDir, died: tuple[int, ...], blamed: tuple[str, ...]
+) -> None:
+    """S6: with ranks of several nodes dead, which of them began it is not known, and none is blamed."""
+    for rank, node in enumerate(("id-0", "id-1", "id-1")):
+        folder.write_rank(RankProcess(rank=rank, node_id=node, pid=1000 + rank, created_at_s=1.0))
+    for rank in died:
+        folder.write_exit(rank, -9)
+    assert lost(folder, "gone").failed_on == blamed
