@@ -35,19 +35,29 @@ Values = Annotated[
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show its progress until it has ended.")]
 
 
+After = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="JOB[:HOW]",
+        help="Start it only when that job is completed; or failed, or ended. May be given again.",
+        autocompletion=completion.jobs(),
+    ),
+]
+On = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LABEL=VALUE",
+        help="Only on nodes with this label, as gpu=H100; of several values of one label any will do. May be given again.",
+    ),
+]
+
+
 def submit(
     file: SpecPath = None,
     loop: Loop = None,
     name: Name = None,
     values: Values = None,
-    after: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="JOB[:HOW]",
-            help="Start it only when that job is completed; or failed, or ended. May be given again.",
-            autocompletion=completion.jobs(),
-        ),
-    ] = None,
+    after: After = None,
     start_after: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Do not start it before, as 2027-01-31T03:00:00Z."),
@@ -55,14 +65,7 @@ def submit(
     array: arrays.Parameters = None,
     at_most: arrays.AtMost = None,
     metric: arrays.Metric = None,
-    on: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LABEL=VALUE",
-            help="Only on nodes with this label, as gpu=H100; of several values of one label any will do. May be given "
-            "again.",
-        ),
-    ] = None,
+    on: On = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Return when the job has ended; 0 only if it completed.")
     ] = False,
