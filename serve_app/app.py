@@ -17,7 +17,7 @@ from serve_app.cors import NamedOrigins
 from serve_app.forwarding import Forwarded
 from serve_app.methods import Methods
 from serve_app.parameters import each_once
-from serve_app.routes import actions, changes, jobs, projects, queue, server
+from serve_app.routes import actions, changes, jobs, projects, queue, server, usage
 from serve_app.security import SecurityMiddleware
 from serve_app.verified_reads import VerifiedReads
 
@@ -26,6 +26,10 @@ _TAGS = [
     {"name": "actions", "description": "What a person may ask of a job."},
     {"name": "queue", "description": "Whose turn it is, why each job waits, and who holds nodes."},
     {"name": "projects", "description": "What each project may have of the cluster, and what it holds."},
+    {
+        "name": "usage",
+        "description": "What runs held of the cluster: GPU and CPU hours by project, user and day.",
+    },
     {"name": "repairs", "description": "Compare registry, runs and database, and see what was put right."},
     {"name": "server", "description": "What this server offers and how it is."},
 ]
@@ -50,7 +54,7 @@ def create_app(scheduler: SchedulerApi, settings: Settings, database: Mirror | N
     problems.install(app)
     openapi.add(app)
     probes.add(app, scheduler)
-    for group in (jobs, changes, actions, queue, projects, server):
+    for group in (jobs, changes, actions, queue, projects, usage, server):
         app.include_router(group.router)
     pages.add(app, scheduler, reads, hub, settings)
     return app

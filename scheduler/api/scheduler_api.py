@@ -7,6 +7,7 @@ this page.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Protocol
 
 from scheduler.api.forecasts import EffectDocument, Explanation, PlanAnswer, WhatIfDocument
@@ -28,8 +29,10 @@ from scheduler.api.operations import Operation, command, operations_of, query
 from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.api.usage import UsageDocument
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec
+from scheduler.core.usage import Grouping
 from scheduler.errors import InvalidRequest
 
 
@@ -177,6 +180,13 @@ class SchedulerApi(Protocol):
     @command()
     async def forget_project(self, name: str, by: str) -> ProjectDocument:
         """The project with the default share."""
+        ...
+
+    @query()
+    async def usage(
+        self, first_day: date | None, last_day: date | None, by: tuple[Grouping, ...]
+    ) -> UsageDocument:
+        """What runs held from *first_day* to *last_day*, both counted whole; None: the last 30 days, up to now."""
         ...
 
     @command(timeout_s=120.0)

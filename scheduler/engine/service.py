@@ -22,6 +22,7 @@ from scheduler.engine.projects import Projects
 from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.queries import Queries
 from scheduler.engine.queries.queue_view import QueueView
+from scheduler.engine.queries.usage import UsageAccounts
 from scheduler.engine.registry import Registry
 from scheduler.engine.run_metrics import RunMetrics
 from scheduler.engine.run_monitor import RunMonitor
@@ -87,6 +88,7 @@ class Engine:
             views, feed, session, policy, clock, settings
         )  # fmt: skip
         self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock)
+        self.accounts = UsageAccounts(journal, clock)
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
@@ -114,6 +116,7 @@ class Engine:
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
         await self.cluster.look()
         await self.policy.recall()
+        await self.accounts.begin()
         await self._after_an_outage()
         try:
             await self.sync.reconciler.once(by="start-up")

@@ -12,7 +12,14 @@ from scheduler.engine.service import Engine
 def method_of(engine: Engine, name: str) -> Callable[..., Awaitable[Any]]:
     """Raises InvalidRequest for a name that the API does not promise, whatever the engine has by that name."""
     operation(name)
-    for part in (engine.commands, engine.queries, engine.queue, engine.projects, engine.sync):
+    for part in (
+        engine.commands,
+        engine.queries,
+        engine.queue,
+        engine.projects,
+        engine.accounts,
+        engine.sync,
+    ):
         if found := getattr(part, name, None):
             return found
     raise AttributeError(f"no part of the engine has {name!r}")

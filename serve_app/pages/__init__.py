@@ -22,6 +22,7 @@ from serve_app.pages import (
     repairs,
     shared_connection,
     submit,
+    usage,
     visitor,
 )
 from serve_app.pages.site import OfSite, Site
@@ -39,7 +40,7 @@ class NoSuchPage(SchedulerError):
 def add(app: FastAPI, registry: SchedulerApi, reads: VerifiedReads, hub: Hub, settings: Settings) -> None:
     site = Site.of(registry, reads, hub, settings)
     app.state.site = site
-    for part in (assets, shared_connection, jobs_list, queue, repairs, health, job_logs, monitor):
+    for part in (assets, shared_connection, jobs_list, queue, usage, repairs, health, job_logs, monitor):
         app.include_router(part.router)
     confirm.add(app, site.renderer, registry)
     app.include_router(submit.router)

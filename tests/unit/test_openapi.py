@@ -19,6 +19,7 @@ from scheduler.api.metrics import MetricsDocument
 from scheduler.api.projects import ProjectDocument, ProjectList
 from scheduler.api.queue import QueueDocument
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.api.usage import UsageDocument
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobId
@@ -181,6 +182,8 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "stream_logs",
         "submit",
         "submit_batch",
+        "usage",
+        "usage_csv",
         "what_if",
     ]
 
@@ -204,6 +207,7 @@ def test_every_operation_describes_its_refusals_as_problems(path: str, operation
         ("reconcile", ReconcileAnswer),
         ("repairs", RepairPage),
         ("queue", QueueDocument),
+        ("usage", UsageDocument),
         ("projects", ProjectList),
         ("set_project", ProjectDocument),
         ("forget_project", ProjectDocument),
