@@ -59,7 +59,7 @@ class Engine:
         telemetry: Telemetry | None = None,
     ) -> None:
         self.journal, self.runner, self.clock = journal, runner, clock
-        self.settings, self.validator = settings, validator
+        self.settings, self.validator, self.accounts = settings, validator, UsageAccounts(journal, clock)
         self.background = background = BackgroundTasks(clock)
         # what is known: jobs in memory and journal, nodes, what has changed
         self.registry = registry = Registry(settings.finished_in_memory)
@@ -88,7 +88,6 @@ class Engine:
             views, feed, session, policy, clock, settings
         )  # fmt: skip
         self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock)
-        self.accounts = UsageAccounts(journal, clock)
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
