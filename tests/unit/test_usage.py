@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from scheduler.core.model import Fence, Gang, JobId
 from scheduler.core.usage import GROUPINGS, Grouping, HeldRun, Ledger, Used, by_day
 from scheduler.engine.queries import usage as accounts
 from scheduler.errors import InvalidRequest, JournalUnwritable, RegistryUnavailable
+from scheduler.ports import HeldRuns
 from scheduler.testing.clock import NOON
 from scheduler.testing.fake_runner import COMPLETED
 from tests.unit.edge import SUBMIT, client_of, problem_of
@@ -234,6 +237,25 @@ class TestTheEngine:
         await world.settle()
         world.clock.advance(3600)
         assert (await usage_of(world)).total.num_jobs == 3
+
+    async def test_who_asks_about_the_same_days_at_the_same_time_shares_one_reading(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The page asks by project and by day; a later question is read anew."""
+        world = await a_world()
+        journal, reads = world.service.journal, []
+        held_runs = journal.held_runs
+
+        async def seen(*asked: Any) -> HeldRuns:
+            reads.append(asked)
+            await asyncio.sleep(0)
+            return await held_runs(*asked)
+
+        monkeypatch.setattr(journal, "held_runs", seen)
+        one, other = await asyncio.gather(usage_of(world, "project"), usage_of(world, "day"))
+        assert (one.by, other.by, len(reads)) == (["project"], ["day"], 1)
+        await usage_of(world)
+        assert len(reads) == 2
 
     async def test_what_an_elastic_gang_got_is_counted_and_not_what_it_wanted(self) -> None:
         world = await a_world()

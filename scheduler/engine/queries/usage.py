@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 from scheduler.api.usage import DEFAULT_DAYS, MAX_DAYS, MAX_ROWS, UsageDocument, UsageRow, UsedDocument
-from scheduler.core.usage import GROUPINGS, Grouping, Key, Ledger, Used
+from scheduler.core.usage import GROUPINGS, Grouping, HeldRun, Ledger
 from scheduler.errors import InvalidRequest, JournalUnwritable, Problem
-from scheduler.ports import Clock, Journal, Mark
+from scheduler.ports import Clock, Journal
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,19 @@ _DAY = timedelta(days=1)
 _NO_RUNS_BEFORE = date(1970, 1, 1)
 
 
+class _Found(NamedTuple):
+    until: datetime
+    runs: list[HeldRun]
+    left_out: int
+
+
 class UsageAccounts:
     """Reads page by page and counts in a thread: the engine goes on meanwhile."""
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal, self._clock = journal, clock
         self._since: datetime | None = None
+        self._reading: dict[tuple[date, date], asyncio.Task[_Found]] = {}
 
     async def begin(self) -> None:
         """Find, or write down, since when this journal has every run.  A disk that is full keeps nobody from starting."""
@@ -42,13 +50,11 @@ class UsageAccounts:
     async def usage(
         self, first_day: date | None, last_day: date | None, by: tuple[Grouping, ...]
     ) -> UsageDocument:
-        now = self._clock.now().astimezone(UTC)
-        first, last = _days(first_day, last_day, now.date())
+        first, last = _days(first_day, last_day, self._clock.now().astimezone(UTC).date())
         order: tuple[Grouping, ...] = tuple(name for name in GROUPINGS if name in by)
-        begin, until = _midnight(first), min(_midnight(last + _DAY), now)
-        ledger = Ledger(order, begin, until)
-        left_out = await self._read(ledger, begin, until)
-        rows = await asyncio.to_thread(ledger.rows)
+        found = await self._read(first, last)
+        ledger = Ledger(order, _midnight(first), found.until)
+        rows = await asyncio.to_thread(_counted, ledger, found.runs, order)
         if len(rows) > MAX_ROWS:
             words = (
                 f"gives {len(rows):,} rows, and {MAX_ROWS:,} are the most; ask for fewer days, or name fewer"
@@ -58,32 +64,42 @@ class UsageAccounts:
             first_day=first,
             last_day=last,
             by=list(order),
-            counted_until=until,
+            counted_until=found.until,
             complete_since=self._since,
             num_open=ledger.num_open,
-            num_left_out=left_out,
+            num_left_out=found.left_out,
             total=UsedDocument(**asdict(ledger.total())),
-            rows=_rows(order, rows),
+            rows=rows,
         )
 
-    async def _read(self, ledger: Ledger, begin: datetime, until: datetime) -> int:
-        """Returns how many runs cannot be counted."""
-        after: Mark | None = None
-        left_out = 0
-        while True:
-            page = await self._journal.held_runs(begin, until, after, _JOBS_A_PAGE)
-            await asyncio.to_thread(ledger.add, page.runs)
-            left_out += page.left_out
-            after = page.after
-            if after is None:
-                await asyncio.to_thread(ledger.close)
-                return left_out
+    async def _read(self, first: date, last: date) -> _Found:
+        """Who asks about the same days while they are read waits for that: the page asks twice."""
+        reading = self._reading.get((first, last))
+        if reading is None:
+            reading = self._reading[first, last] = asyncio.create_task(self._walk(first, last))
+        return await asyncio.shield(reading)
+
+    async def _walk(self, first: date, last: date) -> _Found:
+        begin, until = _midnight(first), min(_midnight(last + _DAY), self._clock.now().astimezone(UTC))
+        runs: list[HeldRun] = []
+        left_out, after = 0, None
+        try:
+            while True:
+                page = await self._journal.held_runs(begin, until, after, _JOBS_A_PAGE)
+                runs += page.runs
+                left_out, after = left_out + page.left_out, page.after
+                if after is None:
+                    return _Found(until, runs, left_out)
+        finally:
+            del self._reading[first, last]
 
 
-def _rows(order: tuple[Grouping, ...], found: Mapping[Key, Used]) -> list[UsageRow]:
+def _counted(ledger: Ledger, runs: Sequence[HeldRun], order: tuple[Grouping, ...]) -> list[UsageRow]:
+    ledger.add(runs)
+    ledger.close()
     return [
         UsageRow.model_validate(dict(zip(order, key, strict=True)) | asdict(used))
-        for key, used in found.items()
+        for key, used in ledger.rows().items()
     ]
 
 
