@@ -29,6 +29,7 @@ from scheduler.core.model import (
 from scheduler.core.observation import Observation as Observation
 from scheduler.core.observation import RankProcess as RankProcess
 from scheduler.core.reconcile import Repair, Row, Stub
+from scheduler.core.usage import HeldRun
 
 Run = tuple[JobId, Fence]
 
@@ -58,7 +59,7 @@ class OutboxRow:
 
 
 class Mark(NamedTuple):
-    """How far a walk through the jobs that ended has come, in the order of their end."""
+    """How far a walk through the jobs has come, in the order of their last change: of one that ended, its end."""
 
     ended_at: datetime
     id: JobId
@@ -73,6 +74,17 @@ class Pruned:
     """Attempts."""
     after: Mark | None
     """None: nothing older is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRuns:
+    """Runs that held nodes, and where the next page goes on."""
+
+    runs: list[HeldRun]
+    left_out: int
+    """Runs of which the record cannot be read, or does not tell when they ended: what they held then is not known."""
+    after: Mark | None
+    """None: these were the last."""
 
 
 class Journal(Protocol):
@@ -123,6 +135,15 @@ class Journal(Protocol):
 
     async def attempts(self, job_id: JobId) -> list[Attempt]:
         """The runs of a job, oldest first, each as the last event that tells of it left it."""
+        ...
+
+    async def held_runs(self, since: datetime, until: datetime, after: Mark | None, limit: int) -> HeldRuns:
+        """Every run that held nodes at a moment from *since* on, before *until*: those of at most *limit* jobs that
+        changed since, the oldest change beyond *after* first; the first page has also those of jobs that have not ended
+        and did not change since.
+
+        A job that changes during the walk may come again: no run is missed, and what is told last holds.
+        """
         ...
 
     async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:

@@ -17,7 +17,18 @@ from serve_app.cors import NamedOrigins
 from serve_app.forwarding import Forwarded
 from serve_app.methods import Methods
 from serve_app.parameters import each_once
-from serve_app.routes import actions, arrays, changes, jobs, nodes, projects, queue, recurring, server
+from serve_app.routes import (
+    actions,
+    arrays,
+    changes,
+    jobs,
+    nodes,
+    projects,
+    queue,
+    recurring,
+    server,
+    usage,
+)
 from serve_app.security import SecurityMiddleware
 from serve_app.verified_reads import VerifiedReads
 
@@ -31,6 +42,10 @@ _TAGS = [
     {
         "name": "recurring",
         "description": "Jobs that are submitted again and again, as a cron expression says.",
+    },
+    {
+        "name": "usage",
+        "description": "What runs held of the cluster: GPU and CPU hours by project, user and day.",
     },
     {"name": "repairs", "description": "Compare registry, runs and database, and see what was put right."},
     {"name": "server", "description": "What this server offers and how it is."},
@@ -56,7 +71,7 @@ def create_app(scheduler: SchedulerApi, settings: Settings, database: Mirror | N
     problems.install(app)
     openapi.add(app)
     probes.add(app, scheduler)
-    for group in (recurring, jobs, arrays, changes, actions, queue, projects, nodes, server):
+    for group in (recurring, jobs, arrays, changes, actions, queue, projects, nodes, usage, server):
         app.include_router(group.router)
     pages.add(app, scheduler, reads, hub, settings)
     return app

@@ -181,6 +181,25 @@ QUEUE_EXAMPLE: Json = {
         }
     ],
 }
+USAGE_EXAMPLE: Json = {
+    "first_day": "2026-11-01",
+    "last_day": "2026-11-30",
+    "by": ["project"],
+    "counted_until": "2026-11-22T12:00:00Z",
+    "complete_since": "2026-03-02T09:30:00Z",
+    "num_open": 3,
+    "num_left_out": 0,
+    "total": {"gpu_hours": 1240.5, "cpu_hours": 9924.0, "num_jobs": 57},
+    "rows": [
+        {"project": "speech", "gpu_hours": 340.5, "cpu_hours": 2724.0, "num_jobs": 16},
+        {"project": "vision", "gpu_hours": 900.0, "cpu_hours": 7200.0, "num_jobs": 41},
+    ],
+}
+USAGE_CSV = """\
+project,gpu_hours,cpu_hours,num_jobs
+speech,340.500000,2724.000000,16
+vision,900.000000,7200.000000,41
+"""
 STREAM_EXAMPLE = """\
 retry: 1000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import date
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -11,11 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from scheduler.api.cursors import place_of_cursor
 from scheduler.core.commands import JobAction
 from scheduler.core.model import Status
+from scheduler.core.usage import GROUPINGS, Grouping
 from scheduler.ports import JobQuery, Sort
 from serve_app import problems
 
 CHECKPOINT = r"[0-9]{1,10}\.[0-9]{1,10}"
 """The id of one, `<attempt>.<number>`."""
+
+
+_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 
 def each_once(request: Request) -> None:
@@ -63,6 +68,25 @@ def job_query(asked: JobsQuery) -> JobQuery:
         sort=sort,
         after=place_of_cursor(asked.cursor, sort) if asked.cursor else None,
         limit=asked.limit,
+    )
+
+
+class UsageQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    first_day: str | None = Field(
+        None,
+        alias="from",
+        pattern=_DAY,
+        description="The first day, as 2026-11-01; 30 days up to `to` when not given.",
+    )
+    last_day: str | None = Field(
+        None, alias="to", pattern=_DAY, description="The last day, counted whole; today when not given."
+    )
+    by: str = Field(
+        "project",
+        max_length=200,
+        description="Any of project, user and day, separated by commas: a row for each.",
+        examples=["project,day"],
     )
 
 
@@ -160,6 +184,27 @@ def sort_in(text: str) -> Sort:
         known = ", ".join(Sort)
         raise problems.invalid("sort", f"{problems.shown(text)} is no order of jobs; known are: {known}")
     return Sort(text)
+
+
+def day_in(text: str | None, name: str) -> date | None:
+    """None for an empty field of a form."""
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise problems.invalid(name, f"{problems.shown(text)} is no day; give one as 2026-11-01") from None
+
+
+def groupings_in(text: str) -> tuple[Grouping, ...]:
+    """Those named in a query, separated by commas; at least one."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known: dict[str, Grouping] = {name: name for name in GROUPINGS}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        words = f"{problems.shown(unknown[0])} is not known" if unknown else "is empty"
+        raise problems.invalid("by", f"{words}; give any of {', '.join(known)}, separated by commas")
+    return tuple(known[name] for name in names)
 
 
 def statuses_in(text: str | None) -> frozenset[Status]:

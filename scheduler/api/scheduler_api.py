@@ -7,6 +7,7 @@ this page.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Protocol
 
 from scheduler.api.arrays import ArrayDocument, SubmitArray
@@ -36,8 +37,10 @@ from scheduler.api.recurring import (
     RecurringJobList,
 )
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.api.usage import UsageDocument
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec
+from scheduler.core.usage import Grouping
 from scheduler.errors import InvalidRequest
 
 
@@ -238,6 +241,13 @@ class SchedulerApi(Protocol):
     @command()
     async def allow_node(self, node: str, by: str) -> NodeDocument:
         """Jobs may start on the node again, and what was lost on it counts no more."""
+        ...
+
+    @query()
+    async def usage(
+        self, first_day: date | None, last_day: date | None, by: tuple[Grouping, ...]
+    ) -> UsageDocument:
+        """What runs held from *first_day* to *last_day*, both counted whole; None: the last 30 days, up to now."""
         ...
 
     @command(timeout_s=120.0)

@@ -28,6 +28,7 @@ from scheduler.cli import (
     server,
     submit,
     top,
+    usage,
     what_if,
 )
 from scheduler.cli.actions import command_of
@@ -67,6 +68,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "attempts": control.attempts,
         "checkpoints": control.checkpoints,
         "queue": queue.queue,
+        "usage": usage.usage,
         "top": top.top,
         "open": look.open_page,
     },

@@ -26,6 +26,7 @@ from scheduler.api.projects import ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
 from scheduler.api.recurring import RecurringForgotten, RecurringJobDocument, RecurringJobList
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument
+from scheduler.api.usage import UsageDocument
 from scheduler.client import array_calls, calls, node_calls, project_calls, recurring_calls
 from scheduler.client.blocking_handle import JobHandle
 from scheduler.client.blocking_transport import Transport
@@ -39,6 +40,8 @@ from scheduler.client.connection import (
     Where,
     Whose,
 )
+from scheduler.client.project_calls import Day
+from scheduler.core.usage import Grouping
 
 
 class Client(Transport):
@@ -232,6 +235,17 @@ class Client(Transport):
     def queue(self) -> QueueDocument:
         """Whose turn it is, why each job waits, when it may start, and what projects are entitled to and hold."""
         return self.call(project_calls.queue())
+
+    def usage(
+        self,
+        first_day: Day | None = None,
+        last_day: Day | None = None,
+        by: Sequence[Grouping] | str = ("project",),
+    ) -> UsageDocument:
+        """GPU and CPU hours that runs held, by any of project, user and day (UTC; also as one
+        text, "project,day"): both days are counted whole, and runs
+        that go on until now.  The last 30 days when none is given."""
+        return self.call(project_calls.usage(first_day, last_day, by))
 
     def projects(self) -> ProjectList:
         """Every project that was set, or has a job that has not ended: what it may have, and what it holds."""

@@ -1,7 +1,9 @@
-"""The calls about projects and the queue, as those of `calls`."""
+"""The calls about projects, the queue and usage, as those of `calls`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
 from typing import Any
 from urllib.parse import quote
 
@@ -9,9 +11,14 @@ from pydantic import ValidationError
 
 from scheduler.api.projects import CHANGES, ProjectDocument, ProjectList, ShareChanges
 from scheduler.api.queue import QueueDocument
+from scheduler.api.usage import UsageDocument
 from scheduler.client.calls import API, Call
 from scheduler.client.specs import is_sendable_text
+from scheduler.core.usage import Grouping
 from scheduler.errors import InvalidRequest, Problem
+
+Day = date | str
+"""A day of UTC; as text, 2026-11-01."""
 
 _PATH = f"{API}/projects"
 _MAX_NAME_CHARS = 200
@@ -19,6 +26,24 @@ _MAX_NAME_CHARS = 200
 
 def queue() -> Call[QueueDocument]:
     return Call(method="GET", path=f"{API}/queue", read=QueueDocument.model_validate_json)
+
+
+def usage(first_day: Day | None, last_day: Day | None, by: Sequence[Grouping] | str) -> Call[UsageDocument]:
+    """Raises InvalidRequest for what cannot be sent; which days can be asked for, the server says."""
+    names = by if isinstance(by, str) else ",".join(by)
+    given = {"from": _day("first_day", first_day), "to": _day("last_day", last_day), "by": names}
+    params = {name: value for name, value in given.items() if value is not None}
+    return Call(method="GET", path=f"{API}/usage", params=params, read=UsageDocument.model_validate_json)
+
+
+def _day(field: str, day: Day | None) -> str | None:
+    if day is None:
+        return None
+    try:
+        return f"{date.fromisoformat(day) if isinstance(day, str) else day:%Y-%m-%d}"
+    except ValueError:
+        words = f"{str(day)[:60]!r} is no day; give a date, or text as 2026-11-01"
+        raise InvalidRequest(f"{field}: {words}", (Problem(field, words),)) from None
 
 
 def projects() -> Call[ProjectList]:

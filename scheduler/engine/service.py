@@ -24,6 +24,7 @@ from scheduler.engine.projects import Projects
 from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.queries import Queries
 from scheduler.engine.queries.queue_view import QueueView
+from scheduler.engine.queries.usage import UsageAccounts
 from scheduler.engine.recurring import RecurringJobs
 from scheduler.engine.registry import Registry
 from scheduler.engine.run_metrics import RunMetrics
@@ -61,7 +62,7 @@ class Engine:
         telemetry: Telemetry | None = None,
     ) -> None:
         self.journal, self.runner, self.clock = journal, runner, clock
-        self.settings, self.validator = settings, validator
+        self.settings, self.validator, self.accounts = settings, validator, UsageAccounts(journal, clock)
         self.background = background = BackgroundTasks(clock)
         # what is known: jobs in memory and journal, nodes, what has changed
         self.registry = registry = Registry(settings.finished_in_memory)
@@ -125,6 +126,7 @@ class Engine:
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
         await self.cluster.look()
         await self.policy.recall()
+        await self.accounts.begin()
         await self._after_an_outage()
         try:
             await self.sync.reconciler.once(by="start-up")

@@ -20,6 +20,7 @@ def method_of(engine: Engine, name: str) -> Callable[..., Awaitable[Any]]:
         engine.projects,
         engine.recurring,
         engine.bad_nodes,
+        engine.accounts,
         engine.sync,
     ):
         if found := getattr(part, name, None):

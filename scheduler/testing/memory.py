@@ -14,8 +14,9 @@ from scheduler.core.codec import encode
 from scheduler.core.contender import SHARE, Share
 from scheduler.core.model import ATTEMPT, EVENT, JOB, NOTE, Attempt, Fence, Job, JobEvent, JobId, Json, Status
 from scheduler.core.reconcile import Repair
+from scheduler.core.usage import HeldRun, held_run, overlaps
 from scheduler.errors import Superseded, VersionConflict
-from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Place, Pruned
+from scheduler.ports import Change, HeldRuns, JobQuery, Mark, OutboxRow, Place, Pruned
 
 T = TypeVar("T")
 
@@ -193,6 +194,26 @@ class MemoryJournal:
         runs = self.disk.attempts.get(job_id, {})
         return [ATTEMPT.validate_json(doc) for _, doc in sorted(runs.items())]
 
+    async def held_runs(self, since: datetime, until: datetime, after: Mark | None, limit: int) -> HeldRuns:
+        jobs = [job for job in self.disk.all_jobs() if job.created_at < until]
+        changed = sorted((job.updated_at, job.id) for job in jobs if job.updated_at >= since)
+        page = [place for place in changed if after is None or place > after][:limit]
+        still = [
+            job.id for job in jobs if job.updated_at < since and not job.status.is_terminal and not after
+        ]
+        wanted = {job_id for _, job_id in page}.union(still)
+        runs = [
+            _held_run(job, attempt)
+            for job in jobs
+            if job.id in wanted
+            for attempt in await self.attempts(job.id)
+        ]
+        return HeldRuns(
+            runs=[run for run in runs if run and overlaps(run, since, until)],
+            left_out=runs.count(None),
+            after=Mark(*page[-1]) if len(page) == limit else None,
+        )
+
     async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:
         return _oldest(self.disk.outbox, limit, after)
 
@@ -282,6 +303,11 @@ def _doc(adapter: TypeAdapter[T], value: T) -> bytes:
 
 def _jobs_of(rows: dict[int, tuple[bytes, bytes]]) -> list[Job]:
     return [JOB.validate_json(job) for job, _ in rows.values()]
+
+
+def _held_run(job: Job, attempt: Attempt) -> HeldRun | None:
+    runs = job.status is Status.RUNNING and job.fence == attempt.fence
+    return held_run(job.id, job.spec.project, job.spec.user, job.spec.resources, attempt, runs=runs)
 
 
 def _oldest(rows: dict[int, tuple[bytes, bytes]], limit: int, after: int = 0) -> list[OutboxRow]:

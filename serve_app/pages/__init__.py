@@ -24,6 +24,7 @@ from serve_app.pages import (
     repairs,
     shared_connection,
     submit,
+    usage,
     visitor,
 )
 from serve_app.pages.site import OfSite, Site
@@ -48,6 +49,7 @@ def add(app: FastAPI, registry: SchedulerApi, reads: VerifiedReads, hub: Hub, se
         queue,
         array,
         recurring,
+        usage,
         repairs,
         health,
         job_logs,

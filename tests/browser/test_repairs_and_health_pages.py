@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import date
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -276,9 +277,29 @@ class TestQueue:
         assert bar and bar["width"] > 20
 
 
+class TestUsage:
+    def test_it_is_whole_without_a_script_and_leads_to_the_csv(
+        self, registry: Registry, url: str, plain: Page
+    ) -> None:
+        """O5: bars for projects and days, their numbers beside them, and a table to take away."""
+        plain.goto(url)
+        plain.get_by_role("link", name="Usage", exact=True).click()
+        expect(plain.get_by_role("img", name="vision: 20.0 GPU hours")).to_be_visible()
+        bar = plain.locator(".shares .own").first.bounding_box()
+        assert bar and bar["width"] > 20
+        with plain.expect_download() as started:
+            plain.get_by_role("link", name="Download as CSV").click()
+        assert started.value.suggested_filename == "usage-2026-11-01-2026-11-03.csv"
+        plain.get_by_label("From").fill("2026-11-02")
+        plain.get_by_role("button", name="Show").click()
+        expect(plain).to_have_url(re.compile("from=2026-11-02"))
+        asked = [call[1] for call in registry.calls if call[0] == "usage"]
+        assert asked[-1] == date(2026, 11, 2)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["repairs", "health", "queue"])
+@pytest.mark.parametrize("path", ["repairs", "health", "queue", "usage"])
 def test_nothing_hinders_anybody(
     path: str, scheme: str, width: int, registry: Registry, url: str, page: Page
 ) -> None:

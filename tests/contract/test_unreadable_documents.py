@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from scheduler.errors import Unstorable
 from scheduler.ports import Change, JobQuery, Sort
 from scheduler.testing import MemoryJournal, a_change, a_job, a_repair
 from scheduler.testing.attempts import an_attempt, telling
+from scheduler.testing.clock import NOON
 
 NEWER = {"loop": "sft", "name": "of a newer release", "invented_later": True}
 
@@ -270,6 +272,27 @@ async def test_lines_of_a_history_and_runs_that_cannot_be_read_stand_alone(path:
         assert run.reason is not None
         assert (run.reason.code, run.started_at) == (UNREADABLE, job.created_at)
         assert run.allocation == first.event.attempt.allocation if first.event.attempt else False
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE attempts SET doc = '{'",
+        "UPDATE attempts SET doc = json_set(doc, '$.started_at', 'soon')",
+        "UPDATE jobs SET doc = '{'",
+        "UPDATE jobs SET doc = json_remove(doc, '$.spec.resources')",
+    ],
+)
+async def test_a_run_that_cannot_be_read_is_left_out_of_the_usage_and_counted_as_such(
+    path: Path, harm: str
+) -> None:
+    """O5: sums that silently leave something out are wrong."""
+    async with opened(path) as journal:
+        harmed, whole = a_job("running"), a_job("running")
+        await journal.commit([telling(an_attempt(), harmed), telling(an_attempt(), whole)])
+        by_hand(path, f"{harm} WHERE {'job_id' if 'attempts' in harm else 'id'} = '{harmed.id}'")
+        found = await journal.held_runs(NOON, NOON + timedelta(days=1), None, 10)
+        assert ([run.job_id for run in found.runs], found.left_out) == ([whole.id], 1)
 
 
 async def test_a_change_that_cannot_be_read_is_replaced_by_the_job_or_named(path: Path) -> None:

@@ -174,6 +174,14 @@ export function changed(data: components["schemas"]["Changes"]): string[] {
   return data.missed ? ["load everything anew"] : data.jobs.map((job) => `${job.name} is ${job.status}`);
 }
 
+export async function hoursOf(project: string): Promise<number> {
+  const found = await client.GET("/api/training/usage", {
+    params: { query: { from: "2026-11-01", to: "2026-11-30", by: "project" } },
+  });
+  const row = found.data?.rows.find((one) => one.project === project);
+  return row?.gpu_hours ?? 0;
+}
+
 export async function whatComes(jobId: string): Promise<string[]> {
   const queue = await client.GET("/api/training/queue");
   const entitled = queue.data?.projects.map((one) => `${one.name}: ${one.held} of ${one.entitled ?? "?"}`) ?? [];

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
@@ -51,8 +51,10 @@ from scheduler.api.recurring import (
 )
 from scheduler.api.repairs import ReconcileAnswer, RepairDocument, RepairPage
 from scheduler.api.scheduler_api import OPERATIONS
+from scheduler.api.usage import UsageDocument, UsageRow, UsedDocument
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobSpec, Status
+from scheduler.core.usage import GROUPINGS, Grouping
 from scheduler.errors import ArrayNotFound, JobNotFound, RecurringJobNotFound
 from scheduler.ports import JobQuery
 
@@ -215,6 +217,25 @@ def a_queue(**changes: Any) -> QueueDocument:
     return QueueDocument(**(values | changes))
 
 
+def a_usage(**changes: Any) -> UsageDocument:
+    """Two projects on two days, of which *changes* may have more."""
+    values: dict[str, Any] = {
+        "first_day": date(2026, 11, 1),
+        "last_day": date(2026, 11, 3),
+        "by": ["project", "day"],
+        "counted_until": NOW,
+        "complete_since": NOW,
+        "num_open": 1,
+        "num_left_out": 0,
+        "total": UsedDocument(gpu_hours=30.0, cpu_hours=60.0, num_jobs=3),
+        "rows": [
+            UsageRow(project="speech", day=date(2026, 11, 1), gpu_hours=10.0, cpu_hours=20.0, num_jobs=1),
+            UsageRow(project="vision", day=date(2026, 11, 3), gpu_hours=20.0, cpu_hours=40.0, num_jobs=2),
+        ],
+    }
+    return UsageDocument(**(values | changes))
+
+
 def a_forecast(**changes: Any) -> Forecast:
     values: dict[str, Any] = {"position": 1, "starts_in_s": 360.0, "message": "next; starts in about 6 min"}
     return Forecast(**(values | changes))
@@ -262,6 +283,7 @@ class RecordingRegistry:
         self.known_nodes: list[NodeDocument] = []
         self.known_queue = a_queue()
         self.known_arrays: dict[str, ArrayDocument] = {}
+        self.known_usage = a_usage()
         self.says_of_pages: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.refuses: Exception | None = None
@@ -467,6 +489,13 @@ class RecordingRegistry:
 
     async def queue(self) -> QueueDocument:
         return self.known_queue
+
+    async def usage(
+        self, first_day: date | None, last_day: date | None, by: tuple[Grouping, ...]
+    ) -> UsageDocument:
+        others = dict.fromkeys(name for name in GROUPINGS if name not in by)
+        rows = [row.model_copy(update=others) for row in self.known_usage.rows]
+        return self.known_usage.model_copy(update={"by": list(by), "rows": rows})
 
     async def projects(self) -> ProjectList:
         return ProjectList(unit="GPU", projects=self.known_projects)

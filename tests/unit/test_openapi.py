@@ -21,6 +21,7 @@ from scheduler.api.projects import ProjectDocument, ProjectList
 from scheduler.api.queue import QueueDocument
 from scheduler.api.recurring import RecurringForgotten
 from scheduler.api.repairs import ReconcileAnswer, RepairPage
+from scheduler.api.usage import UsageDocument
 from scheduler.core.checkpoints import Checkpoint
 from scheduler.core.commands import JobAction
 from scheduler.core.model import JobId
@@ -193,6 +194,8 @@ def test_operations_have_the_short_names_that_generated_clients_call() -> None:
         "submit",
         "submit_array",
         "submit_batch",
+        "usage",
+        "usage_csv",
         "what_if",
     ]
 
@@ -216,6 +219,7 @@ def test_every_operation_describes_its_refusals_as_problems(path: str, operation
         ("reconcile", ReconcileAnswer),
         ("repairs", RepairPage),
         ("queue", QueueDocument),
+        ("usage", UsageDocument),
         ("projects", ProjectList),
         ("array", ArrayDocument),
         ("cancel_array", ArrayDocument),

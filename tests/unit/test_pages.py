@@ -42,7 +42,7 @@ def client(registry: RecordingRegistry) -> httpx.AsyncClient:
 
 
 HOSTILE = "<script>alert(1)</script>\"'"
-OTHER_PAGES = ("/training/repairs", "/training/health", "/training/queue")
+OTHER_PAGES = ("/training/repairs", "/training/health", "/training/queue", "/training/usage")
 
 
 class TestPages:

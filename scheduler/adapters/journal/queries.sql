@@ -130,3 +130,22 @@ SELECT EXISTS (SELECT 1 FROM outbox WHERE job_id = ?1) OR EXISTS (SELECT 1 FROM 
 
 -- name: prune_events
 DELETE FROM events WHERE job_id = ?1 AND version < (SELECT version FROM jobs WHERE id = ?1);
+
+-- name: held_jobs
+SELECT updated_at, id FROM listing INDEXED BY listing_by_updated
+WHERE created_at < ?1
+    AND (updated_at, created_at, id) > (?2, coalesce((SELECT created_at FROM jobs WHERE id = ?3), 0), ?3)
+ORDER BY updated_at, created_at, id LIMIT ?4;
+
+-- name: held_open_jobs
+SELECT jobs.id FROM jobs INDEXED BY jobs_active CROSS JOIN listing USING (created_at, id)
+WHERE jobs.status IN ('pending', 'queued', 'running', 'paused')
+    AND jobs.fence > 0 AND listing.updated_at < ?1 AND jobs.created_at < ?2;
+
+-- name: held_runs
+SELECT jobs.id, jobs.project, jobs.user,
+    CASE WHEN json_valid(jobs.doc) THEN json_extract(jobs.doc, '$.spec.resources') END,
+    attempts.fence, jobs.status = 'running' AND jobs.fence = attempts.fence,
+    CASE WHEN json_valid(attempts.doc) THEN json_remove(attempts.doc, '$.evidence') END
+FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
+    CROSS JOIN attempts ON attempts.job_id = jobs.id;

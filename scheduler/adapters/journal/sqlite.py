@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-from scheduler.adapters.journal import listing, pruning, tables
+from scheduler.adapters.journal import held_runs, listing, pruning, tables
 from scheduler.adapters.journal.files import QUERIES, JournalLife, in_words, open_file
 from scheduler.adapters.journal.group_commit import CLOSED, GroupCommit
 from scheduler.adapters.journal.moments import microseconds, moment
@@ -22,7 +22,7 @@ from scheduler.core.contender import Share
 from scheduler.core.model import NOTE, Attempt, Job, JobEvent, JobId, Json, Status
 from scheduler.core.reconcile import Repair
 from scheduler.errors import JournalUnusable, JournalUnwritable, SchedulerError, Superseded
-from scheduler.ports import Change, JobQuery, Mark, OutboxRow, Pruned
+from scheduler.ports import Change, HeldRuns, JobQuery, Mark, OutboxRow, Pruned
 
 T = TypeVar("T")
 
@@ -155,6 +155,9 @@ class SqliteJournal:
 
     async def attempts(self, job_id: JobId) -> list[Attempt]:
         return await self._all(self._documents.attempt, "attempts", job_id)
+
+    async def held_runs(self, since: datetime, until: datetime, after: Mark | None, limit: int) -> HeldRuns:
+        return await self._in_read_thread(lambda: held_runs.page(self._reader, since, until, after, limit))
 
     async def outbox(self, limit: int, after: int = 0) -> list[OutboxRow]:
         return await self._all(self._documents.outbox_row, "outbox", after, limit)

@@ -14,11 +14,19 @@ from tests.contract.suites.journal_pages import JournalPages
 from tests.contract.suites.journal_projects import JournalProjects
 from tests.contract.suites.journal_reads import JournalReads
 from tests.contract.suites.journal_store import Store
+from tests.contract.suites.journal_usage import JournalUsage
 from tests.contract.suites.upkeep_contract import JournalUpkeep
 
 
 class JournalContract(
-    JournalCommits, JournalReads, JournalPages, JournalOutbox, JournalProjects, JournalLives, JournalUpkeep
+    JournalCommits,
+    JournalReads,
+    JournalPages,
+    JournalOutbox,
+    JournalProjects,
+    JournalUsage,
+    JournalLives,
+    JournalUpkeep,
 ):
     """Subclass it and give a `store` fixture."""
 
