@@ -82,7 +82,9 @@ GROUPS: dict[str, Group] = {
         {"set": projects.set_project, "forget": projects.forget_project},
         alone=projects.projects,
     ),
-    "policy": Group("What another policy would have done.", {"try": policy.policy_try}),
+    "policy": Group(
+        "What another policy would have done.", {"try": policy.policy_try, "export": policy.policy_export}
+    ),
 }
 """By their first word."""
 _WHOLE_SENTENCE = 300
