@@ -23,6 +23,7 @@ from scheduler.cli import (
     queue,
     repairs,
     server,
+    shadow,
     submit,
     top,
     what_if,
@@ -83,7 +84,8 @@ GROUPS: dict[str, Group] = {
         alone=projects.projects,
     ),
     "policy": Group(
-        "What another policy would have done.", {"try": policy.policy_try, "export": policy.policy_export}
+        "What another policy would have done, or would do.",
+        {"try": policy.policy_try, "export": policy.policy_export, "shadow": shadow.policy_shadow},
     ),
 }
 """By their first word."""

@@ -27,6 +27,7 @@ from scheduler.engine.run_metrics import RunMetrics
 from scheduler.engine.run_monitor import RunMonitor
 from scheduler.engine.run_times import RunTimes
 from scheduler.engine.scheduling import Scheduling
+from scheduler.engine.shadow import shadow_of
 from scheduler.engine.shutdown import Shutdown
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.engine.state import DatabaseState, EngineState
@@ -78,32 +79,32 @@ class Engine:
         # the queue
         self.shutdown = shutdown = Shutdown(store, registry, clock)
         self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
+        self.shadow = shadow = shadow_of(policy, cluster, registry, projects, journal, clock, settings)
         self.scheduling = Scheduling(
-            registry, store, cluster, found, shutdown, policy, views, feed, times, clock
+            registry, store, cluster, found, shutdown, policy, views, feed, times, clock, shadow
         )
         # people, and the database
         self.queries = queries = Queries(
-            journal, runner, registry, store, cluster, validator,
-            views, feed, session, policy, clock, settings
+            journal, runner, registry, store, cluster, validator, views, feed, session, policy, clock, settings
         )  # fmt: skip
-        self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock)
+        self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock, shadow)
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
-        self.sync = Sync(
+        self.sync = sync = Sync(
             journal, session, heartbeat, webhook, registry, store, cluster, validator, commands, runner, clock, settings
         )  # fmt: skip
         # what runs again and again, and what follows a commit
-        self.tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
+        self.tick = tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
         self.tasks = (
-            self.tick,
+            tick,
             PeriodicTask("observe", settings.observe_every_s, self.monitor.once, clock),
             PeriodicTask("liveness", settings.liveness_every_s, self.supervisor.once, clock),
-            *self.sync.tasks,
+            *sync.tasks,
         )
         store.on_action = self.supervisor.act
         store.on_commit = (
-            views.committed, feed.committed, policy.committed, self.tick.wake, self.sync.committed, metrics.committed
+            views.committed, feed.committed, policy.committed, shadow.committed, tick.wake, sync.committed, metrics.committed
         )  # fmt: skip
 
     async def recover(self) -> None:
@@ -114,6 +115,7 @@ class Engine:
         self.registry.begin_after(int(self.clock.now().timestamp() * 1000))
         await self.cluster.look()
         await self.policy.recall()
+        await self.shadow.recall()
         await self._after_an_outage()
         try:
             await self.sync.reconciler.once(by="start-up")
@@ -148,6 +150,7 @@ class Engine:
             notices_refused=notifier.refused,
             notices_given_up=notifier.given_up,
             background_errors=self.background.errors,
+            shadow=self.shadow.document(),
             problems=self.problems(),
         )
 
@@ -171,6 +174,7 @@ class Engine:
             *self.monitor.clocks.problems({node.id: node.name for node in nodes}),
             *self.found.problems(running),
             self.shutdown.problem(),
+            self.shadow.problem(),
             None if nodes else "no live Ray node is known yet: jobs cannot start",
             self.sync.notifier.problem(),
             self.views.problem(self.journal.unreadable),
