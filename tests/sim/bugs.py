@@ -13,7 +13,7 @@ from scheduler.core import dependencies, hangs, lifecycle, ordering, reconcile, 
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason, Status
 from scheduler.core.reservations import Room
-from scheduler.engine import job_store, supervisor
+from scheduler.engine import job_store, shadow, supervisor
 from scheduler.engine.found_runs import FoundRuns
 from scheduler.engine.job_store import JobStore
 from scheduler.engine.kept_places import KeptPlaces
@@ -246,6 +246,13 @@ def what_a_stop_leaves_over_is_taken_before_it_is_free(patch: pytest.MonkeyPatch
     patch.setattr(Room, "is_there", lambda self, need, allocation: True)
 
 
+def the_policy_in_shadow_fails(patch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    patch.setattr(shadow, "differences", fails)
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -278,6 +285,7 @@ ALL: list[tuple[Plant, Troubles]] = [
     (runs_are_stopped_for_jobs_for_which_nothing_is_kept, frozenset()),
     (what_is_kept_is_room_for_all, frozenset()),
     (what_a_stop_leaves_over_is_taken_before_it_is_free, frozenset()),
+    (the_policy_in_shadow_fails, frozenset()),
     (the_end_of_an_attempt_is_not_told, frozenset()),
     (what_the_operator_ends_is_charged, frozenset({Trouble.OPERATOR})),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import run
-from served import scheduler_at
+from served import LOOP, Served, scheduler_at
 
+from scheduler.client import Client
 from scheduler.core import shadow
 from scheduler.core.commands import JobAction
 from scheduler.core.contender import Rules
@@ -320,11 +323,35 @@ class TestWhereItIsShown:
         registry.known_queue = a_queue(projects=[a_share()])
         assert "In shadow" not in (await client_of(registry).get("/training/queue")).text
 
-    def test_the_command_prints_it_and_says_how_to_have_one(
+    def test_the_command_says_how_to_have_one_and_prints_what_it_would_do(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("SCHEDULER_TOKEN", raising=False)
-        with scheduler_at(tmp_path) as served:
+        with scheduler_at(tmp_path / "without") as served:
             monkeypatch.setenv("SCHEDULER_URL", served.url)
             ran = run("policy", "shadow")
             assert ran.code and "set SCHEDULER_POLICY_SHADOW" in " ".join(ran.err.split())
+        with scheduler_at(tmp_path / "with", policy="fifo", policy_shadow="fair") as served:
+            monkeypatch.setenv("SCHEDULER_URL", served.url)
+            said = two_that_wait_for_another(served)
+            line = run("policy", "shadow")
+            assert line.out.split("\t")[2:5] == ["start", said, "second"]
+            assert "fair was asked" in line.err and "start 1" in line.err
+            found = run("policy", "shadow", "--json").document
+            assert found["differences"] == {"start": 1, "preempt": 0, "wait": 0, "place": 0}
+
+
+def two_that_wait_for_another(served: Served) -> str:
+    """Of four CPUs one is free; `fifo` keeps it for the first, which needs all, and `fair` lends it to the second."""
+    with Client(served.url) as client:
+        client.submit(loop=LOOP, config={"seconds": 60}, resources={"num_ranks": 3})
+        wait_until(lambda: client.queue().num_holding == 1)
+        client.submit(loop=LOOP, name="first", resources={"num_ranks": 4})
+        second = client.submit(loop=LOOP, name="second", max_runtime_s=1e6)
+        wait_until(lambda: bool(client.queue().shadow and client.queue().shadow.recent))
+        return second.id
+
+
+def wait_until(so: Callable[[], bool]) -> None:
+    while not so():
+        time.sleep(0.05)
