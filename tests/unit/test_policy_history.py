@@ -277,6 +277,13 @@ class TestBesideAScheduler:
             jobs_of(path)
         assert path.read_bytes() == golden
 
+    @pytest.mark.parametrize("text", ["cut", "no database at all, but as long as one would be. " * 20])
+    def test_what_is_no_journal_is_refused_by_its_name(self, text: str, tmp_path: Path) -> None:
+        path = tmp_path / "journal.db"
+        path.write_text(text)
+        with pytest.raises(JournalUnusable, match=f"the journal {path} is damaged"):
+            jobs_of(path)
+
     def test_a_file_at_rest_is_read_also_where_nothing_can_be_made_beside_it(self, journal: Path) -> None:
         journal.with_name("journal.db-shm").mkdir()  # in the place of SQLite's own file
         assert len(jobs_of(journal)) == len(THREE_DAYS)

@@ -85,9 +85,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA user_version").fetchone()
         return connection
-    except sqlite3.OperationalError:
+    except sqlite3.Error as error:
         connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
+        is_at_rest = not path.with_name(f"{path.name}-wal").exists()
+        if not (is_at_rest and isinstance(error, sqlite3.OperationalError)):
             raise
     return sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
 
