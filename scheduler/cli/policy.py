@@ -147,7 +147,10 @@ def policy_export(
     without_gpus = write_trace(past.entries, sys.stdout)
     print(sentence(history, past), file=sys.stderr)
     if without_gpus:
-        print(f"{without_gpus:,} of them need no GPU, and no trace can hold them", file=sys.stderr)
+        print(
+            f"{without_gpus:,} left out of the trace, which has no place for jobs without GPUs",
+            file=sys.stderr,
+        )
 
 
 def _material(trace: str | None, past: str | None, journal: str | None, nodes: str | None) -> Material:
