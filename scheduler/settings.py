@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scheduler.core.contender import Rules, rules_of
 from scheduler.core.hangs import Limits
+from scheduler.core.policy_choice import PolicyChoice, choice_of
 from scheduler.core.reconcile import Policy
 from scheduler.core.retry import RetryPolicy
 from scheduler.errors import InvalidRequest, Problem
@@ -100,6 +101,9 @@ class Settings(BaseSettings):
     policy_rules: Annotated[Rules, NoDecode] = Rules()
     """Rules of `fair` that are not the default, as `preempt=class,min_run_s=300`; what `scheduler policy try` takes as
     `--set`."""
+    policy_shadow: Annotated[PolicyChoice | None, NoDecode] = None
+    """A policy that is asked on each tick what it would do, and does nothing: rules as above, `fair` or `fifo`.
+    `scheduler policy shadow` shows where it would have decided otherwise."""
     tick_every_s: float = Field(default=1.0, gt=0)
     """Placement runs at once when something changed, and at least this often."""
     observe_every_s: float = Field(default=1.0, gt=0)
@@ -226,6 +230,16 @@ class Settings(BaseSettings):
         except InvalidRequest as error:
             raise ValueError(error.message) from None
 
+    @field_validator("policy_shadow", mode="before")
+    @classmethod
+    def _read_choice(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return choice_of(value) if value.strip() else None
+        except InvalidRequest as error:
+            raise ValueError(error.message) from None
+
     @field_validator("state_dir", "storage_path", mode="after")
     @classmethod
     def _absolute(cls, value: Path, info: ValidationInfo) -> Path:
@@ -301,6 +315,8 @@ def is_sendable(token: str) -> bool:
 
 def as_text(value: object) -> str:
     match value:
+        case None:
+            return ""
         case SecretStr():
             return value.get_secret_value()
         case tuple():

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from scheduler.api.base import Document, ReasonDocument
 from scheduler.api.projects import ProjectDocument
+from scheduler.api.shadow import ShadowDocument
 
 
 class ProjectInQueue(ProjectDocument):
@@ -81,4 +82,8 @@ class QueueDocument(Document):
     num_holding: int
     holding: list[HoldingJob] = Field(
         description="Those that run, who ends soonest first; at most 100.  Those of which nobody can tell are last."
+    )
+    shadow: ShadowDocument | None = Field(
+        default=None,
+        description="The policy that is asked in shadow, as SCHEDULER_POLICY_SHADOW has it; null: none is.",
     )

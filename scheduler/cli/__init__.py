@@ -26,6 +26,7 @@ from scheduler.cli import (
     recurring,
     repairs,
     server,
+    shadow,
     submit,
     top,
     usage,
@@ -103,7 +104,10 @@ GROUPS: dict[str, Group] = {
         },
         alone=recurring.recurring,
     ),
-    "policy": Group("What another policy would have done.", {"try": policy.policy_try}),
+    "policy": Group(
+        "What another policy would have done, or would do.",
+        {"try": policy.policy_try, "export": policy.policy_export, "shadow": shadow.policy_shadow},
+    ),
 }
 """By their first word."""
 _WHOLE_SENTENCE = 300

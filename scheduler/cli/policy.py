@@ -1,67 +1,70 @@
-"""`scheduler policy try`: what a policy would have done with a trace, beside the policy of today.  Asks no scheduler."""
+"""`scheduler policy`: what a policy would have done with a trace, or with one's own past, beside that of today."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import json
 import re
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated
 from rich.table import Table
 
 from scheduler.cli.options import AsJson
+from scheduler.cli.past_jobs import nodes_seen, read_past, sentence
+from scheduler.cli.server import read_settings
+from scheduler.cli.trace_file import outline, read_trace, write_trace
 from scheduler.cli.views import console
-from scheduler.core.contender import Rules, Share, rules_of
+from scheduler.core.contender import HOUR_S, Rules, Share, rules_of
 from scheduler.core.durations import span
-from scheduler.core.model import Gang, Node, NodeId
 from scheduler.core.needs import Outline
-from scheduler.core.node_labels import ACCELERATOR_TYPE, GPU
 from scheduler.core.replay import Entry, Replay, World
 from scheduler.core.replay_report import Report, report
 from scheduler.errors import InvalidRequest
 
-CPUS_OF_A_GPU = 64.0
-"""A trace says nothing of CPUs: there are always enough of them."""
-_NODES = re.compile(r"(\d+)x(\d+)(?::([\w.-]+))?")
 _SHARE = re.compile(r"([^:]*):(\w+)=([\d.]+)")
 
-
-@validated(frozen=True, kw_only=True)
-class Row:
-    """One line of a trace."""
-
-    submit_s: float
-    duration_s: Annotated[float, Field(gt=0)]
-    num_gpus: Annotated[float, Field(gt=0)]
-    project: str = ""
-    user: str = ""
-    gpus_per_rank: Annotated[float | None, Field(gt=0)] = None
-    priority: int = 0
-    gpu: str = ""
-
-    def entry(self) -> Entry:
-        """Raises ValueError for a gang that cannot be."""
-        each = self.gpus_per_rank or min(1.0, self.num_gpus)
-        num_ranks = round(self.num_gpus / each)
-        return Entry(
-            submit_s=self.submit_s,
-            duration_s=self.duration_s,
-            gang=Gang(num_ranks=num_ranks, gpus_per_rank=each, on={GPU: self.gpu} if self.gpu else {}),
-            project=self.project,
-            user=self.user,
-            priority=self.priority,
-        )
+Trace = Annotated[
+    str | None,
+    typer.Option(
+        help="CSV with submit_s, duration_s, num_gpus, project, and if it is known user, gpus_per_rank, priority, "
+        "preemptible, gpu (the kind).",
+    ),
+]
+Past = Annotated[
+    str | None, typer.Option("--history", help="Instead of a trace: the jobs of your journal, as 30d or 12h.")
+]
+JournalFile = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        help="The file of the journal; a scheduler may be using it.  Default: in SCHEDULER_STATE_DIR.",
+    ),
+]
+Nodes = Annotated[
+    str | None,
+    typer.Option(
+        help="The cluster, as 48x8,1x6: 48 nodes with 8 GPUs, and one with 6; 48x8:H100 says of which kind, 2x16cpus "
+        "have none.  Default with --history: those that its runs show.",
+    ),
+]
 
 
-ROW: TypeAdapter[Row] = TypeAdapter(Row)
+@dataclass(frozen=True)
+class Material:
+    """What is played, and where."""
+
+    entries: list[Entry]
+    cluster: Outline
+    today: Rules | None
+    """None for `fifo`."""
+    shares: Mapping[str, Share]
+    notes: tuple[str, ...] = ()
+    """What people need to know of it."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,17 @@ class Played:
         pass_ms = {"p50": passes_ms[len(passes_ms) // 2], "p99": passes_ms[int(0.99 * len(passes_ms))]}
         return {**asdict(self.report), "pass_ms": pass_ms}
 
+    def gpu_hours(self, project: str) -> float:
+        """Of its jobs that got to their ends."""
+        found = self.report.projects.get(project)
+        return found.gpu_s / HOUR_S if found else 0.0
+
 
 def policy_try(
-    trace: Annotated[
-        str,
-        typer.Option(
-            help="CSV with submit_s, duration_s, num_gpus, project, and if it is known user, gpus_per_rank, priority, "
-            "gpu (the kind).",
-            show_default=False,
-        ),
-    ],
-    nodes: Annotated[
-        str,
-        typer.Option(
-            help="The cluster, as 48x8,1x6: 48 nodes with 8 GPUs, and one with 6; 48x8:H100 says of which kind."
-        ),
-    ],
+    trace: Trace = None,
+    nodes: Nodes = None,
+    history: Past = None,
+    journal: JournalFile = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,68 +120,79 @@ def policy_try(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Play a trace through the policy, and through that of today; needs no scheduler."""
-    entries, cluster = list(read_trace(trace)), outline(nodes)
-    _require_room(entries, cluster, trace)
-    rules, by_project = _rules(changes or []), _shares(shares or [])
+    """Play a trace, or your own past, through the policy and through that of today; needs no scheduler."""
+    given = _material(trace, history, journal, nodes)
+    rules, shares_now = _rules(changes or []), {**given.shares, **_shares(shares or [])}
     world = World(restart_s=restart_s, tells=tells, after=after, error=error, early=early, seed=seed)
-    today, new = (_played(entries, cluster, each, world, by_project) for each in (None, rules))
+    today, new = (_played(given, each, world, shares_now) for each in (given.today, rules))
     if log is not None:
         write_log(Path(log), new.replay)
     if as_json:
-        print(json.dumps({"today": today.document(), "new": new.document()}))
-    else:
-        _show(today, new)
+        print(json.dumps({"today": today.document(), "new": new.document(), "notes": given.notes}))
+        return
+    _show(today, new)
+    for note in given.notes:
+        print(note, file=sys.stderr)
 
 
-def read_trace(path: str) -> Iterator[Entry]:
-    """Raises InvalidRequest: what is wrong, in which line and column."""
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            for row in rows:
-                yield _entry(row, f"{path}, line {rows.line_num}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} cannot be read: {error}") from None
-
-
-def outline(nodes: str) -> Outline:
-    """Raises InvalidRequest for what is no list of nodes."""
-    parts = [_NODES.fullmatch(part.strip()) for part in nodes.split(",")]
-    if not all(parts):
-        raise InvalidRequest(
-            f"--nodes {nodes}: write it as 48x8,1x6, for 48 nodes with 8 GPUs and one with 6; 48x8:H100 says of which kind"
+def policy_export(
+    history: Annotated[
+        str,
+        typer.Option(help="Jobs that were submitted within this time, as 30d or 12h.", show_default=False),
+    ],
+    journal: JournalFile = None,
+) -> None:
+    """Write the past of your journal as a trace to stdout, for `policy try --trace`; needs no scheduler."""
+    past = read_past(history, journal).history
+    without_gpus = write_trace(past.entries, sys.stdout)
+    print(sentence(history, past), file=sys.stderr)
+    if without_gpus:
+        print(
+            f"{without_gpus:,} left out of the trace, which has no place for jobs without GPUs",
+            file=sys.stderr,
         )
-    sizes = [(int(part[2]), part[3]) for part in parts if part for _ in range(int(part[1]))]
-    made = (
-        Node(
-            id=NodeId(f"node-{number:04d}"),
-            cpus=CPUS_OF_A_GPU * size,
-            gpus=size,
-            labels={ACCELERATOR_TYPE: kind} if kind else {},
-        )
-        for number, (size, kind) in enumerate(sizes)
+
+
+def _material(trace: str | None, past: str | None, journal: str | None, nodes: str | None) -> Material:
+    """Raises InvalidRequest for what cannot be played."""
+    if (trace is None) == (past is None):
+        raise InvalidRequest("give --trace FILE or --history 30d, one of the two")
+    if trace is None:
+        assert past
+        return _own_past(past, journal, nodes)
+    if journal is not None:
+        raise InvalidRequest("--journal belongs to --history; a trace needs none")
+    if nodes is None:
+        raise InvalidRequest("--trace says nothing of nodes: give them with --nodes, as 48x8,1x6")
+    entries, cluster = list(read_trace(trace)), outline(nodes)
+    _require_room(entries, cluster, trace)
+    return Material(entries, cluster, today=None, shares={})
+
+
+def _own_past(length: str, journal: str | None, nodes: str | None) -> Material:
+    settings, own = read_settings(), read_past(length, journal)
+    how = ()
+    if nodes is None:
+        nodes, *how = nodes_seen(own.history)
+    cluster = outline(nodes)
+    history = own.history.on(cluster)
+    if not history.entries:
+        raise InvalidRequest(f"nothing to play: {sentence(length, history)}")
+    is_fifo = settings.policy == "fifo"
+    today = "fifo" if is_fifo else f"fair, with {str(settings.policy_rules) or 'its default rules'}"
+    return Material(
+        list(history.entries),
+        cluster,
+        today=None if is_fifo else settings.policy_rules,
+        shares=own.shares,
+        notes=(sentence(length, history), *how, f"today is {today}, by the settings of this environment"),
     )
-    return Outline(tuple(made))
 
 
 def write_log(path: Path, replay: Replay) -> None:
     with path.open("w", encoding="utf-8") as file:
         for line in replay.log:
             file.write(json.dumps(asdict(line)) + "\n")
-
-
-def _entry(row: Mapping[str, Any], where: str) -> Entry:
-    given = {name: value for name, value in row.items() if name in ROW_FIELDS and value not in (None, "")}
-    try:
-        return ROW.validate_python(given).entry()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        column = ".".join(map(str, first["loc"])) or "num_gpus"
-        raise InvalidRequest(f"{where}: {column}: {first['msg']}") from None
-
-
-ROW_FIELDS = frozenset(field.name for field in dataclasses.fields(Row))
 
 
 def _require_room(entries: Iterable[Entry], cluster: Outline, trace: str) -> None:
@@ -218,11 +227,14 @@ def _shares(given: Iterable[str]) -> dict[str, Share]:
     return {project: Share(**values) for project, values in found.items()}
 
 
-def _played(
-    entries: list[Entry], cluster: Outline, rules: Rules | None, world: World, shares: Mapping[str, Share]
-) -> Played:
-    replay = Replay(entries, cluster, rules, world, shares=shares, clock=time.process_time).play()
-    return Played(replay, report(replay.entries, replay.log, cluster))
+def _played(given: Material, rules: Rules | None, world: World, shares: Mapping[str, Share]) -> Played:
+    replay = Replay(given.entries, given.cluster, rules, world, shares=shares, clock=time.process_time).play()
+    if not any(line.what == "end" for line in replay.log):
+        raise InvalidRequest(
+            "none of the jobs could ever start: with `preemptible: false` a job starts within the quota of its project "
+            "only; give one with --share"
+        )
+    return Played(replay, report(replay.entries, replay.log, given.cluster))
 
 
 def _show(today: Played, new: Played) -> None:
@@ -231,13 +243,14 @@ def _show(today: Played, new: Played) -> None:
         table.add_column(name, justify="left" if not name else "right")
     for words, value in _LINES.items():
         table.add_row(words, *(value(one.report) for one in (today, new)))
-    for project in new.report.projects:
-        hours = (one.report.projects[project].gpu_s / 3600 for one in (today, new))
+    for project in sorted(today.report.projects | new.report.projects):
+        hours = (one.gpu_hours(project) for one in (today, new))
         table.add_row(f"GPU hours of {project or 'no project'}", *(f"{each:,.0f}" for each in hours))
     console().print(table)
 
 
 _LINES = {
+    "jobs that got to their ends": lambda one: f"{one.jobs:,}",
     "average time from submit to end": lambda one: span(one.avg_jct_s),
     "half of the jobs are done within": lambda one: span(one.p50_s),
     "99 of 100 are done within": lambda one: span(one.p99_s),

@@ -37,6 +37,7 @@ class Entry:
     project: str = ""
     user: str = ""
     priority: int = 0
+    preemptible: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,7 @@ class Player:
             user=entry.user,
             seq=number,
             waits_since_s=entry.submit_s,
+            preemptible=entry.preemptible,
             save_s=0.0,
             start_s=world.restart_s,
         )

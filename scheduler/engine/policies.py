@@ -16,6 +16,7 @@ from scheduler.core.dependencies import Parents
 from scheduler.core.events import Event
 from scheduler.core.model import Job, Json
 from scheduler.core.policy import Decision
+from scheduler.core.policy_choice import PolicyChoice
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.contenders import Contenders
 from scheduler.engine.gpu_usage import GpuUsage
@@ -63,12 +64,25 @@ def policy_in_charge(
     settings: Settings,
 ) -> Fifo | Fair:
     """As `settings.policy` has it."""
-    if settings.policy == "fifo":
+    choice = PolicyChoice(name=settings.policy, rules=settings.policy_rules)
+    return policy_of(choice, cluster, registry, projects, journal, clock)
+
+
+def policy_of(
+    choice: PolicyChoice,
+    cluster: Cluster,
+    registry: Registry,
+    projects: Projects,
+    journal: Journal,
+    clock: Clock,
+) -> Fifo | Fair:
+    """With all that it measures and remembers for itself."""
+    if choice.name == "fifo":
         return Fifo(cluster, registry)
     habits = LoopHabits()
     contenders = Contenders(registry, habits)
-    usage = GpuUsage(contenders.size_of, settings.policy_rules.half_life_s, clock)
-    return Fair(cluster, registry, contenders, usage, habits, projects, journal, settings.policy_rules)
+    usage = GpuUsage(contenders.size_of, choice.rules.half_life_s, clock)
+    return Fair(cluster, registry, contenders, usage, habits, projects, journal, choice.rules)
 
 
 class Fifo:
@@ -113,7 +127,7 @@ class Fair:
         self._cluster, self._registry, self._contenders = cluster, registry, contenders
         self._usage, self._habits, self._projects = usage, habits, projects
         self._journal, self.rules = journal, rules
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self._noted_at_s: float | None = None
 
     async def recall(self) -> None:
@@ -124,7 +138,7 @@ class Fair:
         if noted is None:
             return
         try:
-            self._ledger = LEDGER.validate_python(noted["ledger"])
+            self.ledger = LEDGER.validate_python(noted["ledger"])
             self._usage.remembered(noted["usage"], float(noted["at_s"]))
             self._habits.remembered(noted["habits"])
         except (KeyError, TypeError, ValueError) as error:
@@ -143,7 +157,7 @@ class Fair:
             running=self._contenders.running(running, now),
             shares=self._projects.shares,
             usage=self._usage.now(),
-            ledger=self._ledger,
+            ledger=self.ledger,
         )
 
     def decide(self, waiting: Sequence[Job], parents: Parents, now: datetime) -> Decision:
@@ -157,11 +171,11 @@ class Fair:
         """Before anybody is stopped: a crash must not give the budget back."""
         now_s = now.timestamp()
         sizes = {job_id: self._contenders.owes(job_id) for job_id in decision.starts}
-        after = policy.after(decision, self._ledger, sizes, self.rules, now_s)
+        after = policy.after(decision, self.ledger, sizes, self.rules, now_s)
         if decision.stops or any(start.due for start in decision.starts.values()) or self._is_time(now_s):
             await self._journal.note(NOTE, self._to_remember(after, now_s))
             self._noted_at_s = now_s
-        self._ledger = after  # where it cannot be written, nobody is stopped, and nothing was spent
+        self.ledger = after  # where it cannot be written, nobody is stopped, and nothing was spent
 
     def committed(self, before: Job | None, after: Job, event: Event | None) -> None:
         self._usage.committed(before, after, event)

@@ -21,6 +21,7 @@ from scheduler.engine.policies import PolicyInCharge
 from scheduler.engine.queries.job_view import PLANNED_AT_ONCE, JobViews
 from scheduler.engine.registry import Registry
 from scheduler.engine.run_times import RunTimes
+from scheduler.engine.shadow import NoShadow, Shadow
 from scheduler.engine.shutdown import Shutdown
 from scheduler.ports import Clock
 
@@ -43,6 +44,7 @@ class Scheduling:
         times: RunTimes,
         bad_nodes: BadNodes,
         clock: Clock,
+        shadow: Shadow | NoShadow,
     ) -> None:
         self._registry, self._store, self._cluster = registry, store, cluster
         self._bad_nodes = bad_nodes
@@ -50,6 +52,7 @@ class Scheduling:
         self._views, self._feed, self._times, self._clock = views, feed, times, clock
         self._kept = KeptPlaces(registry, store, cluster, clock)
         self._positions = QueuePositions()
+        self._shadow = shadow
 
     async def once(self) -> Decision:
         await self._cluster.look()
@@ -59,6 +62,7 @@ class Scheduling:
         waiting = self._registry.queued(PLANNED_AT_ONCE)
         parents = await dependencies.parents_of(self._store, waiting)
         decision = self._policy.decide(waiting, parents, now)  # 2. who starts, who gives way, why others wait
+        self._shadow.look(waiting, parents, decision, now)
         self._publish(decision, waiting, now)  # 3. places and reasons, for whoever asks or watches
         if self._shutdown.is_on:
             await self._shutdown.preempt_all()  # a start that was under way is one too many

@@ -31,6 +31,7 @@ from scheduler.engine.run_metrics import RunMetrics
 from scheduler.engine.run_monitor import RunMonitor
 from scheduler.engine.run_times import RunTimes
 from scheduler.engine.scheduling import Scheduling
+from scheduler.engine.shadow import shadow_of
 from scheduler.engine.shutdown import Shutdown
 from scheduler.engine.spec_validation import SpecValidator
 from scheduler.engine.state import DatabaseState, EngineState
@@ -83,13 +84,14 @@ class Engine:
         # the queue
         self.shutdown = shutdown = Shutdown(store, registry, clock)
         self.policy = policy = policy_in_charge(cluster, registry, projects, journal, clock, settings)
+        self.shadow = shadow = shadow_of(policy, cluster, registry, projects, journal, clock, settings)
         self.scheduling = Scheduling(
-            registry, store, cluster, found, shutdown, policy, views, feed, times, bad, clock)  # fmt: skip
+            registry, store, cluster, found, shutdown, policy, views, feed, times, bad, clock, shadow)  # fmt: skip
         # people, and the database
         self.queries = queries = Queries(
             journal, runner, registry, store, cluster, validator, views, feed, session, policy, clock, settings
         )  # fmt: skip
-        self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock)
+        self.queue = QueueView(registry, cluster, projects, views, policy, queries, clock, shadow)
         self.commands = commands = Commands(
             registry, store, cluster, validator, views, queries, policy, shutdown, clock, settings
         )
@@ -102,8 +104,8 @@ class Engine:
         self.tick = tick = PeriodicTask("tick", settings.tick_every_s, self.scheduling.once, clock)
         self.tasks = self._periodic()
         store.on_action = self.supervisor.act
-        store.on_commit = (views.committed, feed.committed, policy.committed, bad.committed, tick.wake,
-            self.sync.committed, metrics.committed)  # fmt: skip
+        store.on_commit = (views.committed, feed.committed, policy.committed, bad.committed, shadow.committed,
+            tick.wake, self.sync.committed, metrics.committed)  # fmt: skip
 
     def _periodic(self) -> tuple[PeriodicTask, ...]:
         """What runs again and again, each in a loop of its own."""
@@ -127,6 +129,7 @@ class Engine:
         await self.cluster.look()
         await self.policy.recall()
         await self.accounts.begin()
+        await self.shadow.recall()
         await self._after_an_outage()
         try:
             await self.sync.reconciler.once(by="start-up")
@@ -162,6 +165,7 @@ class Engine:
             notices_refused=notifier.refused,
             notices_given_up=notifier.given_up,
             background_errors=self.background.errors,
+            shadow=self.shadow.document(),
             problems=self.problems(),
         )
 
@@ -187,6 +191,7 @@ class Engine:
             self.shutdown.problem(),
             self.recurring.problem(),
             *self.bad_nodes.problems(),
+            self.shadow.problem(),
             None if nodes else "no live Ray node is known yet: jobs cannot start",
             self.sync.notifier.problem(),
             self.views.problem(self.journal.unreadable),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scheduler.api.health import LoopHealth
+from scheduler.api.shadow import ShadowDocument
 from scheduler.core.bad_nodes import SetAside
 from scheduler.core.model import Job, Node, Status
 from scheduler.settings import Settings
@@ -48,5 +49,7 @@ class EngineState:
     notices_refused: int
     notices_given_up: int
     background_errors: int
+    shadow: ShadowDocument | None
+    """None: no policy is asked in shadow."""
     problems: Sequence[str]
     """What is not as it must be, in words; empty when all is well."""

@@ -119,6 +119,10 @@ EVENTS_PRUNED = _counter("events_pruned", "Events of jobs that ended long ago, d
 NOTICES_REFUSED = _gauge(
     "notices_refused", "Notices that the webhook's receiver does not take, by what becomes of them.", "state"
 )
+SHADOW_DIFFERENCES = _counter(
+    "shadow_differences", "Where the policy in shadow would have decided otherwise.", "kind"
+)
+SHADOW_FAULTS = _counter("shadow_faults", "How often the policy in shadow failed.")
 BACKGROUND_ERRORS = _counter("background_errors", "Background tasks that failed.")
 LOOP_PASSES = _counter("loop_passes", "Passes of each periodic loop.", "loop")
 LOOP_ERRORS = _counter("loop_errors", "Passes that failed.", "loop")

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from scheduler.api.health import PoolHealth
 from scheduler.api.serialize import is_overdue
+from scheduler.api.shadow import ShadowDocument
 from scheduler.core.model import Status
 from scheduler.core.node_usage import Use, cpu_use, gpu_use, holdings
 from scheduler.engine import telemetry
@@ -40,6 +41,8 @@ class Gauges:
         self._cluster(state)
         self._mirror(state)
         self._tasks(state)
+        if state.shadow:
+            self._shadow(state.shadow)
         if self._pool:
             self._prepared(self._pool.health())
         self._telemetry.set(telemetry.PROBLEMS, len(state.problems))
@@ -85,6 +88,11 @@ class Gauges:
                 at_s = health.last_success_at.timestamp()
                 self._telemetry.set(telemetry.LOOP_LAST_SUCCESS, at_s, loop=name)
         self._count_up(telemetry.BACKGROUND_ERRORS, state.background_errors)
+
+    def _shadow(self, shadow: ShadowDocument) -> None:
+        self._count_up(telemetry.SHADOW_FAULTS, shadow.faults)
+        for kind, count in shadow.differences.items():
+            self._count_up(telemetry.SHADOW_DIFFERENCES, count, kind=kind)
 
     def _prepared(self, pool: PoolHealth) -> None:
         self._telemetry.set(telemetry.PREPARED_RUNS, pool.ready)

@@ -23,7 +23,7 @@ from scheduler.core import (
 from scheduler.core.lifecycle import RunEnded
 from scheduler.core.model import Cause, Ending, Job, Origin, Outcome, Reason, Status
 from scheduler.core.reservations import Room
-from scheduler.engine import job_store, supervisor
+from scheduler.engine import job_store, shadow, supervisor
 from scheduler.engine.cluster import Cluster
 from scheduler.engine.found_runs import FoundRuns
 from scheduler.engine.job_store import JobStore
@@ -280,6 +280,13 @@ def a_pass_counts_only_what_runs_already(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(arrays, "over_limit", one_by_one)
 
 
+def the_policy_in_shadow_fails(patch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    patch.setattr(shadow, "differences", fails)
+
+
 Troubles = frozenset[Trouble]
 """What must go wrong beside the bug for it to show; fewer troubles show it sooner."""
 
@@ -328,6 +335,7 @@ ALL: list[tuple[Plant, Troubles]] = [
     (recurring_jobs_meet_themselves, frozenset()),
     (any_node_will_do, frozenset()),
     (what_is_set_aside_gets_new_runs, frozenset({Trouble.CLUSTER})),
+    (the_policy_in_shadow_fails, frozenset()),
     (the_end_of_an_attempt_is_not_told, frozenset()),
     (what_the_operator_ends_is_charged, frozenset({Trouble.OPERATOR})),
     (a_slow_run_is_taken_for_one_that_hangs, frozenset()),

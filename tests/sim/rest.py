@@ -25,6 +25,7 @@ def unrest(world: World) -> list[str]:
         *_waiting(world),
         *(words for loop in life.service.tasks if (words := loop.problem())),
         *_jobs(world, life.service),
+        *_shadow(life.service),
         *_answers(world, life.service),
         *(_copies(world) if world.scenario.has_database else ()),
         *_promises(world),
@@ -38,6 +39,12 @@ def _waiting(world: World) -> Iterator[str]:
         yield f"{len(world.disk.notices)} notices were not delivered"
     for job_id, version in sorted(world.checks.ledger.news - world.listener.heard):
         yield f"nobody was told of version {version} of job {job_id}"
+
+
+def _shadow(service: Engine) -> Iterator[str]:
+    shadow = service.shadow.document()
+    if shadow and shadow.faults:
+        yield f"the policy in shadow failed {shadow.faults} times: {shadow.problem}"
 
 
 def _jobs(world: World, service: Engine) -> Iterator[str]:

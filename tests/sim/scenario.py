@@ -9,6 +9,7 @@ from random import Random
 
 from scheduler.core.contender import Rules
 from scheduler.core.model import After, Gang, JobId, JobSpec, Node, NodeId
+from scheduler.core.policy_choice import PolicyChoice
 from scheduler.core.reconcile import Policy
 from scheduler.settings import Settings
 from tests.sim.faults import Outage, Trouble, draw_outages, draw_troubles
@@ -129,6 +130,13 @@ def _nodes(rng: Random) -> tuple[Node, ...]:
     )
 
 
+def _shadow(rng: Random) -> PolicyChoice | None:
+    """Half of all schedulers ask another policy as well, which must be noticed nowhere."""
+    rng.random()  # the policy in charge was chosen by the first
+    choices = (PolicyChoice(name="fifo"), *(PolicyChoice(rules=rules) for rules in RULES))
+    return rng.choice((*choices, *(None for _ in choices)))
+
+
 def _settings(rng: Random) -> Settings:
     return Settings(
         tick_every_s=10.0,
@@ -149,6 +157,7 @@ def _settings(rng: Random) -> Settings:
         retry_backoff_s=rng.choice((0.0, 2.0)),
         policy=apart(rng).choice(("fair", "fair", "fifo")),
         policy_rules=apart(rng).choice(RULES),
+        policy_shadow=_shadow(apart(rng)),
         preempted_keep_place=rng.choice((True, True, False)),
         hang_floor_s=90.0,
         on_hang=rng.choice(("retry", "retry", "fail")),

@@ -212,7 +212,7 @@ async def test_health_tells_who_holds_which_node(measured: Measured) -> None:
 
 def test_no_tag_holds_what_users_choose() -> None:
     """A series for each job or user would fill Prometheus."""
-    allowed = {"status", "phase", "start", "ending", "cause", "code", "state", "loop"}
+    allowed = {"status", "phase", "start", "ending", "cause", "code", "state", "loop", "kind"}
     assert {tag for measure in ALL for tag in measure.tags} <= allowed
     assert all(measure.name.startswith("scheduler_") for measure in ALL)
     assert len({measure.name for measure in ALL}) == len(ALL)

@@ -80,9 +80,9 @@ def inspect(path: Path) -> str:
     if not path.exists():
         return f"{path} is not there yet; it will be made"
     try:
-        _check_is_not_cut(path)
+        check_is_not_cut(path)
         with closing(_connect(path, busy_timeout_s=1.0)) as connection:
-            _check_is_ours(connection, path)
+            check_is_ours(connection, path)
             _check_is_whole(connection, path)
             (jobs,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
     except (sqlite3.Error, OSError) as error:
@@ -96,7 +96,7 @@ def running_in(path: Path) -> tuple[tuple[JobId, Fence], ...]:
         return ()
     try:
         with closing(_connect(path, busy_timeout_s=5.0)) as connection:
-            _check_is_ours(connection, path)
+            check_is_ours(connection, path)
             rows = connection.execute("SELECT id, fence FROM jobs WHERE status = 'running'").fetchall()
     except (sqlite3.Error, OSError) as error:
         raise in_words(error, path) from error
@@ -123,7 +123,7 @@ def corrupt(path: Path, finding: str) -> JournalUnusable:
 def _make_unless_there(path: Path, busy_timeout_s: float) -> None:
     """A journal appears whole or not at all, so that a file cut short is always a corrupt one."""
     if path.exists():
-        _check_is_not_cut(path)
+        check_is_not_cut(path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = mkstemp(
@@ -139,7 +139,7 @@ def _make_unless_there(path: Path, busy_timeout_s: float) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _check_is_not_cut(path: Path) -> None:
+def check_is_not_cut(path: Path) -> None:
     size = path.stat().st_size
     if size < _HEADER_BYTES:  # SQLite would take it for a new, empty database
         raise corrupt(path, f"the file ends after {size} bytes")
@@ -168,7 +168,7 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
 
 
 def _take(connection: sqlite3.Connection, path: Path) -> JournalLife:
-    _check_is_ours(connection, path)
+    check_is_ours(connection, path)
     _check_is_whole(connection, path)
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
@@ -183,7 +183,7 @@ def _take(connection: sqlite3.Connection, path: Path) -> JournalLife:
     return _begin_life(connection)
 
 
-def _check_is_ours(connection: sqlite3.Connection, path: Path) -> None:
+def check_is_ours(connection: sqlite3.Connection, path: Path) -> None:
     owner, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     if owner != APPLICATION_ID:
         raise JournalUnusable(

@@ -87,6 +87,11 @@ SELECT id, doc FROM jobs WHERE user = ? AND idempotency_key = ?;
 -- name: events
 SELECT job_id, version, doc FROM events WHERE job_id = ? ORDER BY version;
 
+-- name: submitted
+SELECT listing.created_at, jobs.id, jobs.doc FROM listing JOIN jobs USING (id)
+WHERE (listing.created_at, listing.id) > (?1, ?2) AND listing.created_at <= ?3
+ORDER BY listing.created_at, listing.id LIMIT ?4;
+
 -- name: attempts
 SELECT job_id, fence, doc FROM attempts WHERE job_id = ? ORDER BY fence;
 

@@ -21,6 +21,7 @@ from scheduler.engine.queries.expected_starts import ExpectedStarts
 from scheduler.engine.queries.job_view import JobViews
 from scheduler.engine.queries.queries import Queries
 from scheduler.engine.registry import Registry
+from scheduler.engine.shadow import NoShadow, Shadow
 from scheduler.ports import Clock
 
 SHOWN = 100
@@ -39,9 +40,11 @@ class QueueView:
         policy: PolicyInCharge,
         queries: Queries,
         clock: Clock,
+        shadow: Shadow | NoShadow,
     ) -> None:
         self._registry, self._cluster, self._projects = registry, cluster, projects
         self._views, self._policy, self._lengths, self._clock = views, policy, queries.lengths, clock
+        self._shadow = shadow
         self._starts = ExpectedStarts(queries.outlooks, clock) if queries.outlooks else None
 
     async def queue(self) -> QueueDocument:
@@ -64,6 +67,7 @@ class QueueView:
             ],
             num_holding=len(running),
             holding=self._holding(running, outline, turns, now),
+            shadow=self._shadow.document(),
         )
 
     @property
