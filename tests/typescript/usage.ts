@@ -190,3 +190,31 @@ export async function whatComes(jobId: string): Promise<string[]> {
   });
   return [...entitled, ...(whatIf.data?.moved.map((row) => row.job_id) ?? [])];
 }
+
+export async function sweep(spec: Spec, key: string): Promise<string[]> {
+  const { data, error } = await client.POST("/api/training/arrays", {
+    body: { spec, parameters: { learning_rate: [1e-4, 3e-4], seed: [1, 2] }, at_most: 2 },
+    params: { header: { "Idempotency-Key": key } },
+  });
+  if (error) throw refused(error);
+  const path = { params: { path: { array_id: data.array_id } } };
+  const array = await client.GET("/api/training/arrays/{array_id}", path);
+  const best = array.data?.jobs.find((job) => job.index === array.data.best);
+  const cancelled = await client.POST("/api/training/arrays/{array_id}/cancel", path);
+  return [best?.name ?? "none yet", cancelled.data?.message ?? ""];
+}
+
+export async function badNodes(): Promise<string[]> {
+  const all = await client.GET("/api/training/nodes");
+  const set = await client.POST("/api/training/nodes/{node}/set-aside", {
+    params: { path: { node: "10.0.0.7" }, query: { why: "a fan is loud" } },
+  });
+  const back = await client.POST("/api/training/nodes/{node}/allow", { params: { path: { node: "10.0.0.7" } } });
+  const aside = (all.data?.nodes ?? []).filter((node) => node.set_aside).map((node) => node.name);
+  return [...aside, set.data?.set_aside?.why ?? "", back.data?.name ?? ""];
+}
+
+export async function usageTable(): Promise<string> {
+  const { data } = await client.GET("/api/training/usage.csv", { parseAs: "text" });
+  return data ?? "";
+}
