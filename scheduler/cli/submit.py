@@ -62,6 +62,12 @@ def submit(
         str | None,
         typer.Option(metavar="TIME", help="Do not start it before, as 2027-01-31T03:00:00Z."),
     ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Wanted by then; it goes next when there is only just time enough."
+        ),
+    ] = None,
     array: arrays.Parameters = None,
     at_most: arrays.AtMost = None,
     metric: arrays.Metric = None,
@@ -83,6 +89,7 @@ def submit(
     more = {
         "after": [_whole(client, one) for one in after or []],
         "start_after": start_after,
+        "deadline": deadline,
         "resources.on": _labels(on or []),
     }
     given = spec_given(file, loop, name, values).with_values({k: v for k, v in more.items() if v})

@@ -56,6 +56,7 @@ class SpecFields(TypedDict, total=False):
     hang_after_s: float | None
     after: Sequence[str | After | Mapping[str, Any]]
     start_after: datetime | str | None
+    deadline: datetime | str | None
     preemptible: bool
     checkpoints: CheckpointPolicy | Mapping[str, Any]
     labels: Mapping[str, str]

@@ -24,6 +24,7 @@ _NEWER: Mapping[str, Any] = {
     "start_after": None,
     "preemptible": True,
     "array": None,
+    "deadline": None,
 }
 """A server of an earlier release does not know these fields: they are sent only where they say something."""
 _FIELDS_IN = {
@@ -63,7 +64,8 @@ def to_wire(spec: JobSpec, prefix: str = "") -> dict[str, Any]:
     if not spec.resources.on:  # nor this one
         del parts["resources"]["on"]
     parts["after"] = [{"job": after.job, "on": after.on} for after in spec.after]
-    parts["start_after"] = spec.start_after and spec.start_after.isoformat()
+    for moment in ("start_after", "deadline"):
+        parts[moment] = parts[moment] and parts[moment].isoformat()
     for name in [name for name, default in _NEWER.items() if parts[name] == default]:
         del parts[name]
     return plain(parts, prefix.rstrip("."))

@@ -94,6 +94,8 @@ class Contender:
     """From its start to its first new step, as measured."""
     array: ArrayPlace | None = None
     """Its place in an array, of which only so many run at once."""
+    deadline_s: float | None = None
+    """When it is wanted."""
 
 
 def preempted(job: Contender, now_s: float) -> Contender:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from scheduler.core.bin_packing import Free, Need
 from scheduler.core.contender import HOUR_S, Contender, Ledger, Rules, Scene
 from scheduler.core.model import Allocation, JobId, NodeId
-from scheduler.core.remaining import left
+from scheduler.core.remaining import left, slack_s
 from scheduler.core.reservations import freed
 from scheduler.core.turns import AT_ONCE, Order, Part, Turn
 
@@ -123,8 +123,13 @@ def gives_way_s(job: Contender, rules: Rules, now_s: float) -> float:
     """When a due job may have the nodes of this run at the latest, as far as anyone can tell."""
     tenure = job.tenure
     assert tenure
-    ends_s = now_s + left(job, now_s) / max(job.size, 1e-9)
-    if rules.preempt != "all" or not (job.preemptible and job.stops_when_asked):
+    has = left(job, now_s)
+    ends_s = now_s + has / max(job.size, 1e-9)
+    if (
+        slack_s(job, has, now_s) <= 0
+        or rules.preempt != "all"
+        or not (job.preemptible and job.stops_when_asked)
+    ):
         return ends_s
     alone_s = rules.due_for_s if tenure.due else min_run_s(job, rules)
     return min(ends_s, max(now_s, tenure.since_s + alone_s))

@@ -7,12 +7,15 @@ that a job keeps its place while it runs within one, and two of about the same a
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 
 from scheduler.core.contender import Contender
 
 LEVELS = [60.0 * 4**level for level in range(24)]
 """GPU seconds; the last is longer than anything runs."""
+SPARE = 0.25
+"""Of what it has left, this much more is set aside for its deadline: forecasts err, and who gives way saves first."""
 
 
 def left(contender: Contender, now_s: float) -> float:
@@ -27,3 +30,11 @@ def left(contender: Contender, now_s: float) -> float:
     if tenure is not None and now_s > told.at_s:
         left_s -= now_s - told.at_s
     return contender.size * left_s if left_s > 0 else 0.0
+
+
+def slack_s(contender: Contender, left: float, now_s: float) -> float:
+    """Seconds that it may still wait and be done by its deadline, with *left* GPU seconds; below 0 it is late."""
+    if contender.deadline_s is None:
+        return math.inf
+    needs_s = contender.start_s + (1 + SPARE) * left / max(contender.size, 1e-9)
+    return contender.deadline_s - now_s - needs_s

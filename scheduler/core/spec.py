@@ -310,6 +310,15 @@ class JobSpec:
         ),
     ] = None
 
+    deadline: Annotated[
+        AwareDatetime | None,
+        Field(
+            exclude_if=_is_none,
+            description="Wanted by this moment, with its time zone: once there is only just time enough left, the job goes "
+            "next within the share of its project (policy `fair`).",
+        ),
+    ] = None
+
     __setstate__ = restore
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from scheduler.core.contender import DAY_S, Contender, Rules, Scene
 from scheduler.core.entitlements import DEFAULT, Claim, by_usage, entitle
 from scheduler.core.model import JobId
-from scheduler.core.remaining import left
+from scheduler.core.remaining import left, slack_s
 
 AT_ONCE, NOT_YET = 0, 1
 WITHIN, OVER = 0, 1
@@ -29,7 +29,7 @@ class Turn(NamedTuple):
     over: int
     """Whether it is over the share of its project or user."""
     since: float
-    """Of who is due: since when it waits.  Length does not count among them."""
+    """Of who is due: since when it waits, or its deadline.  Length does not count among them."""
     place: tuple[float, int]
     """Its own `left` and `seq`; or those of another of its project, where a person put one in front."""
     left: float
@@ -74,6 +74,8 @@ class Order:
     def of_run(self, job: Contender, left: float, rules: Rules, now_s: float) -> Turn:
         turn = _turn_of_run(job, left, rules, now_s)
         over, user_over = job.id in self.over, job.id in self.user_over
+        if over and not _was_due(job, rules, now_s):  # a deadline counts within the share
+            turn = turn._replace(due=NOT_YET)
         return turn._replace(over=OVER if over else WITHIN, user_over=OVER if user_over else WITHIN)
 
 
@@ -86,9 +88,8 @@ def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
     at_first = OVER if shared else WITHIN
     waiting: list[Turn] = []
     for job in ready:
-        has, is_due = left(job, now_s), job.id in due
-        since = job.waits_since_s if is_due else 0.0
-        due_now = AT_ONCE if is_due else NOT_YET
+        has, since = left(job, now_s), due.get(job.id, 0.0)
+        due_now = AT_ONCE if job.id in due else NOT_YET
         waiting.append(Turn(-job.priority, due_now, at_first, since, (has, job.seq), has, job.seq, job))
     waiting = _with_first_in_front(waiting)
     running: list[Turn] = []
@@ -105,10 +106,16 @@ def order(ready: Sequence[Contender], scene: Scene, rules: Rules) -> Order:
 
 
 def _turn_of_run(job: Contender, left: float, rules: Rules, now_s: float) -> Turn:
-    """The place of a job that runs; for its first hour one that was due stays so."""
-    tenure = job.tenure
-    due = AT_ONCE if tenure and tenure.due and now_s - tenure.since_s < rules.due_for_s else NOT_YET
+    """The place of a job that runs.  One that was due stays so for its first hour, and as long as its deadline is near."""
+    is_due = _was_due(job, rules, now_s) or slack_s(job, left, now_s) <= 0
+    due = AT_ONCE if is_due else NOT_YET
     return Turn(-job.priority, due, OVER, 0.0, (left, job.seq), left, job.seq, job)
+
+
+def _was_due(job: Contender, rules: Rules, now_s: float) -> bool:
+    """When it got its nodes, not longer ago than what it is given for that."""
+    tenure = job.tenure
+    return tenure is not None and tenure.due and now_s - tenure.since_s < rules.due_for_s
 
 
 def _with_first_in_front(turns: list[Turn]) -> list[Turn]:
@@ -132,19 +139,33 @@ def _with_first_in_front(turns: list[Turn]) -> list[Turn]:
     return moved
 
 
-def _due(ready: Sequence[Contender], scene: Scene, rules: Rules) -> set[JobId]:
-    """Who has waited so long that it goes next: the longest first, as long as the budget of the day lasts."""
-    before_s = scene.now_s - rules.due_after_s
-    late = [job for job in ready if job.waits_since_s <= before_s]
-    found: set[JobId] = set()
+def _due(ready: Sequence[Contender], scene: Scene, rules: Rules) -> dict[JobId, float]:
+    """Who goes next, and since when it should have: who waits longest, then who has the nearest deadline, as long as
+    the budget of the day lasts.
+    """
+    now_s = scene.now_s
+    before_s = now_s - rules.due_after_s
+    late = [(job.waits_since_s, job.seq, job) for job in ready if job.waits_since_s <= before_s]
+    late += [
+        (job.deadline_s, job.seq, job)
+        for job in ready
+        if job.deadline_s is not None
+        and job.waits_since_s > before_s
+        and slack_s(job, left(job, now_s), now_s) <= 0
+    ]
+    found: dict[JobId, float] = {}
     if late:
-        budget = rules.due_share * scene.cluster.size * DAY_S - scene.ledger.granted(scene.now_s)
-        for job in sorted(late, key=lambda job: (job.waits_since_s, job.seq)):
+        budget = rules.due_share * scene.cluster.size * DAY_S - scene.ledger.granted(now_s)
+        for since_s, _, job in sorted(late, key=_by_age):
             budget -= job.size * rules.due_for_s
             if budget < 0:
                 break
-            found.add(job.id)
+            found[job.id] = since_s
     return found
+
+
+def _by_age(late: tuple[float, int, Contender]) -> tuple[float, int]:
+    return late[:2]
 
 
 def _has_users(ready: Sequence[Contender], running: Sequence[Contender]) -> bool:

@@ -193,14 +193,22 @@ class WaitReasons(Mapping[JobId, Reason]):
         )
 
     def _due(self, job: Contender) -> Reason:
-        waited = span(self._scene.now_s - job.waits_since_s)
         place = next((place for place in self._room.places if place.owner == job.id), None)
         when = (
             f"; a place is kept for it, free in {span(place.at_s - self._scene.now_s)} at the latest"
             if place
             else ""
         )
-        return Reason(code="due", message=f"has waited {waited} and goes next{when}")
+        return Reason(code="due", message=f"{self._why_due(job)} and goes next{when}")
+
+    def _why_due(self, job: Contender) -> str:
+        now_s = self._scene.now_s
+        waited_s = now_s - job.waits_since_s
+        if job.deadline_s is None or waited_s >= self._rules.due_after_s:
+            return f"has waited {span(waited_s)}"
+        if job.deadline_s <= now_s:
+            return f"is late: its deadline was {span(now_s - job.deadline_s)} ago"
+        return f"has to be done in {span(job.deadline_s - now_s)}, which is only just time enough,"
 
     def _place_of(self, job_id: JobId) -> Place:
         if self._places is None:

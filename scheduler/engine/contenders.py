@@ -143,6 +143,7 @@ class Contenders:
             save_s=habit.save_s,
             start_s=habit.start_s,
             array=spec.array,
+            deadline_s=spec.deadline.timestamp() if spec.deadline else None,
         )
 
 

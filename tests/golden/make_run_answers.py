@@ -63,6 +63,7 @@ def answers() -> dict[str, Any]:
         checkpoints=CheckpointPolicy(keep_last=2),
         after=[After(job="job-0", on="ended")],
         start_after=NOON,
+        deadline=NOON,
         preemptible=False,
         array=ArrayPlace(
             id="array-0", index=2, size=8, at_most=3, keys=["lr"], metric="score", metric_is="max"

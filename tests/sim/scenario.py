@@ -105,6 +105,9 @@ def draw_waits(rng: Random, spec: JobSpec, others: Sequence[JobId], now: datetim
             for job in rng.sample(others, min(len(others), rng.randint(1, 2)))
         ]
         spec = replace(spec, after=after)
+    own = apart(rng)
+    if own.random() < 0.1:
+        spec = replace(spec, deadline=now + timedelta(seconds=own.choice((-10.0, 30.0, 300.0))))
     return spec
 
 

@@ -87,11 +87,13 @@ def test_a_job_may_be_told_after_which_others_it_starts() -> None:
     """S8: by name or by the beginning of an id, as everywhere on the command line."""
     first = submitted("--name", "runs first", "--set", "seconds=60")
     second = submitted(
-        "--after", "runs first", "--after", f"{first[:8]}:ended", "--start-after", "2027-01-31T03:00:00Z"
-    )
+        "--after", "runs first", "--after", f"{first[:8]}:ended", "--start-after", "2027-01-31T03:00:00Z",
+        "--deadline", "2027-01-31T09:00:00Z",
+    )  # fmt: skip
     spec = run("status", second, "--json").document["spec"]
     assert spec["after"] == [{"job": first, "on": "completed"}, {"job": first, "on": "ended"}]
     assert spec["start_after"] == "2027-01-31T03:00:00Z"
+    assert spec["deadline"] == "2027-01-31T09:00:00Z"
     run("cancel", second, first, "--yes")
     assert run("submit", "--loop", LOOP, "--after", "nobody").code == 3
 

@@ -75,6 +75,7 @@ def test_a_short_form_says_the_same() -> None:
         ({"after": [{"job": "a", "when": "failed"}]}, "after.0.when"),
         ({"start_after": "2027-01-31T03:00:00"}, "start_after"),
         ({"start_after": "tomorrow"}, "start_after"),
+        ({"deadline": "2027-01-31T03:00:00"}, "deadline"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_its_field(fields: dict[str, Any], named: str) -> None:
@@ -86,8 +87,8 @@ def test_what_cannot_be_meant_is_refused_by_its_field(fields: dict[str, Any], na
 def test_a_spec_without_them_can_be_read_by_a_server_of_an_earlier_release() -> None:
     """It refuses fields that it does not know."""
     wire = to_wire(a_spec())
-    assert not {"after", "start_after"} & wire.keys()
-    assert not {"after", "start_after"} & SPEC.dump_python(a_spec(), mode="json").keys()
+    assert not {"after", "start_after", "deadline"} & wire.keys()
+    assert not {"after", "start_after", "deadline"} & SPEC.dump_python(a_spec(), mode="json").keys()
 
 
 async def test_a_job_starts_when_the_other_one_is_completed(world: World) -> None:

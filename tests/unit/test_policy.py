@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from scheduler.core.contender import Grant, Ledger, Loss, Rules, Share, Tenure
+from scheduler.core.contender import Contender, Grant, Ledger, Loss, Rules, Share, Tenure
 from scheduler.core.eligible import rests
 from scheduler.core.model import Allocation, JobId, Node, NodeId, Reason, Snapshot
 from scheduler.core.ordering import order
@@ -183,6 +184,55 @@ def test_the_budget_for_due_jobs_is_a_quarter_of_a_day() -> None:
         waiter("short", gpus(1), left_s=60.0),
     ]
     assert starts(decide(a_scene({"a": 1}, waiting=waiting, ledger=granted), RULES)) == ["short"]
+
+
+def wanted(name: str, in_s: float, **fields: Any) -> Contender:
+    """A job with half an hour to go, that is wanted *in_s* seconds from now."""
+    return waiter(name, gpus(1), left_s=HOUR_S / 2, deadline_s=NOW_S + in_s, **fields)
+
+
+def test_a_job_goes_next_once_there_is_only_just_time_enough_until_its_deadline() -> None:
+    """S4: it needs 30 min, its start, and a quarter of that to spare; an hour before, length alone counts."""
+    short = waiter("short", gpus(1), left_s=60.0)
+    for in_s, first in ((2 * HOUR_S, "short"), (38 * 60.0, "soon"), (-60.0, "soon")):
+        scene = a_scene({"a": 1}, waiting=[wanted("soon", in_s), short])
+        assert starts(decide(scene, RULES)) == [first]
+
+
+def test_of_two_with_a_deadline_the_nearer_one_goes_first() -> None:
+    waiting = [wanted("later", 35 * 60.0), wanted("sooner", 20 * 60.0)]
+    assert starts(decide(a_scene({"a": 1}, waiting=waiting), RULES)) == ["sooner"]
+
+
+def test_a_deadline_counts_within_the_share_of_its_project() -> None:
+    """Nobody takes from others by naming one: what it gets, a run of its own project gives."""
+    waiting = [
+        wanted("hasty", 60.0, project="vision"),
+        waiter("owed", gpus(1), left_s=30 * HOUR_S, project="speech"),
+    ]
+    running = [runner(f"v{n}", gpus(1), "a", left_s=HOUR_S, project="vision") for n in range(4)]
+    made = decide(a_scene({"a": 5}, waiting=waiting, running=running), Rules(lost_share=1.0))
+    assert starts(made) == ["hasty", "owed"]
+    assert len(made.stops) == 1
+
+
+def test_a_run_is_left_alone_while_its_deadline_is_near() -> None:
+    """As long as the hour that it was given for being due would have been over."""
+    short = waiter("short", gpus(1), left_s=60.0)
+    for in_s, stopped in ((11 * HOUR_S, []), (30 * HOUR_S, ["run"])):
+        run = runner("run", gpus(1), "a", left_s=10 * HOUR_S, for_s=3 * HOUR_S, deadline_s=NOW_S + in_s)
+        assert stops(decide(a_scene({"a": 1}, waiting=[short], running=[run]), RULES)) == stopped
+
+
+def test_why_a_job_with_a_deadline_is_due_is_told() -> None:
+    running = [runner("run", gpus(1), "a", left_s=HOUR_S, for_s=1.0)]
+    for in_s, words in (
+        (1200.0, "has to be done in 20 min, which is only just time enough, and goes next"),
+        (-1200.0, "is late: its deadline was 20 min ago and goes next"),
+    ):
+        made = decide(a_scene({"a": 1}, waiting=[wanted("soon", in_s)], running=running), RULES)
+        assert code(made, "soon") == "due"
+        assert says(made, "soon").startswith(words)
 
 
 def test_a_due_job_that_cannot_start_has_a_place_that_only_a_short_loan_may_use() -> None:

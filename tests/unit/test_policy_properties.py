@@ -57,6 +57,7 @@ def fields(draw: st.DrawFn) -> dict[str, Any]:
         "project": draw(st.sampled_from(["", "", "vision", "speech"])),
         "user": draw(st.sampled_from(["ann", "ann", "bob"])),
         "preemptions": draw(st.sampled_from([0, 0, 1, 5])),
+        "deadline_s": draw(st.sampled_from([None, None, None, NOW_S - 60, NOW_S + 600, NOW_S + 90_000])),
         "preemptible": draw(st.sampled_from([True, True, True, False])),
         "saves_when_asked": draw(st.booleans()),
     }
