@@ -6,11 +6,11 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -272,9 +272,9 @@ class RecurringJobs:
         )
 
 
-async def _to_its_end(work: Awaitable[T]) -> T:
-    """Also when its caller goes away."""
-    return await asyncio.shield(asyncio.ensure_future(work))
+def _to_its_end(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """Begun at once, and done also when its caller goes away."""
+    return asyncio.shield(asyncio.ensure_future(work))
 
 
 def _moments(one: RecurringJob) -> tuple[object, ...]:
