@@ -139,6 +139,7 @@ def is_gone(pid: int) -> bool:
 
 
 def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) -> Cluster:
+    """Runs are killed on it on purpose: no node is set aside for that, unless *changes* say so."""
     settings = Settings(
         state_dir=folder / "state",
         storage_path=folder / "storage",
@@ -149,7 +150,7 @@ def start_cluster(folder: Path, name: str, num_cpus: int = 4, **changes: Any) ->
         retry_backoff_s=0.2,
         max_losses=1,
         stop_grace_s=8.0,
-        **({"warm_runs": 0} | changes),
+        **({"warm_runs": 0, "set_aside_share": 0.0} | changes),
     )
     info = local_cluster.up(settings, num_cpus=num_cpus)
     return Cluster(Client(url=info.api_url), settings, info)

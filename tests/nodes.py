@@ -189,6 +189,7 @@ def cluster_with_nodes(name: str, cpus: Sequence[int], **changes: Any) -> Iterat
             "port": free_port(),
             "allowed_loops": ("tests.witness:*",),
             "warm_runs": 0,
+            "set_aside_share": 0.0,
             "retry_backoff_s": 0.2,
             "liveness_every_s": 2.0,
             **changes,

@@ -90,7 +90,7 @@ class BadNodes:
                 log.warning("node %s is set aside: %s", one.node, one.why)
 
     def problems(self) -> list[str]:
-        """In words: what the scheduler did by itself wants a person's eye."""
+        """In words: what the scheduler did by itself wants a person's eye.  Of an only node there is no choice to make."""
         now_s = self._clock.now().timestamp()
         here = {name_of(node) for node in self._cluster.nodes}
         aside = [
@@ -99,9 +99,9 @@ class BadNodes:
             if one.by == BY_ITSELF and one.node in here
         ]
         others = [
-            f"node {name} lost runs of several jobs within an hour, and is not set aside: too many are already"
+            f"node {name} lost runs of several jobs within an hour, and is not set aside: enough are, or it is the last"
             for name in suspects(self._losses, self.aside, now_s)
-            if name in here and self._share
+            if name in here and self._share and len(here) > 1
         ]
         return [*aside, *others]
 
