@@ -234,15 +234,22 @@ async def test_after_an_outage_of_all_nodes_everybody_may_return() -> None:
     assert all(where(world, job_id) for job_id in jobs)
 
 
-async def lost_twice(world: World) -> str:
+async def lost_twice(world: World, num_nodes: int = 3) -> str:
     """Runs of two jobs are lost on one node; its name."""
-    world.runner.nodes_now = tuple(replace(node, cpus=4.0) for node in THREE)
+    world.runner.nodes_now = tuple(replace(node, cpus=4.0) for node in THREE[:num_nodes])
     await world.settle()
     jobs = [await world.submit(a_loop(resources=Gang(cpus_per_rank=2.0))) for _ in range(2)]
     await world.settle()
     nodes = {await lose(world, job_id) for job_id in jobs}
     assert len(nodes) == 1
     return nodes.pop().removeprefix("id-")
+
+
+async def test_of_an_only_node_nothing_is_said() -> None:
+    """There is no choice to make: a laptop whose runs were killed twice is well."""
+    world = await a_world()
+    await lost_twice(world, num_nodes=1)
+    assert world.service.problems() == []
 
 
 async def test_a_node_that_lost_two_jobs_is_set_aside_across_restarts_until_a_person_lets_it_back() -> None:
