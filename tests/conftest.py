@@ -185,7 +185,8 @@ def cluster(cluster_stack: Stack) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="sched-"))
     os.chdir(ROOT)
     soon = "preempt=share,min_run_s=3,lost_share=1"  # only tests that name two projects meet a preemption
-    cluster = start_cluster(folder, "tests", policy_rules=soon, **in_seconds(cluster_stack))
+    policies = {"policy_rules": soon, "policy_shadow": "fifo"}
+    cluster = start_cluster(folder, "tests", **policies, **in_seconds(cluster_stack))
     yield cluster
     local_cluster.down(cluster.settings)
     shutil.rmtree(folder, ignore_errors=True)
