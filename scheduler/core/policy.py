@@ -197,7 +197,7 @@ class _Pass:
 
     def _kind(self, turn: Turn) -> object:
         """Equal for those who have the same chances: where one was refused, so are all who come later."""
-        return turn.job.need, turn[:3], turn.job.project
+        return turn.job.need, turn[:3], turn.job.project, turn.user_over
 
     def _refused(self, before: Mapping[object, tuple[float, Outcome]], turn: Turn) -> Outcome | None:
         """Not for who has less left than those *before* it had: a longer one was put in front of it."""

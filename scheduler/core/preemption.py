@@ -167,9 +167,7 @@ def refusal(newcomer: Turn, victim: Turn, cost: float, part: Part, rules: Rules)
         return ""
     if rules.preempt == "never":
         return "switched_off"
-    if (
-        newcomer.job.project == victim.job.project
-    ):  # what counts among them is who has how much of their share
+    if newcomer.job.project == victim.job.project:
         newcomer, victim = _among_users(newcomer), _among_users(victim)
     if not newcomer < victim:
         return "goes_before"
@@ -190,6 +188,7 @@ def refusal(newcomer: Turn, victim: Turn, cost: float, part: Part, rules: Rules)
 
 
 def _among_users(turn: Turn) -> Turn:
+    """Between jobs of one project its share says nothing; what each user has of it does."""
     return turn._replace(over=turn.user_over)
 
 

@@ -207,7 +207,7 @@ class WaitReasons(Mapping[JobId, Reason]):
         if job.deadline_s is None or waited_s >= self._rules.due_after_s:
             return f"has waited {span(waited_s)}"
         if job.deadline_s <= now_s:
-            return f"is late: its deadline was {span(now_s - job.deadline_s)} ago"
+            return f"is late, {span(now_s - job.deadline_s)} after its deadline,"
         return f"has to be done in {span(job.deadline_s - now_s)}, which is only just time enough,"
 
     def _place_of(self, job_id: JobId) -> Place:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.contender import Contender, Grant, Ledger, Loss, Rules, Share, Tenure
+from scheduler.core.contender import Contender, Grant, Ledger, Loss, Rules, Share, Tenure, Told
 from scheduler.core.eligible import rests
 from scheduler.core.model import Allocation, JobId, Node, NodeId, Reason, Snapshot
 from scheduler.core.ordering import order
@@ -228,7 +228,7 @@ def test_why_a_job_with_a_deadline_is_due_is_told() -> None:
     running = [runner("run", gpus(1), "a", left_s=HOUR_S, for_s=1.0)]
     for in_s, words in (
         (1200.0, "has to be done in 20 min, which is only just time enough, and goes next"),
-        (-1200.0, "is late: its deadline was 20 min ago and goes next"),
+        (-1200.0, "is late, 20 min after its deadline, and goes next"),
     ):
         made = decide(a_scene({"a": 1}, waiting=[wanted("soon", in_s)], running=running), RULES)
         assert code(made, "soon") == "due"
@@ -348,6 +348,9 @@ def test_who_has_more_than_its_user_may_takes_nothing_from_a_colleague() -> None
     assert stops(decide(a_scene({"a": 8}, waiting=[more], running=[*ann, *bob]), rules)) == []
     carl = replace(more, id=JobId("carl"), user="carl")
     assert len(stops(decide(a_scene({"a": 8}, waiting=[carl], running=[*ann, *bob]), rules))) == 1
+    longer = replace(carl, seq=carl.seq + 1, told=Told(left_s=120.0, at_s=NOW_S))
+    made = decide(a_scene({"a": 8}, waiting=[more, longer], running=[*ann, *bob]), rules)
+    assert starts(made) == ["carl"], "that she was refused says nothing of him"
 
 
 # -- what users of other schedulers complained of

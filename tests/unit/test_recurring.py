@@ -322,6 +322,7 @@ class TestMoments:
                 await asyncio.sleep(0.001)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        assert len(made(world)) == 1
 
 
 async def _refuses(name: str, doc: object) -> None:
