@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import run
-from served import LOOP, Served, scheduler_at
+from served import LOOP, Served
 
 import scheduler
 from scheduler.api.arrays import ArrayDocument
 from scheduler.client import AsyncClient, Client
 from scheduler.errors import ArrayNotFound, InvalidRequest, InvalidSpec
-
-
-@pytest.fixture
-def served(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    with scheduler_at(tmp_path_factory.mktemp("served")) as served:
-        monkeypatch.setenv("SCHEDULER_URL", served.url)
-        monkeypatch.delenv("SCHEDULER_TOKEN", raising=False)
-        yield served
 
 
 @pytest.fixture

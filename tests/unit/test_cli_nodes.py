@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 from command_line import run
-from served import Served, scheduler_at
-
-
-@pytest.fixture
-def served(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    with scheduler_at(tmp_path_factory.mktemp("served")) as served:
-        monkeypatch.setenv("SCHEDULER_URL", served.url)
-        monkeypatch.delenv("SCHEDULER_TOKEN", raising=False)
-        yield served
+from served import Served
 
 
 def test_a_node_is_set_aside_shown_and_let_back(served: Served) -> None:

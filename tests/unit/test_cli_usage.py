@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 from command_line import run
-from served import LOOP, Served, scheduler_at
+from served import LOOP, Served
 
 from scheduler.client import AsyncClient, Client
 from scheduler.errors import InvalidRequest
-
-
-@pytest.fixture
-def served(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    with scheduler_at(tmp_path_factory.mktemp("served")) as served:
-        monkeypatch.setenv("SCHEDULER_URL", served.url)
-        monkeypatch.delenv("SCHEDULER_TOKEN", raising=False)
-        yield served
 
 
 def filled(served: Served) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from command_line import run
-from served import LOOP, Served, scheduler_at
+from served import LOOP, Served
 from test_service import World, a_loop
 
 from scheduler.client import AsyncClient, Client
@@ -340,14 +340,6 @@ class TestPages:
     async def test_no_other_action_takes_the_wish(self, client: httpx.AsyncClient) -> None:
         refused = await client.get(f"/training/confirm?action=resume&jobs={JOB_ID}&preempt=true")
         assert refused.status_code == 422
-
-
-@pytest.fixture
-def served(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    with scheduler_at(tmp_path_factory.mktemp("served")) as served:
-        monkeypatch.setenv("SCHEDULER_URL", served.url)
-        monkeypatch.delenv("SCHEDULER_TOKEN", raising=False)
-        yield served
 
 
 def test_commands_and_clients_ask_alike(served: Served) -> None:
